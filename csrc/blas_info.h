@@ -1,0 +1,31 @@
+/* What was compiled in: the compiler, and the BLAS with the processor type that it believes in. */
+#ifndef FASTMLP_BLAS_INFO_H
+#define FASTMLP_BLAS_INFO_H
+
+#ifdef FM_BLAS_OPENBLAS
+#define FM_PASTE_(a, b) a##b
+#define FM_PASTE(a, b) FM_PASTE_(a, b)
+char *FM_PASTE(FM_BLAS_PREFIX, openblas_get_corename)(void);
+void FM_PASTE(FM_BLAS_PREFIX, openblas_set_num_threads)(int threads);
+
+static inline const char *fm_blas_core(void) {
+    return FM_PASTE(FM_BLAS_PREFIX, openblas_get_corename)();
+}
+/* Every one of our threads calls it for itself. */
+static inline void fm_blas_init(void) { FM_PASTE(FM_BLAS_PREFIX, openblas_set_num_threads)(1); }
+#else
+static inline const char *fm_blas_core(void) { return ""; }
+static inline void fm_blas_init(void) {}
+#endif
+
+static inline const char *fm_blas_name(void) { return FM_BLAS_NAME; }
+
+static inline const char *fm_compiler(void) {
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#else
+    return "gcc " __VERSION__;
+#endif
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* Which builds of the kernels exist and which of them this processor runs; and the names in the lists. */
+
+#include "fastmlp.h"
+
+#define NAME_OP(name) #name,
+const char *const fm_op_names[FM_N_OPS] = {FM_OPS(NAME_OP)};
+
+#define FROM_y 1
+#define FROM_z 0
+#define NAME_ACTIVATION(name, class_name, from, attr, attr_default, formula)                       \
+    {#name, #class_name, attr, attr_default, FROM_##from, formula},
+const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(NAME_ACTIVATION)};
+
+#define TARGET_labels 1
+#define TARGET_values 0
+#define NAME_LOSS(name, target) {#name, TARGET_##target},
+const fm_loss_info fm_loss_infos[FM_N_LOSSES] = {FM_LOSSES(NAME_LOSS)};
+
+#define NAME_OPTIMIZER(name, n_states) {#name, n_states},
+const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS] = {FM_OPTIMIZERS(NAME_OPTIMIZER)};
+
+extern const fm_kernels fm_f32_base, fm_f64_base;
+#ifdef FM_X86_BUILDS
+extern const fm_kernels fm_f32_v3, fm_f64_v3, fm_f32_v4, fm_f64_v4;
+#endif
+
+const fm_build *fm_builds(int64_t *n) {
+    static fm_build builds[] = {
+        {"base", &fm_f32_base, &fm_f64_base, 1},
+#ifdef FM_X86_BUILDS
+        {"v3", &fm_f32_v3, &fm_f64_v3, 0},
+        {"v4", &fm_f32_v4, &fm_f64_v4, 0},
+#endif
+    };
+#ifdef FM_X86_BUILDS
+    /* single features, since clang does not know the names of the levels here */
+    __builtin_cpu_init();
+    builds[1].runs_here = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                          __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    builds[2].runs_here = builds[1].runs_here && __builtin_cpu_supports("avx512f") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    *n = sizeof builds / sizeof builds[0];
+    return builds;
+}

@@ -1,0 +1,232 @@
+/* Every public C type and function of fastmlp, each with its contract.
+ *
+ * What a network is (fm_net: immutable) stands apart from where its numbers are (fm_ctx: borrowed
+ * buffers). fm_net_check runs once on whatever it is given; after FM_OK no op can reach outside
+ * buffers of the sizes that the net names, whatever the data. Nothing here allocates, prints or exits. */
+#ifndef FASTMLP_H
+#define FASTMLP_H
+
+#include <stdint.h>
+
+#include "registry.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- names ------------------------------------------------------------------------------------ */
+
+#define FM_ENUM_OP(name) FM_OP_##name,
+#define FM_ENUM_ACTIVATION(name, ...) FM_ACTIVATION_##name,
+#define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
+#define FM_ENUM_OPTIMIZER(name, ...) FM_OPTIMIZER_##name,
+enum { FM_OPS(FM_ENUM_OP) FM_N_OPS };
+enum { FM_ACTIVATIONS(FM_ENUM_ACTIVATION) FM_N_ACTIVATIONS };
+enum { FM_LOSSES(FM_ENUM_LOSS) FM_N_LOSSES };
+enum { FM_OPTIMIZERS(FM_ENUM_OPTIMIZER) FM_N_OPTIMIZERS };
+
+typedef struct {
+    const char *name, *class_name, *attr;
+    double attr_default;
+    int32_t from_y; /* the derivative is a function of the output */
+    const char *formula;
+} fm_activation_info;
+
+typedef struct {
+    const char *name;
+    int32_t labels; /* the target is one class label a row, not n_out values */
+} fm_loss_info;
+
+typedef struct {
+    const char *name;
+    int32_t n_states;
+} fm_optimizer_info;
+
+extern const char *const fm_op_names[FM_N_OPS];
+extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
+extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
+extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
+
+/* ---- data ------------------------------------------------------------------------------------- */
+
+/* One layer as data. Offsets count elements. Those into acts and dacts are per row: a buffer for
+ * `capacity` rows of an op begins at offset * capacity. */
+typedef struct {
+    int32_t kind, variant; /* FM_OP_*; linear and activation: FM_ACTIVATION_*; dropout: its stream */
+    int64_t n_in, n_out;
+    int64_t x, y, dx, dy; /* x = -1: the network's input; dx = -1: the gradient by that input */
+    int64_t w, b;         /* into params, grads and optimizer state; -1: none */
+    double attr0, attr1;  /* activation: slope or alpha; dropout: probability */
+} fm_op;
+
+typedef struct {
+    const fm_op *ops;
+    int64_t n_ops;
+    int64_t n_params, n_decayed;     /* elements; weights stand first and alone are decayed */
+    int64_t acts_width, dacts_width; /* elements per row */
+} fm_net;
+
+/* Where the numbers live during a run; all borrowed. Arrays of the element type unless noted. */
+typedef struct {
+    void *params, *grads, *state0, *state1;
+    void *acts, *dacts; /* capacity * width elements */
+    const void *x;      /* (rows, n_in) input of the first op */
+    void *dx;           /* (rows, n_in) gradient by that input, or NULL: not wanted */
+    int64_t rows;       /* in this step */
+    int64_t capacity;   /* rows that acts and dacts can hold */
+    int32_t training;   /* dropout draws masks */
+    int32_t blas;       /* products through BLAS instead of the native tile */
+    uint64_t seed;      /* with `draw`, the row and the column it fixes every dropout mask */
+    uint64_t draw;      /* number of training passes before this one */
+} fm_ctx;
+
+/* An optimizer's settings; a kernel reads those it knows. */
+typedef struct {
+    double lr, weight_decay, momentum, beta1, beta2, eps;
+    int32_t nesterov, averaged;
+    double correction1, correction2; /* 1 - beta1^t and sqrt(1 - beta2^t), set for every step */
+} fm_hyper;
+
+typedef enum {
+    FM_OK,
+    FM_BAD_EMPTY,      /* no ops, or a size that is negative or too large */
+    FM_BAD_KIND,       /* no such op, or no such activation in this op */
+    FM_BAD_WIDTH,      /* n_in or n_out outside 1 .. 2^31 - 1, or not those of the neighbours */
+    FM_BAD_ATTRIBUTE,  /* a slope, alpha or probability outside its range */
+    FM_BAD_ACTIVATION, /* an offset into acts or dacts leaves them or overlaps another op's */
+    FM_BAD_PARAMETER,  /* an offset into params leaves its part or overlaps another op's */
+} fm_status;
+
+/* What an op needs, and whether its kind accepts its widths, variant and attributes. */
+typedef struct {
+    fm_status status;
+    int64_t n_weights, n_biases; /* parameters of the op */
+    int64_t n_slices;            /* independent slices of its parameter gradient; 0: no parameters */
+} fm_sizes;
+
+/* ---- one build of the kernels ------------------------------------------------------------------ */
+
+/* Kernels are serial over the rows (or parameter slices) they are given and cannot fail. */
+typedef struct {
+    fm_sizes (*sizes)(const fm_op *op);
+    void (*forward)(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1);
+    void (*backward)(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1);
+    void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
+} fm_op_kernels;
+
+/* Loss of rows [0, n) of z (n, n_out), one double a row into row_loss, and, unless dz is NULL, the
+ * gradient times `scale` into dz. Row r has its target at index order[r], or r if order is NULL. */
+typedef void (*fm_loss_fn)(double *row_loss, void *dz, const void *z, const void *target,
+                           const int64_t *order, double scale, int64_t n, int64_t n_out);
+
+/* One fused pass over n elements. Returns 0 if some new value would not have been finite; such an
+ * element keeps its old parameter and state. */
+typedef int32_t (*fm_update_fn)(void *params, void *state0, void *state1, const void *grads,
+                                int64_t n, const fm_hyper *hyper, double weight_decay);
+
+typedef struct {
+    const char *name;   /* "f32_v4" */
+    int64_t real_size;  /* bytes of an element */
+    int64_t lanes;      /* elements of a vector */
+    int32_t has_blas;
+    fm_op_kernels ops[FM_N_OPS];
+    fm_loss_fn losses[FM_N_LOSSES];
+    fm_update_fn updates[FM_N_OPTIMIZERS];
+    int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
+} fm_kernels;
+
+/* ---- which build (dispatch.c) ------------------------------------------------------------------ */
+
+typedef struct {
+    const char *name; /* "base", "v3", "v4" */
+    const fm_kernels *f32, *f64;
+    int32_t runs_here;
+} fm_build;
+
+/* Builds from the simplest to the widest; *n receives their number. */
+const fm_build *fm_builds(int64_t *n);
+
+/* ---- threads (threads.c) ------------------------------------------------------------------------ */
+
+typedef struct fm_team fm_team;
+
+/* Run `drive` on the calling thread while threads - 1 others serve the chunks it hands out. */
+void fm_parallel(int32_t threads, void (*drive)(fm_team *team, void *arg), void *arg);
+
+/* Call chunk(arg, i, worker) once for every i in [0, n), on whichever threads are awake; returns when all
+ * are done. `worker` counts from 0 and is below the number of threads. For the driving thread alone. */
+void fm_team_run(fm_team *team, void (*chunk)(void *arg, int64_t i, int32_t worker), void *arg,
+                 int64_t n);
+
+int32_t fm_team_size(const fm_team *team);
+
+/* Call once when the library is loaded. A child that this process forks will run one thread: libgomp hangs
+ * where it is asked to use a team of threads that did not survive the fork. */
+void fm_threads_init(void);
+int32_t fm_is_forked_child(void);
+
+/* ---- networks (network.c) ----------------------------------------------------------------------- */
+
+/* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */
+fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op);
+
+void fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads);
+
+/* dy of the last op must stand in dacts (fm_output_grad); overwrites it with what it needs. */
+void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads);
+
+/* Where forward leaves the output and backward finds its gradient. */
+void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
+void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
+
+/* One optimizer step number t (from 1) over the flat buffers; 0 if some value would not be finite. */
+int32_t fm_update(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t optimizer,
+                  const fm_hyper *hyper, int64_t t, int32_t threads);
+
+/* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is the number of
+ * rows a block has; acts holds `threads` such blocks. Stops after `seconds`; returns rows done. */
+int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
+                   int32_t threads, double seconds);
+
+/* Loss of rows of z against their targets: the mean, and dz unless NULL. row_loss (n) is scratch. */
+double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
+               const void *target, int64_t n, int64_t n_out);
+
+typedef struct {
+    const void *x, *target;  /* all rows; target: int64_t labels, or elements (n, n_out) */
+    const int64_t *order;    /* row numbers to visit; NULL: 0, 1, 2, ... */
+    int64_t n;               /* how many */
+    int64_t batch_size;      /* at most ctx->capacity */
+    int32_t loss, optimizer; /* FM_LOSS_*, FM_OPTIMIZER_* */
+    fm_hyper hyper;
+    void *batch;       /* (capacity, n_in): gathered inputs; unused without order */
+    double *row_loss;  /* (capacity) scratch */
+    void *outputs;     /* (rows of x, n_out): the output of every visited row, or NULL */
+    double seconds;    /* stop after the mini-batch that ends later than this */
+    /* progress, read and written */
+    int64_t position;  /* rows visited */
+    int64_t t;         /* optimizer steps taken */
+    double loss_sum;   /* sum of the losses of the rows visited */
+    int32_t finite;    /* 0: the last loss or update was not; that step was not taken */
+} fm_train_job;
+
+/* Mini-batches from job->position on: gather, forward, loss, backward, update. The last batch may be short.
+ * ctx->draw counts passes up with every batch. */
+void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
+              int32_t threads);
+
+/* Indices 0 .. n-1 of `order` in random order: Fisher-Yates (Durstenfeld) with fm_mix64 of the position
+ * under fm_key(seed, epoch, 0), scaled to the range by a 64 x 64 -> 128 bit product. */
+void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
+
+/* Index of the first label outside [0, n_classes), or -1. */
+int64_t fm_first_bad_label(const int64_t *labels, int64_t n, int64_t n_classes);
+
+/* 1 if the lock was free and is now held; fm_unlock gives it back. */
+int32_t fm_try_lock(int32_t *lock);
+void fm_unlock(int32_t *lock);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

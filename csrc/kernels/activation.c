@@ -1,0 +1,117 @@
+/* Activations: y = g(z) elementwise, dz = dy g'(z).
+ *
+ * An activation is one line in registry.h and two functions here: <name>_of(z, a), and <name>_slope(s, a),
+ * its derivative as a function of the output (s = y) or the input (s = z), as the list line says.
+ * `a` is the attribute (slope, alpha). */
+
+#include "real.h"
+#include "vmath.h"
+
+/* The constants of SELU's fixed point, Klambauer et al. 2017, appendix A */
+#define SELU_SCALE ((real)1.0507009873554804934193349852946)
+#define SELU_ALPHA ((real)1.6732632423543772848170429916717)
+#define SQRT_HALF ((real)0.70710678118654752440)
+#define INV_SQRT_2PI ((real)0.39894228040143267794)
+
+INLINE vec identity_of(vec z, vec a) { return (void)a, z; }
+INLINE vec identity_slope(vec y, vec a) { return (void)y, (void)a, splat(1); }
+
+/* z <= 0 ? 0 : z, so that NaN passes */
+INLINE vec relu_of(vec z, vec a) { return (void)a, pick(z <= 0, (vec){0}, z); }
+INLINE vec relu_slope(vec y, vec a) { return (void)a, pick(y <= 0, (vec){0}, splat(1)); }
+
+INLINE vec leaky_relu_of(vec z, vec a) { return pick(z <= 0, a * z, z); }
+INLINE vec leaky_relu_slope(vec y, vec a) { return pick(y <= 0, a, splat(1)); }
+
+INLINE vec elu_of(vec z, vec a) { return pick(z <= 0, a * vexpm1_negative(z), z); }
+INLINE vec elu_slope(vec y, vec a) { return pick(y <= 0, y + a, splat(1)); }
+
+INLINE vec selu_of(vec z, vec a) { return (void)a, SELU_SCALE * elu_of(z, splat(SELU_ALPHA)); }
+INLINE vec selu_slope(vec y, vec a) {
+    return (void)a, pick(y <= 0, y + SELU_SCALE * SELU_ALPHA, splat(SELU_SCALE));
+}
+
+/* At -inf the limit is 0, where z Phi(z) would be -inf * 0. */
+INLINE vec gelu_of(vec z, vec a) {
+    return (void)a, pick(z < -100, (vec){0}, z * vhalf_erfc(-SQRT_HALF * z));
+}
+INLINE vec gelu_slope(vec z, vec a) {
+    const vec c = pick(vabs(z) > 100, with_sign(splat(100), z), z);
+    const vec density = INV_SQRT_2PI * vexp((real)-0.5 * c * c);
+    return (void)a, fma_(c, density, vhalf_erfc(-SQRT_HALF * c));
+}
+
+/* below -1000 the result is 0 in both types; -inf * 0 would be NaN */
+INLINE vec silu_of(vec z, vec a) {
+    return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z));
+}
+INLINE vec silu_slope(vec z, vec a) {
+    const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
+    const vec s = vsigmoid(c);
+    return (void)a, s * fma_(c, 1 - s, splat(1));
+}
+
+INLINE vec softplus_of(vec z, vec a) { return (void)a, vsoftplus(z); }
+/* sigmoid(z) = 1 - exp(-y) */
+INLINE vec softplus_slope(vec y, vec a) { return (void)a, -vexpm1_negative(-y); }
+
+INLINE vec sigmoid_of(vec z, vec a) { return (void)a, vsigmoid(z); }
+INLINE vec sigmoid_slope(vec y, vec a) { return (void)a, y * (1 - y); }
+
+INLINE vec tanh_of(vec z, vec a) { return (void)a, vtanh(z); }
+INLINE vec tanh_slope(vec y, vec a) { return (void)a, fma_(-y, y, splat(1)); }
+
+/* ---- from the list: loops over n elements ------------------------------------------------------- */
+
+typedef void (*activate_fn)(real *y, const real *z, real a, int64_t n);
+typedef void (*slope_fn)(real *dz, const real *dy, const real *s, real a, int64_t n);
+
+#define LOOPS(name, ...)                                                                           \
+    static void name##_activate(real *y, const real *z, real a, int64_t n) {                      \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= n; i += LANES)                                                         \
+            store(y + i, name##_of(load(z + i), splat(a)));                                        \
+        if (i < n)                                                                                 \
+            store_part(y + i, name##_of(load_part(z + i, n - i), splat(a)), n - i);                \
+    }                                                                                              \
+    static void name##_times_slope(real *dz, const real *dy, const real *s, real a, int64_t n) {   \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= n; i += LANES)                                                         \
+            store(dz + i, load(dy + i) * name##_slope(load(s + i), splat(a)));                     \
+        if (i < n)                                                                                 \
+            store_part(dz + i,                                                                     \
+                       load_part(dy + i, n - i) * name##_slope(load_part(s + i, n - i), splat(a)), \
+                       n - i);                                                                     \
+    }
+FM_ACTIVATIONS(LOOPS)
+
+#define ACTIVATE_ENTRY(name, ...) name##_activate,
+#define SLOPE_ENTRY(name, ...) name##_times_slope,
+static const activate_fn activate[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(ACTIVATE_ENTRY)};
+static const slope_fn times_slope[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(SLOPE_ENTRY)};
+
+/* ---- the op ---------------------------------------------------------------------------------- */
+
+static fm_sizes activation_sizes(const fm_op *op) {
+    const int known = op->variant >= 0 && op->variant < FM_N_ACTIVATIONS;
+    return (fm_sizes){.status = !known                   ? FM_BAD_KIND
+                                : op->n_in != op->n_out ? FM_BAD_WIDTH
+                                : !(op->attr0 >= 0)     ? FM_BAD_ATTRIBUTE
+                                                         : FM_OK};
+}
+
+static void activation_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
+    activate[op->variant](op_y(op, ctx, r0), op_x(op, ctx, r0), (real)op->attr0,
+                          (r1 - r0) * op->n_out);
+}
+
+static void activation_backward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
+    real *dx = op_dx(op, ctx, r0);
+    const real *s =
+        fm_activation_infos[op->variant].from_y ? op_y(op, ctx, r0) : op_x(op, ctx, r0);
+    if (dx)
+        times_slope[op->variant](dx, op_dy(op, ctx, r0), s, (real)op->attr0,
+                                 (r1 - r0) * op->n_out);
+}
+
+#define activation_param_grad NULL

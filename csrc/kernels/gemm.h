@@ -1,0 +1,58 @@
+/* The seam between layers and matrix products: three functions, through the native tile or a BLAS. */
+#ifndef FASTMLP_GEMM_H
+#define FASTMLP_GEMM_H
+
+#include "gemm_blas.h"
+#include "gemm_tile.h"
+
+typedef struct {
+    int64_t rows, n_in, n_out;
+    int32_t blas;
+} gemm_shape;
+
+/* z = x W + b      x (rows, n_in)   W (n_in, n_out)   b (n_out) or NULL   z (rows, n_out) */
+static void gemm_forward(real *restrict z, const real *restrict x, const real *restrict w,
+                         const real *restrict b, gemm_shape s) {
+#ifdef FM_BLAS_PREFIX
+    if (s.blas) {
+        for (int64_t r = 0; b && r < s.rows; r++)
+            memcpy(z + r * s.n_out, b, (size_t)s.n_out * sizeof(real));
+        blas_product(PLAIN, PLAIN, s.rows, s.n_out, s.n_in, x, s.n_in, w, s.n_out, b ? 1 : 0, z);
+        return;
+    }
+#endif
+    const tile_args t = {.a = x, .a_row = s.n_in, .a_col = 1, .b = w, .b_row = s.n_out,
+                         .c = z, .c_row = s.n_out, .bias = b};
+    product(t, form_of(s.n_out, s.rows), s.rows, s.n_out, s.n_in);
+}
+
+/* dx = dz W^T      dz (rows, n_out)   W (n_in, n_out)   dx (rows, n_in) */
+static void gemm_input_grad(real *restrict dx, const real *restrict dz, const real *restrict w,
+                            gemm_shape s) {
+#ifdef FM_BLAS_PREFIX
+    if (s.blas) {
+        blas_product(PLAIN, TRANSPOSED, s.rows, s.n_in, s.n_out, dz, s.n_out, w, s.n_out, 0, dx);
+        return;
+    }
+#endif
+    const tile_args t = {.a = dz, .a_row = s.n_out, .a_col = 1, .b = w, .b_row = s.n_out,
+                         .c = dx, .c_row = s.n_in};
+    product(t, B_TRANSPOSED, s.rows, s.n_in, s.n_out);
+}
+
+/* dW[i0:i1] = x[:, i0:i1]^T dz      dw points to row i0 */
+static void gemm_weight_grad(real *restrict dw, const real *restrict x, const real *restrict dz,
+                             int64_t i0, int64_t i1, gemm_shape s) {
+#ifdef FM_BLAS_PREFIX
+    if (s.blas) {
+        blas_product(TRANSPOSED, PLAIN, i1 - i0, s.n_out, s.rows, x + i0, s.n_in, dz, s.n_out, 0,
+                     dw);
+        return;
+    }
+#endif
+    const tile_args t = {.a = x + i0, .a_row = 1, .a_col = s.n_in, .b = dz, .b_row = s.n_out,
+                         .c = dw, .c_row = s.n_out};
+    product(t, form_of(s.n_out, i1 - i0), i1 - i0, s.n_out, s.rows);
+}
+
+#endif

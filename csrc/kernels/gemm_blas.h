@@ -1,0 +1,29 @@
+/* The same three products through a BLAS, which is called single-threaded from each of our threads. */
+#ifndef FASTMLP_GEMM_BLAS_H
+#define FASTMLP_GEMM_BLAS_H
+
+#include "real.h"
+
+#ifdef FM_BLAS_PREFIX
+#define FM_JOIN_(a, b) a##b
+#define FM_JOIN(a, b) FM_JOIN_(a, b)
+#if FM_DOUBLE
+#define blas_gemm FM_JOIN(FM_BLAS_PREFIX, cblas_dgemm)
+#else
+#define blas_gemm FM_JOIN(FM_BLAS_PREFIX, cblas_sgemm)
+#endif
+
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 }; /* the constants of every cblas.h */
+
+void blas_gemm(int layout, int trans_a, int trans_b, int m, int n, int k, real alpha, const real *a,
+               int lda, const real *b, int ldb, real beta, real *c, int ldc);
+
+/* c (m, n) = beta c + op(a) op(b) */
+static void blas_product(int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, const real *a,
+                         int64_t lda, const real *b, int64_t ldb, real beta, real *c) {
+    blas_gemm(ROW_MAJOR, trans_a, trans_b, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
+              beta, c, (int)n);
+}
+#endif
+
+#endif

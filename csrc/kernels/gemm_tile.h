@@ -1,0 +1,189 @@
+/* The native products: one register tile in plain C, and what feeds it.
+ *
+ * Every output element is one chain of fused multiply-adds over k in ascending order. That fixes its bits:
+ * neither the tile's size, nor the vector width, nor the split over threads can change them. */
+#ifndef FASTMLP_GEMM_TILE_H
+#define FASTMLP_GEMM_TILE_H
+
+#include "real.h"
+
+/* Accumulators: TILE_ROWS x TILE_VECS vectors, sized so that they and one row of b fill the registers. */
+#if defined(__AVX512F__)
+#define TILE_ROWS 8
+#define TILE_VECS 3
+#else
+#define TILE_ROWS 6
+#define TILE_VECS 2
+#endif
+#define PANEL_WIDTH (TILE_VECS * LANES)
+#define PANEL_DEPTH 256 /* rows of a packed panel: 48 KiB with AVX-512, on the stack */
+
+/* c (rows, vecs * LANES) = start + a b over k: element (i, p) of a stands at a[i * a_row + p * a_col].
+ * `last` is the number of valid elements of the last vector in a row. start: a bias row, c itself, or 0. */
+typedef struct {
+    const real *a;
+    int64_t a_row, a_col;
+    const real *b;
+    int64_t b_row, k;
+    real *c;
+    int64_t c_row;
+    const real *bias;
+    int accumulate;
+} tile_args;
+
+INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
+    vec acc[TILE_ROWS][TILE_VECS];
+#define COLUMN(p, v) ((v) == vecs - 1 && last < LANES ? load_part((p) + (v)*LANES, last) : load((p) + (v)*LANES))
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++)
+            acc[i][v] = t->accumulate ? COLUMN(t->c + i * t->c_row, v)
+                        : t->bias     ? COLUMN(t->bias, v)
+                                      : (vec){0};
+    const real *a = t->a, *b = t->b;
+    const int64_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row;
+    for (int64_t p = 0; p < t->k; p++, a += a_col, b += b_row) {
+        vec row[TILE_VECS];
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++)
+            row[v] = COLUMN(b, v);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const vec ai = splat(a[i * a_row]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vecs; v++)
+                acc[i][v] = fma_(ai, row[v], acc[i][v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++) {
+            real *c = t->c + i * t->c_row + v * LANES;
+            if (v == vecs - 1 && last < LANES)
+                store_part(c, acc[i][v], last);
+            else
+                store(c, acc[i][v]);
+        }
+#undef COLUMN
+}
+
+/* The tile's sizes as constants, so that its loops unroll into registers. */
+#define TILE_CASE(rows, vecs)                                                                      \
+    case (rows)*4 + (vecs):                                                                        \
+        if (last < LANES)                                                                          \
+            tile(t, rows, vecs, last);                                                             \
+        else                                                                                       \
+            tile(t, rows, vecs, LANES);                                                            \
+        return;
+#if TILE_VECS == 3
+#define TILE_CASES(rows) TILE_CASE(rows, 1) TILE_CASE(rows, 2) TILE_CASE(rows, 3)
+#else
+#define TILE_CASES(rows) TILE_CASE(rows, 1) TILE_CASE(rows, 2)
+#endif
+
+static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
+    switch (rows * 4 + vecs) {
+        TILE_CASES(TILE_ROWS)
+        TILE_CASES(4)
+        TILE_CASES(2)
+        TILE_CASES(1)
+    }
+}
+
+/* All rows of c in one panel of at most PANEL_WIDTH columns */
+static void panel(tile_args t, int64_t rows, int64_t width) {
+    const int vecs = (int)((width + LANES - 1) / LANES);
+    const int64_t last = width - (vecs - 1) * LANES;
+    while (rows > 0) {
+        const int step = rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+        tile_of(&t, step, vecs, last);
+        t.a += step * t.a_row;
+        t.c += step * t.c_row;
+        rows -= step;
+    }
+}
+
+/* Panels as even as whole vectors allow: 4 vectors as 2 + 2, not 3 + 1 */
+static int64_t panel_width(int64_t n) {
+    const int64_t vecs = (n + LANES - 1) / LANES, panels = (vecs + TILE_VECS - 1) / TILE_VECS;
+    return (vecs + panels - 1) / panels * LANES;
+}
+
+/* to (depth, PANEL_WIDTH) = the first `width` columns of `depth` rows of b */
+static void pack_rows(real *to, const real *b, int64_t b_row, int64_t depth, int64_t width) {
+    for (int64_t p = 0; p < depth; p++, to += PANEL_WIDTH, b += b_row)
+        for (int64_t j = 0; j < width; j += LANES)
+            store(to + j, load_upto(b + j, width - j));
+}
+
+/* Transpose a square of LANES vectors in log2(LANES) rounds of exchanges between rows s apart */
+INLINE void transpose(vec *m) {
+#pragma GCC unroll 4
+    for (int s = LANES / 2; s > 0; s /= 2) {
+        mask low, high;
+        for (int i = 0; i < LANES; i++) {
+            low[i] = i & s ? LANES + i - s : i;
+            high[i] = i & s ? LANES + i : i + s;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            if (!(i & s)) {
+                const vec a = m[i], b = m[i + s];
+                m[i] = __builtin_shuffle(a, b, low);
+                m[i + s] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
+/* to (depth, PANEL_WIDTH) = transpose of w (width rows, depth columns, w_row apart) */
+static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, int64_t width) {
+    for (int64_t j = 0; j < width; j += LANES)
+        for (int64_t p = 0; p < depth; p += LANES) {
+            vec square[LANES];
+            for (int i = 0; i < LANES; i++)
+                square[i] =
+                    j + i < width ? load_upto(w + (j + i) * w_row + p, depth - p) : (vec){0};
+            transpose(square);
+            for (int i = 0; i < LANES && p + i < depth; i++)
+                store(to + (p + i) * PANEL_WIDTH + j, square[i]);
+        }
+}
+
+typedef enum { B_DIRECT, B_PACKED, B_TRANSPOSED } b_form;
+
+/* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
+static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
+    real packed[PANEL_DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
+    const int64_t width = panel_width(n), depth = form == B_DIRECT ? k : PANEL_DEPTH;
+    const tile_args whole = t;
+    for (int64_t j = 0; j < n; j += width) {
+        const int64_t columns = n - j < width ? n - j : width;
+        for (int64_t p = 0; p < k; p += depth) {
+            t.k = k - p < depth ? k - p : depth;
+            t.a = whole.a + p * whole.a_col;
+            t.c = whole.c + j;
+            t.bias = whole.bias ? whole.bias + j : NULL;
+            t.accumulate = p > 0;
+            t.b = packed;
+            t.b_row = PANEL_WIDTH;
+            if (form == B_PACKED) {
+                pack_rows(packed, whole.b + p * whole.b_row + j, whole.b_row, t.k, columns);
+            } else if (form == B_TRANSPOSED) {
+                pack_columns(packed, whole.b + j * whole.b_row + p, whole.b_row, t.k, columns);
+            } else {
+                t.b = whole.b + j;
+                t.b_row = whole.b_row;
+            }
+            panel(t, m, columns);
+        }
+    }
+}
+
+/* Rows of 4 KiB and more fall onto the same few sets of the cache: pack them, if they are used often enough. */
+static b_form form_of(int64_t row, int64_t uses) {
+    return row * (int64_t)sizeof(real) >= 4096 && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
+}
+
+#endif

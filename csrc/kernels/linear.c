@@ -1,0 +1,60 @@
+/* Linear, with the activation that follows it: y = g(x W + b)
+ *
+ * x (rows, n_in)   W (n_in, n_out)   b (n_out)   y (rows, n_out);  g: only those whose slope is a
+ * function of y, so that z itself need not be kept. */
+
+#include "gemm.h"
+#include "real.h"
+
+static fm_sizes linear_sizes(const fm_op *op) {
+    const int32_t g = op->variant;
+    const int fuses = g >= 0 && g < FM_N_ACTIVATIONS && fm_activation_infos[g].from_y;
+    return (fm_sizes){.status = !fuses               ? FM_BAD_KIND
+                                : !(op->attr0 >= 0) ? FM_BAD_ATTRIBUTE
+                                                     : FM_OK,
+                      .n_weights = op->n_in * op->n_out,
+                      .n_biases = op->b < 0 ? 0 : op->n_out,
+                      .n_slices = op->n_in};
+}
+
+INLINE gemm_shape shape_of(const fm_op *op, const fm_ctx *ctx, int64_t rows) {
+    return (gemm_shape){.rows = rows, .n_in = op->n_in, .n_out = op->n_out, .blas = ctx->blas};
+}
+
+static void linear_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
+    const real *params = ctx->params;
+    real *y = op_y(op, ctx, r0);
+    gemm_forward(y, op_x(op, ctx, r0), params + op->w, op->b < 0 ? NULL : params + op->b,
+                 shape_of(op, ctx, r1 - r0));
+    if (op->variant != FM_ACTIVATION_identity)
+        activate[op->variant](y, y, (real)op->attr0, (r1 - r0) * op->n_out);
+}
+
+/* dz = dy g'(y), in place of dy, where param_grad finds it;      dx = dz W^T */
+static void linear_backward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
+    real *dz = op_dy(op, ctx, r0), *dx = op_dx(op, ctx, r0);
+    if (op->variant != FM_ACTIVATION_identity)
+        times_slope[op->variant](dz, dz, op_y(op, ctx, r0), (real)op->attr0, (r1 - r0) * op->n_out);
+    if (dx)
+        gemm_input_grad(dx, dz, (const real *)ctx->params + op->w, shape_of(op, ctx, r1 - r0));
+}
+
+/* db_j = sum of dz_j over the rows, in their order */
+static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out) {
+    for (int64_t j = 0; j < n_out; j += LANES) {
+        vec sum = {0};
+        for (int64_t r = 0; r < rows; r++)
+            sum += load_upto(dz + r * n_out + j, n_out - j);
+        store_upto(db + j, sum, n_out - j);
+    }
+}
+
+/* Rows [i0, i1) of dW = x^T dz; whoever has row 0 also sums db */
+static void linear_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1) {
+    real *grads = ctx->grads;
+    const real *dz = op_dy(op, ctx, 0);
+    gemm_weight_grad(grads + op->w + i0 * op->n_out, op_x(op, ctx, 0), dz, i0, i1,
+                     shape_of(op, ctx, ctx->rows));
+    if (i0 == 0 && op->b >= 0)
+        bias_grad(grads + op->b, dz, ctx->rows, op->n_out);
+}

@@ -1,0 +1,169 @@
+/* exp, expm1, log, log1p, tanh, sigmoid and erfc as branch-free polynomials on vectors.
+ *
+ * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays NaN, and
+ * the limits at +-inf are exact. Errors are measured in tests/test_vmath.py. */
+#ifndef FASTMLP_VMATH_H
+#define FASTMLP_VMATH_H
+
+#include "real.h"
+
+#define LOG2E ((real)1.4426950408889634)
+
+#if FM_DOUBLE
+#define EXP_HIGH 710.0 /* above: overflow */
+#define EXP_LOW (-746.0)
+#define MANTISSA_BITS 52
+#define EXPONENT_BIAS 1023
+#define ROUNDER 0x1.8p52 /* x + ROUNDER - ROUNDER rounds x to an integer */
+#define LN2_HIGH 0x1.62e42feep-1 /* 32 bits: n * LN2_HIGH is exact */
+#define LN2_LOW 0x1.a39ef35793c76p-33
+#define TINY_SCALE 0x1p54 /* lifts a subnormal into the normal range */
+#define TINY_SHIFT 54
+/* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: Chebyshev interpolation, error 4e-17 of exp(r) - 1 */
+static const real exp_coefs[] = {0.50000000000000011,    0.16666666666666669,
+                                 0.041666666666624129,   0.0083333333333300615,
+                                 0.0013888888917213717,  0.00019841269863053618,
+                                 2.4801521295954376e-05, 2.7557268459997064e-06,
+                                 2.7620088445409746e-07, 2.510038549551032e-08};
+/* log(1 + f) = f - s (f - R), s = f / (2 + f): R in powers of s^2, from FreeBSD's e_log.c */
+static const real log_coefs[] = {6.666666666666735130e-01, 3.999999999940941908e-01,
+                                 2.857142874366239149e-01, 2.222219843214978396e-01,
+                                 1.818357216161805012e-01, 1.531383769920937332e-01,
+                                 1.479819860511658591e-01};
+/* exp(x^2) erfc(x) (K + x) / K in powers of (K - x) / (K + x), x >= 0: Chebyshev, error 4e-17 */
+#define ERFC_K 3.5
+static const real erfc_coefs[] = {
+    0.3105873112177886,      0.26794277844774628,     0.19831818475275667,
+    0.12435886477625195,     0.064496749042067855,    0.026376773325381176,
+    0.0075767485384410742,   0.00090772866743031957,  -0.00037295848994710882,
+    -0.00020415189183315975, -1.2017734739851844e-05, 2.1364780845523739e-05,
+    5.3277260966151438e-06,  -2.0694153987777988e-06, -9.6921872994332962e-07,
+    2.2681942953867731e-07,  1.5773887103572657e-07,  -3.232324815023162e-08,
+    -2.4716309827437651e-08, 5.7426959518610782e-09,  3.3580259279681074e-09,
+    -9.5937863184811934e-10, -2.7892728276071433e-10, 9.4684212128408124e-11};
+#else
+#define EXP_HIGH 89.0f
+#define EXP_LOW (-104.0f)
+#define MANTISSA_BITS 23
+#define EXPONENT_BIAS 127
+#define ROUNDER 0x1.8p23f
+#define LN2_HIGH 0x1.62e4p-1f
+#define LN2_LOW 0x1.7f7d1cp-20f
+#define TINY_SCALE 0x1p25f
+#define TINY_SHIFT 25
+static const real exp_coefs[] = {5.000000013e-01f, 1.666666668e-01f, 4.166646493e-02f,
+                                 8.333310925e-03f, 1.393365000e-03f, 1.989099082e-04f};
+static const real log_coefs[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-25f, 0xf89e26.0p-26f};
+#define ERFC_K 2.5f
+static const real erfc_coefs[] = {
+    4.216127281e-01f, 3.218607736e-01f,  1.815656999e-01f,  6.849976746e-02f,
+    1.134354684e-02f, -3.353155286e-03f, -1.921382043e-03f, 1.654415199e-04f,
+    2.664883181e-04f, -1.074623665e-05f, -2.916858251e-05f};
+#endif
+
+/* c[0] + c[1] x + ... by Horner's rule; n is a constant, so the loop unrolls */
+INLINE vec polynomial(vec x, const real *c, int n) {
+    vec p = splat(c[n - 1]);
+#pragma GCC unroll 32
+    for (int i = n - 2; i >= 0; i--)
+        p = fma_(p, x, splat(c[i]));
+    return p;
+}
+#define POLYNOMIAL(x, c) polynomial(x, c, (int)(sizeof(c) / sizeof((c)[0])))
+
+/* 2^n for integral n within the exponent range */
+INLINE vec power_of_2(vec n) {
+    const mask biased = (mask)(n + (ROUNDER + EXPONENT_BIAS)) - (mask)splat(ROUNDER);
+    return (vec)(biased << MANTISSA_BITS);
+}
+
+/* exp(x) = 2^n (1 + p), p = exp(r) - 1, x = n ln 2 + r; x is cut to where the result is 0 or inf */
+INLINE vec exp_parts(vec x, vec *n) {
+    x = pick(x > EXP_HIGH, splat(EXP_HIGH), x);
+    x = pick(x < EXP_LOW, splat(EXP_LOW), x);
+    *n = fma_(x, splat(LOG2E), splat(ROUNDER)) - ROUNDER;
+    vec r = fma_(*n, splat(-LN2_HIGH), x);
+    r = fma_(*n, splat(-LN2_LOW), r);
+    return fma_(r * r, POLYNOMIAL(r, exp_coefs), r);
+}
+
+INLINE vec vexp(vec x) {
+    vec n;
+    const vec p = exp_parts(x, &n);
+    /* in two factors: 2^n alone may overflow, or be subnormal, where the result is neither */
+    const vec half = fma_(n, splat((real)0.5), splat(ROUNDER)) - ROUNDER;
+    return (1 + p) * power_of_2(half) * power_of_2(n - half);
+}
+
+/* exp(x) - 1 for x <= 0: small x keeps its digits */
+INLINE vec vexpm1_negative(vec x) {
+    vec n;
+    x = pick(x < -64, splat(-64), x); /* exp(x) - 1 is -1 there in both types */
+    const vec p = exp_parts(x, &n);
+    const vec scale = power_of_2(n);
+    return fma_(scale, p, scale - 1);
+}
+
+/* log(1 + f) + c for |f| < 0.42, plus n ln 2 */
+INLINE vec log_tail(vec n, vec f, vec c) {
+    const vec s = f / (2 + f), s2 = s * s;
+    const vec r = s2 * POLYNOMIAL(s2, log_coefs);
+    const vec h = f * f * (real)0.5;
+    return fma_(n, splat(LN2_HIGH), f - (h - fma_(s, h + r, fma_(n, splat(LN2_LOW), c))));
+}
+
+/* x = 2^n m, m in [sqrt(1/2), sqrt(2)), for positive normal x */
+INLINE vec mantissa(vec x, vec *n) {
+    const mask sqrt_half = (mask)splat((real)0.70710678118654752);
+    const mask e = ((mask)x - sqrt_half) >> MANTISSA_BITS;
+    *n = __builtin_convertvector(e, vec);
+    return (vec)((mask)x - (e << MANTISSA_BITS));
+}
+
+/* log(x), x >= 0 */
+INLINE vec vlog(vec x) {
+    vec n;
+    const mask subnormal = (x < power_of_2(splat(1 - EXPONENT_BIAS)));
+    const vec m = mantissa(pick(subnormal, x * TINY_SCALE, x), &n);
+    n = pick(subnormal, n - TINY_SHIFT, n);
+    vec y = log_tail(n, m - 1, (vec){0});
+    y = pick(x == 0, splat(-__builtin_inff()), y);
+    return pick(is_finite(x), y, x);
+}
+
+/* log(1 + x), 0 <= x <= 1: what rounding 1 + x loses comes back through c */
+INLINE vec vlog1p_unit(vec x) {
+    vec n;
+    const vec u = 1 + x;
+    const vec m = mantissa(u, &n);
+    const vec y = log_tail(n, pick(n == 0, x, m - 1), pick(n == 0, (vec){0}, (x - (u - 1)) / u));
+    return pick(is_finite(x), y, x);
+}
+
+INLINE vec vtanh(vec x) {
+    const vec t = vexpm1_negative(-2 * vabs(x));
+    return pick(x == x, with_sign(-t / (2 + t), x), x);
+}
+
+INLINE vec vsigmoid(vec x) {
+    const vec e = vexp(-vabs(x));
+    return pick(x < 0, e, splat(1)) / (1 + e);
+}
+
+/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
+INLINE vec vsoftplus(vec x) {
+    const vec y = vmax(x, (vec){0}) + vlog1p_unit(vexp(-vabs(x)));
+    return pick(x == x, y, x);
+}
+
+/* erfc(x) / 2 = Phi(-x sqrt 2), relative accuracy kept in the far tail by exp(-x^2) in two parts */
+INLINE vec vhalf_erfc(vec x) {
+    const vec a = pick(vabs(x) > 30, splat(30), vabs(x));
+    const vec t = ERFC_K / (ERFC_K + a);
+    const vec s = (ERFC_K - a) / (ERFC_K + a);
+    const vec square = a * a, rest = fma_(a, a, -square);
+    const vec tail = (real)0.5 * t * POLYNOMIAL(s, erfc_coefs) * vexp(-square) * (1 - rest);
+    return pick(x == x, pick(x < 0, 1 - tail, tail), x);
+}
+
+#endif

@@ -1,0 +1,442 @@
+/* Check, forward, backward, loss, update, train: over ops as data, without element types or layer knowledge.
+ *
+ * A step has two phases with a barrier after each. Rows: every chunk of rows goes forward, through the loss and
+ * backward on its own. Slices: every chunk of a weight gradient is summed over all rows and, in training, its
+ * parameters are updated at once. */
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include "fastmlp.h"
+#include "random.h"
+
+#define MAX_OPS 4096
+#define MAX_ELEMENTS ((int64_t)1 << 56) /* sums and byte counts stay far below 2^63 */
+
+/* ---- check --------------------------------------------------------------------------------------- */
+
+static int inside(int64_t offset, int64_t n, int64_t first, int64_t end) {
+    return offset >= first && n <= end - first && offset <= end - n;
+}
+
+/* One op against its predecessor; *weights, *biases, *acts and *dacts are where free space begins. */
+static fm_status check_op(const fm_net *net, const fm_kernels *k, int64_t i, int64_t *weights,
+                          int64_t *biases, int64_t *acts, int64_t *dacts) {
+    const fm_op *op = &net->ops[i], *before = i > 0 ? op - 1 : NULL;
+    if (op->kind < 0 || op->kind >= FM_N_OPS)
+        return FM_BAD_KIND;
+    if (op->n_in < 1 || op->n_out < 1 || op->n_in > INT32_MAX || op->n_out > INT32_MAX ||
+        (before && op->n_in != before->n_out))
+        return FM_BAD_WIDTH;
+    const fm_sizes s = k->ops[op->kind].sizes(op);
+    if (s.status != FM_OK)
+        return s.status;
+    if (op->x != (before ? before->y : -1) || op->dx != (before ? before->dy : -1) ||
+        !inside(op->y, op->n_out, *acts, net->acts_width) ||
+        !inside(op->dy, op->n_out, *dacts, net->dacts_width))
+        return FM_BAD_ACTIVATION;
+    if (s.n_weights ? !inside(op->w, s.n_weights, *weights, net->n_decayed) : op->w != -1)
+        return FM_BAD_PARAMETER;
+    if (s.n_biases ? !inside(op->b, s.n_biases, *biases, net->n_params) : op->b != -1)
+        return FM_BAD_PARAMETER;
+    *acts = op->y + op->n_out;
+    *dacts = op->dy + op->n_out;
+    *weights = s.n_weights ? op->w + s.n_weights : *weights;
+    *biases = s.n_biases ? op->b + s.n_biases : *biases;
+    return FM_OK;
+}
+
+fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) {
+    *bad_op = -1;
+    if (net->n_ops < 1 || net->n_ops > MAX_OPS || net->n_decayed < 0 ||
+        net->n_params < net->n_decayed || net->n_params > MAX_ELEMENTS || net->acts_width < 1 ||
+        net->dacts_width < 1 || net->acts_width > MAX_ELEMENTS || net->dacts_width > MAX_ELEMENTS)
+        return FM_BAD_EMPTY;
+    int64_t weights = 0, biases = net->n_decayed, acts = 0, dacts = 0;
+    for (int64_t i = 0; i < net->n_ops; i++) {
+        const fm_status status = check_op(net, k, i, &weights, &biases, &acts, &dacts);
+        if (status != FM_OK) {
+            *bad_op = i;
+            return status;
+        }
+    }
+    return FM_OK;
+}
+
+/* ---- how work is cut ------------------------------------------------------------------------------ */
+
+#define BLAS_ROWS 64          /* with a BLAS, bits depend on the cut: it is the same for any number of threads */
+#define MAX_ROWS 128          /* rows of a chunk: their activations stay in L2 */
+#define ROW_STEP 16           /* chunks begin at whole tiles */
+#define SLICE_STEP 8
+#define MIN_SLICE_WORK 65536  /* multiply-adds worth claiming: about half a microsecond */
+#define MAX_SLICE_WORK 1048576
+#define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
+
+static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t chunks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+static int64_t round_up(int64_t n, int64_t step) { return chunks_of(n, step) * step; }
+
+static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
+    if (ctx->blas)
+        return BLAS_ROWS;
+    return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
+}
+
+/* Slices of an op's parameter gradient that make one chunk; the same for any number of threads. */
+static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, const fm_op *op,
+                                const fm_sizes *s) {
+    const int64_t work = ctx->rows * op->n_out * (s->n_weights / s->n_slices / op->n_out);
+    const int64_t target =
+        at_most(at_least(net->n_decayed * ctx->rows / 16, MIN_SLICE_WORK), MAX_SLICE_WORK);
+    return round_up(at_least(target / at_least(work, 1), SLICE_STEP), SLICE_STEP);
+}
+
+/* More threads only where each has enough to do. */
+static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
+    const int64_t work = (net->n_params + net->acts_width) * at_most(rows, (int64_t)1 << 32);
+    return (int32_t)at_least(1, at_most(threads, work / THREAD_WORK));
+}
+
+/* ---- the phases ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    const fm_net *net;
+    const fm_kernels *k;
+    fm_ctx *ctx;
+    fm_train_job *job; /* NULL outside of training */
+    void *out;         /* fm_predict */
+    int32_t optimizer; /* -1: gradients only */
+    const fm_hyper *hyper;
+    int64_t rows_per_chunk;
+    int64_t first; /* fm_predict: row at which chunk 0 begins */
+    double seconds;
+    int32_t update_finite; /* atomic */
+} run;
+
+static const fm_op *last_op(const fm_net *net) { return &net->ops[net->n_ops - 1]; }
+
+static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
+    return (char *)(uintptr_t)base + elements * k->real_size;
+}
+
+static void forward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
+                         int64_t r1) {
+    for (int64_t i = 0; i < net->n_ops; i++)
+        k->ops[net->ops[i].kind].forward(&net->ops[i], ctx, r0, r1);
+}
+
+static void backward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
+                          int64_t r1) {
+    for (int64_t i = net->n_ops - 1; i >= 0; i--)
+        k->ops[net->ops[i].kind].backward(&net->ops[i], ctx, r0, r1);
+}
+
+static void rows_of_chunk(const run *r, int64_t chunk, int64_t *r0, int64_t *r1) {
+    *r0 = chunk * r->rows_per_chunk;
+    *r1 = at_most(*r0 + r->rows_per_chunk, r->ctx->rows);
+}
+
+static void forward_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(r, chunk, &r0, &r1);
+    forward_rows(r->net, r->k, r->ctx, r0, r1);
+}
+
+static void backward_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(r, chunk, &r0, &r1);
+    backward_rows(r->net, r->k, r->ctx, r0, r1);
+}
+
+static void update_range(run *r, int64_t first, int64_t n, double weight_decay) {
+    const fm_ctx *c = r->ctx;
+    const fm_kernels *k = r->k;
+    if (!k->updates[r->optimizer](plus(c->params, first, k),
+                                  c->state0 ? plus(c->state0, first, k) : NULL,
+                                  c->state1 ? plus(c->state1, first, k) : NULL,
+                                  plus(c->grads, first, k), n, r->hyper, weight_decay))
+        __atomic_store_n(&r->update_finite, 0, __ATOMIC_RELAXED);
+}
+
+/* Chunks of all ops are numbered through: find the op that `chunk` belongs to. */
+static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
+    run *r = arg;
+    (void)worker;
+    for (const fm_op *op = r->net->ops;; op++) {
+        const fm_sizes s = r->k->ops[op->kind].sizes(op);
+        if (s.n_slices == 0)
+            continue;
+        const int64_t size = slices_per_chunk(r->net, r->ctx, op, &s);
+        const int64_t chunks = chunks_of(s.n_slices, size);
+        if (chunk >= chunks) {
+            chunk -= chunks;
+            continue;
+        }
+        const int64_t i0 = chunk * size, i1 = at_most(i0 + size, s.n_slices);
+        r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1);
+        if (r->optimizer >= 0) {
+            const int64_t per_slice = s.n_weights / s.n_slices;
+            update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, r->hyper->weight_decay);
+            if (i0 == 0 && s.n_biases)
+                update_range(r, op->b, s.n_biases, 0);
+        }
+        return;
+    }
+}
+
+static void all_slices(fm_team *team, run *r) {
+    int64_t chunks = 0;
+    for (int64_t i = 0; i < r->net->n_ops; i++) {
+        const fm_op *op = &r->net->ops[i];
+        const fm_sizes s = r->k->ops[op->kind].sizes(op);
+        if (s.n_slices)
+            chunks += chunks_of(s.n_slices, slices_per_chunk(r->net, r->ctx, op, &s));
+    }
+    fm_team_run(team, slices_chunk, r, chunks);
+}
+
+static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32_t)) {
+    r->rows_per_chunk = rows_per_chunk(r->ctx, fm_team_size(team));
+    fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
+}
+
+/* ---- step by step --------------------------------------------------------------------------------- */
+
+void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
+    return plus(ctx->acts, last_op(net)->y * ctx->capacity, k);
+}
+
+void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
+    return plus(ctx->dacts, last_op(net)->dy * ctx->capacity, k);
+}
+
+static void drive_forward(fm_team *team, void *arg) { all_rows(team, arg, forward_chunk); }
+
+static void drive_backward(fm_team *team, void *arg) {
+    all_rows(team, arg, backward_chunk);
+    all_slices(team, arg);
+}
+
+void fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
+    fm_ctx c = *ctx;
+    run r = {.net = net, .k = k, .ctx = &c};
+    fm_parallel(useful_threads(net, ctx->rows, threads), drive_forward, &r);
+}
+
+void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
+    fm_ctx c = *ctx;
+    run r = {.net = net, .k = k, .ctx = &c, .optimizer = -1};
+    fm_parallel(useful_threads(net, ctx->rows, threads), drive_backward, &r);
+}
+
+#define UPDATE_CHUNK 16384 /* elements; a multiple of every vector */
+
+static void update_chunk(void *arg, int64_t chunk, int32_t worker) {
+    run *r = arg;
+    const fm_net *net = r->net;
+    const int64_t weight_chunks = chunks_of(net->n_decayed, UPDATE_CHUNK);
+    const int weights = chunk < weight_chunks;
+    const int64_t first =
+        weights ? chunk * UPDATE_CHUNK : net->n_decayed + (chunk - weight_chunks) * UPDATE_CHUNK;
+    const int64_t end = weights ? net->n_decayed : net->n_params;
+    (void)worker;
+    update_range(r, first, at_most(UPDATE_CHUNK, end - first),
+                 weights ? r->hyper->weight_decay : 0);
+}
+
+static void drive_update(fm_team *team, void *arg) {
+    const fm_net *net = ((run *)arg)->net;
+    fm_team_run(team, update_chunk, arg,
+                chunks_of(net->n_decayed, UPDATE_CHUNK) +
+                    chunks_of(net->n_params - net->n_decayed, UPDATE_CHUNK));
+}
+
+static fm_hyper at_step(const fm_hyper *hyper, int64_t t) {
+    fm_hyper h = *hyper;
+    h.correction1 = 1 - pow(h.beta1, (double)t);
+    h.correction2 = sqrt(1 - pow(h.beta2, (double)t));
+    return h;
+}
+
+int32_t fm_update(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t optimizer,
+                  const fm_hyper *hyper, int64_t t, int32_t threads) {
+    fm_ctx c = *ctx;
+    const fm_hyper h = at_step(hyper, t);
+    run r = {.net = net, .k = k, .ctx = &c, .optimizer = optimizer, .hyper = &h,
+             .update_finite = 1};
+    fm_parallel(useful_threads(net, 8, threads), drive_update, &r);
+    return r.update_finite;
+}
+
+/* In eight interleaved sums: short chains, and an order that depends on n alone. */
+static double sum(const double *x, int64_t n) {
+    double lane[8] = {0};
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++)
+            lane[j] += x[i + j];
+    for (int j = 0; i < n; i++, j++)
+        lane[j] += x[i];
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
+               const void *target, int64_t n, int64_t n_out) {
+    k->losses[loss](row_loss, dz, z, target, NULL, 1.0 / (double)n, n, n_out);
+    return sum(row_loss, n) / (double)n;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- predict --------------------------------------------------------------------------------------- */
+
+/* Every worker has its own block of activations, so rows need no more memory than threads. */
+static void predict_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    const int64_t n_out = last_op(r->net)->n_out;
+    const int64_t first = r->first + chunk * r->rows_per_chunk;
+    fm_ctx c = *r->ctx;
+    c.acts = plus(c.acts, worker * r->net->acts_width * c.capacity, r->k);
+    c.x = plus(c.x, first * r->net->ops[0].n_in, r->k);
+    c.rows = at_most(r->rows_per_chunk, c.rows - first);
+    forward_rows(r->net, r->k, &c, 0, c.rows);
+    memcpy(plus(r->out, first * n_out, r->k), fm_output(r->net, r->k, &c),
+           (size_t)(c.rows * n_out * r->k->real_size));
+}
+
+static void drive_predict(fm_team *team, void *arg) {
+    run *r = arg;
+    const double end = now() + r->seconds;
+    const int64_t round = 4 * r->rows_per_chunk * fm_team_size(team);
+    do {
+        const int64_t rows = at_most(round, r->ctx->rows - r->first);
+        fm_team_run(team, predict_chunk, r, chunks_of(rows, r->rows_per_chunk));
+        r->first += rows;
+    } while (r->first < r->ctx->rows && now() < end);
+}
+
+int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
+                   int32_t threads, double seconds) {
+    fm_ctx c = *ctx;
+    c.training = 0;
+    run r = {.net = net, .k = k, .ctx = &c, .out = out, .rows_per_chunk = c.capacity,
+             .seconds = seconds};
+    fm_parallel(useful_threads(net, ctx->rows, threads), drive_predict, &r);
+    return r.first;
+}
+
+/* ---- train ----------------------------------------------------------------------------------------- */
+
+static void gather(const run *r, int64_t r0, int64_t r1) {
+    const fm_train_job *job = r->job;
+    const int64_t n_in = r->net->ops[0].n_in;
+    if (job->order)
+        for (int64_t i = r0; i < r1; i++)
+            memcpy(plus(job->batch, i * n_in, r->k),
+                   plus(job->x, job->order[job->position + i] * n_in, r->k),
+                   (size_t)(n_in * r->k->real_size));
+}
+
+static void batch_loss(const run *r, int64_t r0, int64_t r1) {
+    const fm_train_job *job = r->job;
+    const fm_ctx *c = r->ctx;
+    const fm_kernels *k = r->k;
+    const int64_t n_out = last_op(r->net)->n_out, first = job->position + r0;
+    const int64_t *order = job->order ? job->order + first : NULL;
+    const void *target = order                              ? job->target
+                         : fm_loss_infos[job->loss].labels ? (const int64_t *)job->target + first
+                                                            : plus(job->target, first * n_out, k);
+    const void *z = plus(fm_output(r->net, k, c), r0 * n_out, k);
+    void *dz = plus(fm_output_grad(r->net, k, c), r0 * n_out, k);
+    k->losses[job->loss](job->row_loss + r0, dz, z, target, order, 1.0 / (double)c->rows, r1 - r0,
+                         n_out);
+    if (job->outputs)
+        for (int64_t i = 0; i < r1 - r0; i++)
+            memcpy(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),
+                   plus(z, i * n_out, k), (size_t)(n_out * k->real_size));
+}
+
+/* The whole way of some rows of the mini-batch */
+static void train_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(r, chunk, &r0, &r1);
+    gather(r, r0, r1);
+    forward_rows(r->net, r->k, r->ctx, r0, r1);
+    batch_loss(r, r0, r1);
+    backward_rows(r->net, r->k, r->ctx, r0, r1);
+}
+
+static void train_batch(fm_team *team, run *r) {
+    fm_train_job *job = r->job;
+    fm_ctx *c = r->ctx;
+    c->rows = at_most(job->batch_size, job->n - job->position);
+    c->x = job->order ? job->batch : plus(job->x, job->position * r->net->ops[0].n_in, r->k);
+    all_rows(team, r, train_chunk);
+
+    const double loss_sum = sum(job->row_loss, c->rows);
+    job->finite = isfinite(loss_sum);
+    if (!job->finite)
+        return;
+    const fm_hyper h = at_step(&job->hyper, job->t + 1);
+    r->hyper = &h;
+    r->update_finite = 1;
+    all_slices(team, r);
+    job->finite = r->update_finite;
+    job->loss_sum += loss_sum;
+    job->position += c->rows;
+    job->t++;
+    c->draw++;
+}
+
+static void drive_train(fm_team *team, void *arg) {
+    run *r = arg;
+    const double end = now() + r->job->seconds;
+    do
+        train_batch(team, r);
+    while (r->job->finite && r->job->position < r->job->n && now() < end);
+}
+
+void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
+              int32_t threads) {
+    run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer};
+    job->finite = 1;
+    if (job->position < job->n)
+        fm_parallel(useful_threads(net, job->batch_size, threads), drive_train, &r);
+}
+
+/* ---- the rest ---------------------------------------------------------------------------------------- */
+
+void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch) {
+    const uint64_t key = fm_key(seed, epoch, 0);
+    for (int64_t i = n - 1; i > 0; i--) {
+        const uint64_t random = fm_mix64(key ^ (uint64_t)i);
+        const int64_t j = (int64_t)(((unsigned __int128)random * (uint64_t)(i + 1)) >> 64);
+        const int64_t kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
+int64_t fm_first_bad_label(const int64_t *labels, int64_t n, int64_t n_classes) {
+    for (int64_t i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= n_classes)
+            return i;
+    return -1;
+}
+
+int32_t fm_try_lock(int32_t *lock) { return __atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0; }
+void fm_unlock(int32_t *lock) { __atomic_store_n(lock, 0, __ATOMIC_RELEASE); }

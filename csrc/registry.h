@@ -1,0 +1,38 @@
+/* The lists. Enums, kernel tables and the names that Python reads are all generated from here. */
+#ifndef FASTMLP_REGISTRY_H
+#define FASTMLP_REGISTRY_H
+
+/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_backward, <name>_param_grad. */
+#define FM_OPS(X)                                                                                  \
+    X(linear)                                                                                      \
+    X(activation)                                                                                  \
+    X(dropout)
+
+/* X(name, PythonClass, derivative from, attribute, its default, formula): kernels/activation.c
+ * defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function of the output y where
+ * that is possible: only those fuse into `linear`, which keeps y alone. The others need the input z. */
+#define FM_ACTIVATIONS(X)                                                                          \
+    X(identity, Identity, y, "", 0, "z")                                                           \
+    X(relu, ReLU, y, "", 0, "max(z, 0)")                                                           \
+    X(leaky_relu, LeakyReLU, y, "slope", 0.01, "z if z > 0 else slope z (slope >= 0)")             \
+    X(elu, ELU, y, "alpha", 1, "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)")         \
+    X(selu, SELU, y, "", 0, "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)")                       \
+    X(gelu, GELU, z, "", 0, "z Phi(z), Phi the normal distribution (Hendrycks, Gimpel 2016)")      \
+    X(silu, SiLU, z, "", 0, "z sigmoid(z) (Elfwing et al. 2018)")                                  \
+    X(softplus, Softplus, y, "", 0, "log(1 + exp(z))")                                             \
+    X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function")            \
+    X(tanh, Tanh, y, "", 0, "tanh(z)")
+
+/* X(name, what the target is): kernels/loss.c defines <name>_rows. */
+#define FM_LOSSES(X)                                                                               \
+    X(cross_entropy, labels)                                                                       \
+    X(binary_cross_entropy, values)                                                                \
+    X(squared_error, values)
+
+/* X(name, number of state arrays): kernels/optimizer.c defines <name>_update. */
+#define FM_OPTIMIZERS(X)                                                                           \
+    X(sgd, 1)                                                                                      \
+    X(adam, 2)                                                                                     \
+    X(adamw, 2)
+
+#endif

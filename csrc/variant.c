@@ -1,0 +1,38 @@
+/* One build of all kernels, for one element type and one instruction set: compiled once per (type, set), with
+ * FM_DOUBLE, FM_TABLE (the symbol that leaves) and FM_TABLE_NAME given by the build. */
+
+#include "kernels/activation.c"
+#include "kernels/dropout.c"
+#include "kernels/linear.c"
+#include "kernels/loss.c"
+#include "kernels/optimizer.c"
+
+static int64_t first_nonfinite(const void *x_, int64_t n) {
+    const real *x = x_;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        if (!all_set(is_finite(load(x + i))))
+            break;
+    for (; i < n; i++)
+        if (!(x[i] - x[i] == 0))
+            return i;
+    return -1;
+}
+
+#define OP_ENTRY(name) {name##_sizes, name##_forward, name##_backward, name##_param_grad},
+#define LOSS_ENTRY(name, ...) name##_rows,
+#define UPDATE_ENTRY(name, ...) name##_update,
+
+extern const fm_kernels FM_TABLE;
+const fm_kernels FM_TABLE = {
+    .name = FM_TABLE_NAME,
+    .real_size = sizeof(real),
+    .lanes = LANES,
+#ifdef FM_BLAS_PREFIX
+    .has_blas = 1,
+#endif
+    .ops = {FM_OPS(OP_ENTRY)},
+    .losses = {FM_LOSSES(LOSS_ENTRY)},
+    .updates = {FM_OPTIMIZERS(UPDATE_ENTRY)},
+    .first_nonfinite = first_nonfinite,
+};

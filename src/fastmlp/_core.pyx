@@ -1,0 +1,606 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True, autotestdict=False
+"""The door between Python and C: exact types in, the GIL released, a status turned into an exception.
+
+No arithmetic and no loops over elements happen here. Arrays must already have the right type and layout
+(`fastmlp.data` converts them); outputs are written in place.
+"""
+
+import os
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+import numpy as np
+
+cnp.import_array()
+
+cdef extern from "fastmlp.h" nogil:
+    enum:
+        FM_N_OPS
+        FM_N_ACTIVATIONS
+        FM_N_LOSSES
+        FM_N_OPTIMIZERS
+
+    ctypedef struct fm_activation_info:
+        const char *name
+        const char *class_name
+        const char *attr
+        double attr_default
+        int32_t from_y
+        const char *formula
+
+    ctypedef struct fm_loss_info:
+        const char *name
+        int32_t labels
+
+    ctypedef struct fm_optimizer_info:
+        const char *name
+        int32_t n_states
+
+    const char *fm_op_names[]
+    const fm_activation_info fm_activation_infos[]
+    const fm_loss_info fm_loss_infos[]
+    const fm_optimizer_info fm_optimizer_infos[]
+
+    ctypedef struct fm_op:
+        int32_t kind
+        int32_t variant
+        int64_t n_in
+        int64_t n_out
+        int64_t x
+        int64_t y
+        int64_t dx
+        int64_t dy
+        int64_t w
+        int64_t b
+        double attr0
+        double attr1
+
+    ctypedef struct fm_net:
+        const fm_op *ops
+        int64_t n_ops
+        int64_t n_params
+        int64_t n_decayed
+        int64_t acts_width
+        int64_t dacts_width
+
+    ctypedef struct fm_ctx:
+        void *params
+        void *grads
+        void *state0
+        void *state1
+        void *acts
+        void *dacts
+        const void *x
+        void *dx
+        int64_t rows
+        int64_t capacity
+        int32_t training
+        int32_t blas
+        uint64_t seed
+        uint64_t draw
+
+    ctypedef struct fm_hyper:
+        double lr
+        double weight_decay
+        double momentum
+        double beta1
+        double beta2
+        double eps
+        int32_t nesterov
+        int32_t averaged
+
+    ctypedef enum fm_status:
+        FM_OK
+        FM_BAD_EMPTY
+        FM_BAD_KIND
+        FM_BAD_WIDTH
+        FM_BAD_ATTRIBUTE
+        FM_BAD_ACTIVATION
+        FM_BAD_PARAMETER
+
+    ctypedef struct fm_sizes:
+        fm_status status
+        int64_t n_weights
+        int64_t n_biases
+        int64_t n_slices
+
+    ctypedef fm_sizes (*fm_sizes_fn)(const fm_op *) noexcept
+
+    ctypedef struct fm_op_kernels:
+        fm_sizes_fn sizes
+
+    ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
+
+    ctypedef struct fm_kernels:
+        const char *name
+        int64_t real_size
+        int64_t lanes
+        int32_t has_blas
+        fm_op_kernels ops[8]
+        fm_first_nonfinite_fn first_nonfinite
+
+    ctypedef struct fm_build:
+        const char *name
+        const fm_kernels *f32
+        const fm_kernels *f64
+        int32_t runs_here
+
+    ctypedef struct fm_train_job:
+        const void *x
+        const void *target
+        const int64_t *order
+        int64_t n
+        int64_t batch_size
+        int32_t loss
+        int32_t optimizer
+        fm_hyper hyper
+        void *batch
+        double *row_loss
+        void *outputs
+        double seconds
+        int64_t position
+        int64_t t
+        double loss_sum
+        int32_t finite
+
+    const fm_build *fm_builds(int64_t *n) noexcept
+    void fm_threads_init() noexcept
+    int32_t fm_is_forked_child() noexcept
+    fm_status fm_net_check(const fm_net *, const fm_kernels *, int64_t *) noexcept
+    void fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
+    void fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
+    void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
+    void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
+    int32_t fm_update(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t, const fm_hyper *,
+                      int64_t, int32_t) noexcept
+    int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
+    double fm_loss(const fm_kernels *, int32_t, double *, void *, const void *, const void *, int64_t,
+                   int64_t) noexcept
+    void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
+    void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
+    int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
+    int32_t fm_try_lock(int32_t *) noexcept
+    void fm_unlock(int32_t *) noexcept
+
+cdef extern from "blas_info.h" nogil:
+    const char *fm_blas_name() noexcept
+    const char *fm_blas_core() noexcept
+    const char *fm_compiler() noexcept
+    void fm_blas_init() noexcept
+
+
+# ---- the lists of registry.h -----------------------------------------------------------------------
+
+OPS = {fm_op_names[i].decode(): i for i in range(FM_N_OPS)}
+ACTIVATIONS = {
+    fm_activation_infos[i].name.decode(): {
+        "index": i,
+        "class_name": fm_activation_infos[i].class_name.decode(),
+        "attr": fm_activation_infos[i].attr.decode(),
+        "default": fm_activation_infos[i].attr_default,
+        "from_y": bool(fm_activation_infos[i].from_y),
+        "formula": fm_activation_infos[i].formula.decode(),
+    }
+    for i in range(FM_N_ACTIVATIONS)
+}
+LOSSES = {
+    fm_loss_infos[i].name.decode(): {"index": i, "labels": bool(fm_loss_infos[i].labels)}
+    for i in range(FM_N_LOSSES)
+}
+OPTIMIZERS = {
+    fm_optimizer_infos[i].name.decode(): {"index": i, "n_states": fm_optimizer_infos[i].n_states}
+    for i in range(FM_N_OPTIMIZERS)
+}
+OP_DTYPE = np.dtype(
+    [("kind", "i4"), ("variant", "i4")]
+    + [(name, "i8") for name in ("n_in", "n_out", "x", "y", "dx", "dy", "w", "b")]
+    + [("attr0", "f8"), ("attr1", "f8")]
+)
+
+cdef dict _STATUS = {
+    FM_BAD_EMPTY: "the program is empty, or a size in it is negative or too large",
+    FM_BAD_KIND: "no such op, or an activation that this op cannot carry",
+    FM_BAD_WIDTH: "n_in and n_out must lie in 1 .. 2**31 - 1 and match the neighbours",
+    FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, probability) is outside its range",
+    FM_BAD_ACTIVATION: "an offset into the activations leaves them or overlaps another op's",
+    FM_BAD_PARAMETER: "an offset into the parameters leaves them or overlaps another op's",
+}
+
+
+# ---- the build of the kernels in use ----------------------------------------------------------------
+
+cdef const fm_build *_build = NULL
+cdef int32_t _use_blas = 0
+
+
+def _choose():
+    """Pick the widest build that runs here, or the one that FASTMLP_KERNELS names."""
+    global _build, _use_blas
+    cdef int64_t n = 0
+    cdef const fm_build *builds = fm_builds(&n)
+    wanted = os.environ.get("FASTMLP_KERNELS", "").strip().lower()
+    available = [builds[i].name.decode() for i in range(n) if builds[i].runs_here]
+    if wanted and wanted not in available:
+        raise ImportError(f"FASTMLP_KERNELS={wanted} cannot run here; use one of {', '.join(available)}")
+    for i in range(n):
+        if builds[i].runs_here and (not wanted or builds[i].name.decode() == wanted):
+            _build = &builds[i]
+    gemm = os.environ.get("FASTMLP_GEMM", "").strip().lower() or "native"
+    if gemm not in ("native", "blas"):
+        raise ImportError(f"FASTMLP_GEMM={gemm} is unknown; use native or blas")
+    if gemm == "blas" and not _build.f32.has_blas:
+        raise ImportError("FASTMLP_GEMM=blas, but this build has no BLAS; reinstall with FASTMLP_BLAS=auto")
+    _use_blas = gemm == "blas"
+    if _build.f32.has_blas:
+        fm_blas_init()
+    return available
+
+
+_AVAILABLE = _choose()
+fm_threads_init()
+
+
+def build_info():
+    """What this extension was built with and which parts of it are in use."""
+    return {
+        "compiler": fm_compiler().decode(),
+        "kernels": _build.name.decode(),
+        "available_kernels": list(_AVAILABLE),
+        "gemm": "blas" if _use_blas else "native",
+        "blas": fm_blas_name().decode(),
+        "blas_core": fm_blas_core().decode(),
+    }
+
+
+def is_forked_child():
+    """True in a process that was forked after fastmlp was imported: it runs one thread."""
+    return bool(fm_is_forked_child())
+
+
+cdef const fm_kernels *_kernels(dtype) except NULL:
+    if dtype == np.float32:
+        return _build.f32
+    if dtype == np.float64:
+        return _build.f64
+    raise TypeError(f"dtype must be float32 or float64, not {dtype}")
+
+
+# ---- exact types ------------------------------------------------------------------------------------
+
+cdef void *_data(cnp.ndarray array, dtype, int64_t size, str name, bint writable) except? NULL:
+    """The address of an array that is exactly `size` elements of `dtype`, C-contiguous and aligned."""
+    if array.dtype != dtype or not array.flags.c_contiguous or not array.flags.aligned:
+        raise TypeError(f"{name} must be a C-contiguous {dtype} array")
+    if cnp.PyArray_SIZE(array) != size:
+        raise ValueError(f"{name} has {cnp.PyArray_SIZE(array)} elements, expected {size}")
+    if writable and not array.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    return cnp.PyArray_DATA(array)
+
+
+def op_sizes(dtype, op):
+    """(n_weights, n_biases) of one record of OP_DTYPE; ValueError if its kind refuses it."""
+    cdef fm_op record
+    cdef bytes raw = op.tobytes()
+    if len(raw) != sizeof(fm_op):
+        raise ValueError("op is not one record of OP_DTYPE")
+    memcpy(&record, <const char *>raw, sizeof(fm_op))
+    if record.kind < 0 or record.kind >= FM_N_OPS:
+        raise ValueError(_STATUS[FM_BAD_KIND])
+    cdef fm_sizes sizes = _kernels(dtype).ops[record.kind].sizes(&record)
+    if sizes.status != FM_OK:
+        raise ValueError(_STATUS[sizes.status])
+    return sizes.n_weights, sizes.n_biases
+
+
+cdef class Program:
+    """A checked, immutable net: ops, and the sizes of the buffers they work on."""
+
+    cdef fm_net net
+    cdef const fm_kernels *k
+    cdef readonly object dtype
+    cdef readonly int64_t n_in, n_out
+
+    def __cinit__(self, cnp.ndarray ops, int64_t n_params, int64_t n_decayed, int64_t acts_width,
+                  int64_t dacts_width, dtype="float32"):
+        cdef int64_t bad = -1
+        self.dtype = np.dtype(dtype)
+        self.k = _kernels(self.dtype)
+        if ops.dtype != OP_DTYPE or ops.ndim != 1 or not ops.flags.c_contiguous:
+            raise TypeError("ops must be a one-dimensional array of OP_DTYPE")
+        self.net.n_ops = cnp.PyArray_SIZE(ops)
+        self.net.ops = <fm_op *>malloc(max(1, self.net.n_ops) * sizeof(fm_op))
+        if self.net.ops == NULL:
+            raise MemoryError()
+        memcpy(<void *>self.net.ops, cnp.PyArray_DATA(ops), self.net.n_ops * sizeof(fm_op))
+        self.net.n_params, self.net.n_decayed = n_params, n_decayed
+        self.net.acts_width, self.net.dacts_width = acts_width, dacts_width
+        cdef fm_status status = fm_net_check(&self.net, self.k, &bad)
+        if status != FM_OK:
+            where = f"op {bad}: " if bad >= 0 else ""
+            raise ValueError(where + _STATUS[status])
+        self.n_in = self.net.ops[0].n_in
+        self.n_out = self.net.ops[self.net.n_ops - 1].n_out
+
+    def __dealloc__(self):
+        free(<void *>self.net.ops)
+
+    @property
+    def n_params(self):
+        return self.net.n_params
+
+    @property
+    def acts_width(self):
+        return self.net.acts_width
+
+    @property
+    def dacts_width(self):
+        return self.net.dacts_width
+
+
+cdef fm_hyper _hyper(dict settings) except *:
+    cdef fm_hyper h
+    h.lr = settings["lr"]
+    h.weight_decay = settings.get("weight_decay", 0.0)
+    h.momentum = settings.get("momentum", 0.0)
+    h.beta1 = settings.get("beta1", 0.0)
+    h.beta2 = settings.get("beta2", 0.0)
+    h.eps = settings.get("eps", 0.0)
+    h.nesterov = settings.get("nesterov", False)
+    h.averaged = settings.get("averaged", False)
+    return h
+
+
+cdef class Context:
+    """Where a program's numbers are: borrowed flat parameters, own activations for `capacity` rows.
+
+    One run at a time: a second thread that asks while one is under way gets a RuntimeError at once.
+    """
+
+    cdef fm_ctx ctx
+    cdef int32_t lock
+    cdef readonly Program program
+    cdef readonly cnp.ndarray params, grads
+    cdef cnp.ndarray state0, state1, acts, dacts, batch, row_loss, dx, x
+    cdef int32_t forwarded
+    # Progress lives here, not in Python: a Ctrl-C between two lines cannot part it from the weights.
+    cdef public int64_t t         # optimizer steps since its state was zero
+    cdef public int64_t updates   # optimizer steps in all
+    cdef public int64_t epoch     # whole passes
+    cdef public int64_t position  # rows of the pass under way
+    cdef public uint64_t passes   # training passes, which fix the dropout masks of the next one
+
+    def __init__(self, Program program, cnp.ndarray params, cnp.ndarray grads, uint64_t seed):
+        self.program, self.params, self.grads = program, params, grads
+        self.ctx.params = _data(params, program.dtype, program.net.n_params, "params", True)
+        self.ctx.grads = _data(grads, program.dtype, program.net.n_params, "grads", True)
+        self.ctx.seed = seed
+        self.ctx.blas = _use_blas
+
+    cdef void _acquire(self) except *:
+        if not fm_try_lock(&self.lock):
+            raise RuntimeError("this network is already running in another thread; use a copy of it there")
+
+    @property
+    def capacity(self):
+        return self.ctx.capacity
+
+    def reserve(self, int64_t capacity, cnp.ndarray acts, cnp.ndarray dacts, cnp.ndarray batch,
+                cnp.ndarray row_loss):
+        """Lend buffers for `capacity` rows: acts, dacts (capacity * width), batch (capacity * n_in)."""
+        cdef Program p = self.program
+        cdef void *acts_data = _data(acts, p.dtype, capacity * p.net.acts_width, "acts", True)
+        cdef void *dacts_data = _data(dacts, p.dtype, capacity * p.net.dacts_width, "dacts", True)
+        _data(batch, p.dtype, capacity * p.n_in, "batch", True)
+        _data(row_loss, np.float64, capacity, "row_loss", True)
+        self._acquire()
+        self.acts, self.dacts, self.batch, self.row_loss = acts, dacts, batch, row_loss
+        self.ctx.acts, self.ctx.dacts, self.ctx.capacity = acts_data, dacts_data, capacity
+        self.forwarded = 0
+        fm_unlock(&self.lock)
+
+    def set_state(self, cnp.ndarray state0, cnp.ndarray state1):
+        """Lend the optimizer's state, flat like the parameters."""
+        cdef Program p = self.program
+        cdef void *data0 = _data(state0, p.dtype, p.net.n_params, "state0", True)
+        cdef void *data1 = _data(state1, p.dtype, p.net.n_params, "state1", True)
+        self._acquire()
+        self.state0, self.state1 = state0, state1
+        self.ctx.state0, self.ctx.state1 = data0, data1
+        fm_unlock(&self.lock)
+
+    cdef int64_t _rows(self, cnp.ndarray x) except -1:
+        if x.ndim != 2 or x.shape[1] != self.program.n_in:
+            raise ValueError(f"x must have the shape (rows, {self.program.n_in})")
+        return x.shape[0]
+
+    def forward(self, cnp.ndarray x, bint training, int32_t threads):
+        """Output of the last op for the rows of x, as a view that the next run overwrites."""
+        cdef int64_t rows = self._rows(x)
+        cdef void *data = _data(x, self.program.dtype, rows * self.program.n_in, "x", False)
+        if rows > self.ctx.capacity:
+            raise ValueError(f"{rows} rows, but buffers are reserved for {self.ctx.capacity}")
+        self._acquire()
+        try:
+            self.x = x  # backward reads it again
+            self.ctx.x, self.ctx.rows, self.ctx.training = data, rows, training
+            self.ctx.draw = self.passes
+            self.passes += training
+            with nogil:
+                fm_forward(&self.program.net, self.program.k, &self.ctx, threads)
+            self.forwarded = 1
+        finally:
+            fm_unlock(&self.lock)
+        return self._output(self.acts, fm_output(&self.program.net, self.program.k, &self.ctx))
+
+    cdef _output(self, cnp.ndarray buffer, void *data):
+        cdef int64_t size = self.ctx.rows * self.program.n_out
+        cdef int64_t first = (<char *>data - <char *>cnp.PyArray_DATA(buffer)) // self.program.k.real_size
+        return buffer[first:first + size].reshape(self.ctx.rows, self.program.n_out)
+
+    def backward(self, cnp.ndarray dz, cnp.ndarray dx, int32_t threads):
+        """Gradients of all parameters into grads, and by the input of the last forward into dx."""
+        cdef int64_t rows = self.ctx.rows
+        if not self.forwarded:
+            raise RuntimeError("backward needs a forward pass first")
+        cdef void *dz_data = _data(dz, self.program.dtype, rows * self.program.n_out, "dz", False)
+        cdef void *dx_data = _data(dx, self.program.dtype, rows * self.program.n_in, "dx", True)
+        self._acquire()
+        try:
+            self.ctx.dx = dx_data
+            with nogil:
+                memcpy(fm_output_grad(&self.program.net, self.program.k, &self.ctx), dz_data,
+                       rows * self.program.n_out * self.program.k.real_size)
+                fm_backward(&self.program.net, self.program.k, &self.ctx, threads)
+        finally:
+            self.ctx.dx = NULL
+            fm_unlock(&self.lock)
+
+    def end_epoch(self):
+        """The pass is complete: the next one begins at its first row."""
+        self.epoch, self.position = self.epoch + 1, 0
+
+    def update(self, int32_t optimizer, dict settings, int32_t threads):
+        """One optimizer step from grads; False if some new value would not have been finite."""
+        cdef fm_hyper hyper = _hyper(settings)
+        cdef int32_t ok
+        if optimizer < 0 or optimizer >= FM_N_OPTIMIZERS or self.ctx.state0 == NULL:
+            raise ValueError("no such optimizer, or no state for it")
+        self._acquire()
+        try:
+            with nogil:
+                ok = fm_update(&self.program.net, self.program.k, &self.ctx, optimizer, &hyper, self.t + 1,
+                               threads)
+            self.t, self.updates = self.t + 1, self.updates + 1
+        finally:
+            fm_unlock(&self.lock)
+        return bool(ok)
+
+    def predict(self, cnp.ndarray x, cnp.ndarray out, cnp.ndarray acts, int64_t block, int64_t first,
+                int32_t threads, double seconds):
+        """out[first:] = output for x[first:], in blocks of rows; returns the row reached in time."""
+        cdef Program p = self.program
+        cdef int64_t rows = self._rows(x), done
+        cdef char *data = <char *>_data(x, p.dtype, rows * p.n_in, "x", False)
+        cdef char *out_data = <char *>_data(out, p.dtype, rows * p.n_out, "out", True)
+        cdef fm_ctx c = self.ctx
+        if not 0 <= first < rows or threads < 1 or block < 1:
+            raise ValueError("first, threads or block is out of range")
+        c.acts = _data(acts, p.dtype, threads * block * p.net.acts_width, "acts", True)
+        c.x = data + first * p.n_in * p.k.real_size
+        c.rows, c.capacity = rows - first, block
+        self._acquire()
+        try:
+            with nogil:
+                done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
+        finally:
+            fm_unlock(&self.lock)
+        return first + done
+
+    def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
+              int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,
+              bint apart=False):
+        """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
+
+        `apart`: a run of its own, from the first row, that leaves self.position alone.
+
+        Returns (sum of the losses, finite).
+        """
+        cdef Program p = self.program
+        cdef fm_train_job job
+        cdef int64_t rows = self._rows(x)
+        cdef bint labels
+        if not (0 <= loss < FM_N_LOSSES and 0 <= optimizer < FM_N_OPTIMIZERS) or self.ctx.state0 == NULL:
+            raise ValueError("no such loss or optimizer, or no state for it")
+        labels = fm_loss_infos[loss].labels
+        job.x = _data(x, p.dtype, rows * p.n_in, "x", False)
+        job.target = _data(target, np.int64 if labels else p.dtype, rows if labels else rows * p.n_out,
+                           "target", False)
+        job.n = rows
+        job.order = NULL
+        if order is not None:
+            job.n = cnp.PyArray_SIZE(order)
+            job.order = <const int64_t *>_data(order, np.int64, job.n, "order", False)
+            if fm_first_bad_label(job.order, job.n, rows) >= 0:
+                raise IndexError("order holds a row number outside x")
+        if labels and fm_first_bad_label(<const int64_t *>job.target, rows, p.n_out) >= 0:
+            raise IndexError("target holds a label outside the outputs")
+        if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position > job.n and not apart):
+            raise ValueError("batch_size or position is out of range")
+        job.outputs = NULL
+        if outputs is not None:
+            job.outputs = _data(outputs, p.dtype, rows * p.n_out, "outputs", True)
+        job.batch = cnp.PyArray_DATA(self.batch)
+        job.row_loss = <double *>cnp.PyArray_DATA(self.row_loss)
+        job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
+        job.hyper = _hyper(settings)
+        job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, 0.0
+        self._acquire()
+        try:
+            self.ctx.training, self.ctx.dx, self.forwarded = True, NULL, 0
+            self.ctx.draw = self.passes
+            with nogil:
+                fm_train(&p.net, p.k, &self.ctx, &job, threads)
+            self.updates += job.t - self.t
+            self.t, self.passes = job.t, self.ctx.draw
+            if not apart:
+                self.position = job.position
+        finally:
+            fm_unlock(&self.lock)
+        return job.loss_sum, bool(job.finite)
+
+
+# ---- functions without a network ---------------------------------------------------------------------
+
+def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray dz):
+    """Mean loss of raw outputs z (rows, n_out); its gradient into dz unless that is None."""
+    cdef const fm_kernels *k = _kernels(z.dtype)
+    cdef int64_t rows = z.shape[0], n_out = z.shape[1]
+    cdef bint labels
+    cdef double value
+    if not 0 <= loss < FM_N_LOSSES:
+        raise ValueError("no such loss")
+    labels = fm_loss_infos[loss].labels
+    cdef void *z_data = _data(z, z.dtype, rows * n_out, "z", False)
+    cdef void *target_data = _data(target, np.int64 if labels else z.dtype, rows if labels else rows * n_out,
+                                   "target", False)
+    cdef void *dz_data = NULL
+    if dz is not None:
+        dz_data = _data(dz, z.dtype, rows * n_out, "dz", True)
+    if labels and fm_first_bad_label(<const int64_t *>target_data, rows, n_out) >= 0:
+        raise IndexError("target holds a label outside the outputs")
+    cdef cnp.ndarray row_loss = np.empty(rows)
+    cdef double *row_data = <double *>cnp.PyArray_DATA(row_loss)
+    with nogil:
+        value = fm_loss(k, loss, row_data, dz_data, z_data, target_data, rows, n_out)
+    return value
+
+
+def first_nonfinite(cnp.ndarray x):
+    """Flat index of the first NaN or infinity in a C-contiguous float array, or -1."""
+    cdef const fm_kernels *k = _kernels(x.dtype)
+    cdef int64_t n = cnp.PyArray_SIZE(x), found
+    cdef void *data = _data(x, x.dtype, n, "x", False)
+    with nogil:
+        found = k.first_nonfinite(data, n)
+    return found
+
+
+def first_bad_label(cnp.ndarray labels, int64_t n_classes):
+    """Index of the first label outside [0, n_classes), or -1."""
+    cdef int64_t n = cnp.PyArray_SIZE(labels), found
+    cdef const int64_t *data = <const int64_t *>_data(labels, np.int64, n, "labels", False)
+    with nogil:
+        found = fm_first_bad_label(data, n, n_classes)
+    return found
+
+
+def shuffle(cnp.ndarray order, uint64_t seed, uint64_t epoch):
+    """Permute int64 `order` in place, as a function of (seed, epoch) alone."""
+    cdef int64_t n = cnp.PyArray_SIZE(order)
+    cdef int64_t *data = <int64_t *>_data(order, np.int64, n, "order", True)
+    with nogil:
+        fm_shuffle(data, n, seed, epoch)

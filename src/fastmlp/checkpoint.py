@@ -1,0 +1,261 @@
+"""Model files: safetensors layout, written so that a crash leaves the old file or the new one.
+
+Eight bytes of header length, a JSON header, then the tensors. Everything that is no tensor stands as JSON text
+in the header's `__metadata__`: the layers, the optimizer and how far training has come, the user's own data, and
+a SHA-256 of the whole file with the checksum's own digits as zeros. Nothing is ever executed.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CheckpointError
+from .layers import LAYERS, Layer, Linear, check_dtype
+from .layout import plan
+from .losses import check_loss
+from .optimizers import OPTIMIZERS, Optimizer
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+FORMAT, VERSION = "fastmlp", "1"
+_NO_CHECKSUM = "0" * 64
+_MAX_HEADER = 16 * 2**20
+_MAX_ENTRIES = 20_000
+_DTYPE_NAMES = {"float32": "F32", "float64": "F64"}
+_PROGRESS = ("t", "updates", "epoch", "position", "passes")
+
+
+# ---- write --------------------------------------------------------------------------------------------
+
+
+def save(net: "Sequential", path: str | os.PathLike[str], metadata: dict[str, Any]) -> None:
+    """See Sequential.save."""
+    write_safely(Path(path), to_bytes(net, metadata))
+
+
+def to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
+    """The contents of a model file."""
+    tensors = dict(_tensors(net))
+    header: dict[str, Any] = {"__metadata__": _metadata(net, metadata)}
+    offset = 0
+    for name, array in tensors.items():
+        header[name] = {
+            "dtype": _DTYPE_NAMES[net.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
+    text += b" " * (-len(text) % 8)
+    little = net.dtype.newbyteorder("<")
+    data = b"".join(array.astype(little, copy=False).tobytes() for array in tensors.values())
+    content = struct.pack("<Q", len(text)) + text + data
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return content.replace(_NO_CHECKSUM.encode(), digest, 1)
+
+
+def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
+    net.executor  # noqa: B018  builds the network, so that its layers have weights
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, Linear):
+            yield f"layers.{index}.weight", layer.weight
+            if layer.bias is not None:
+                yield f"layers.{index}.bias", layer.bias
+    if net.state is not None:
+        yield "optimizer.state0", net.state[0]
+        if net.state[1] is not net.state[0]:
+            yield "optimizer.state1", net.state[1]
+
+
+def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
+    context = net.executor.context
+    layers = [{"type": type(layer).__name__, **layer.config()} for layer in net.layers]
+    optimizer = net.optimizer
+    training = {
+        "loss": net.loss,
+        "optimizer": optimizer and {"name": optimizer.name, **optimizer.settings()},
+        "metrics": [metric for metric in net.metrics or () if isinstance(metric, str)],
+        "interrupted_batches": net.interrupted_batches,
+        **{name: getattr(context, name) for name in _PROGRESS},
+    }
+    if not isinstance(user, dict):
+        raise TypeError(f"metadata must be a dict, not {type(user).__name__}")
+    return {
+        "checksum": _NO_CHECKSUM,
+        "format": FORMAT,
+        "version": VERSION,
+        "network": json.dumps(
+            {"layers": layers, "n_in": net.n_in, "seed": net.seed, "dtype": net.dtype.name}
+        ),
+        "training": json.dumps(training),
+        "user": json.dumps(user),
+    }
+
+
+def write_safely(path: Path, content: bytes) -> None:
+    """Replace `path` by a file of this content: temporary file, fsync, rename, fsync of the folder."""
+    path = Path(os.path.realpath(path))
+    _sweep(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path, os.getpid()), suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), _mode(path))
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _prefix(path: Path, pid: int) -> str:
+    return f".{path.name}.{pid}."
+
+
+def _mode(path: Path) -> int:
+    """That of the file to be replaced; else what open() would give (mkstemp's is 0600)."""
+    with suppress(OSError):
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _sweep(path: Path) -> None:
+    """Remove what saves of the same file left behind when their processes were killed."""
+    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        pid = stale.name.removeprefix(f".{path.name}.").split(".")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid)):
+            with suppress(OSError):
+                stale.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+# ---- read ---------------------------------------------------------------------------------------------
+
+
+def load(cls: type["Sequential"], path: str | os.PathLike[str]) -> "Sequential":
+    """See Sequential.load."""
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        return from_bytes(cls, content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+
+
+def from_bytes(cls: type["Sequential"], content: bytes) -> "Sequential":
+    """The network in the contents of a model file; CheckpointError for anything else."""
+    header, first = _read_header(content)
+    try:
+        return _restore(cls, header, memoryview(content)[first:])
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"the model file contradicts itself ({error})") from None
+
+
+def _read_header(content: bytes) -> tuple[dict[str, Any], int]:
+    """The checked header and where the data begin."""
+    if len(content) < 8:
+        raise CheckpointError("this is no model file: it is shorter than its header")
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > min(_MAX_HEADER, len(content) - 8):
+        raise CheckpointError("this is no model file, or it was cut short: its header does not fit")
+    try:
+        header = json.loads(content[8 : 8 + length])
+        meta = header["__metadata__"]
+        if meta["format"] != FORMAT:
+            raise KeyError
+        version, checksum = str(meta["version"]), str(meta["checksum"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError("this is no fastmlp model file") from None
+    if version != VERSION:
+        raise CheckpointError(f"the file has version {version}; this fastmlp reads {VERSION}")
+    if len(header) > _MAX_ENTRIES or not all(isinstance(text, str) for text in meta.values()):
+        raise CheckpointError("the model file is damaged: its header is malformed")
+    if len(checksum) != len(_NO_CHECKSUM):
+        raise CheckpointError("the model file is damaged: its checksum is malformed")
+    blank = content[: 8 + length].replace(checksum.encode(), _NO_CHECKSUM.encode(), 1)
+    digest = hashlib.sha256(blank)
+    digest.update(memoryview(content)[8 + length :])
+    if digest.hexdigest() != checksum:
+        raise CheckpointError("the model file is damaged: its checksum does not match")
+    return header, 8 + length
+
+
+def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) -> "Sequential":
+    meta = header.pop("__metadata__")
+    network, training = json.loads(meta["network"]), json.loads(meta["training"])
+    layers = [_layer(dict(config)) for config in network["layers"]]
+    dtype = check_dtype(network["dtype"])
+    layout = plan(layers, network["n_in"], dtype)
+    states = sum(name.startswith("optimizer.") for name in header)
+    if layout.n_params * (1 + states) * dtype.itemsize != len(data):  # before any memory is taken
+        raise CheckpointError("the model file is damaged: layers and data differ in size")
+    net = cls(layers, seed=network["seed"], dtype=dtype, n_in=network["n_in"])
+    net.metadata = dict(json.loads(meta["user"]))
+    if states:
+        arrays = [np.zeros(layout.n_params, dtype) for _ in range(states)]
+        net.set_state(arrays[0], arrays[-1])
+    _fill(net, header, data)
+    net.loss = None if training["loss"] is None else check_loss(training["loss"])
+    net.optimizer = _optimizer(training["optimizer"])
+    net.metrics = tuple(map(str, training["metrics"])) or None
+    batches = training["interrupted_batches"]
+    net.interrupted_batches = None if batches is None else (int(batches[0]), int(batches[1]))
+    for name in _PROGRESS:
+        if not 0 <= int(training[name]) < 2**62:
+            raise CheckpointError(f"the model file is damaged: {name} is out of range")
+        setattr(net.executor.context, name, int(training[name]))
+    return net
+
+
+def _layer(config: dict[str, Any]) -> Layer:
+    return LAYERS[config.pop("type")](**config)
+
+
+def _optimizer(config: dict[str, Any] | None) -> Optimizer | None:
+    return OPTIMIZERS[config.pop("name")](**config) if config else None
+
+
+def _fill(net: "Sequential", header: dict[str, Any], data: memoryview) -> None:
+    """Copy every tensor to its place; each must be there, of the right shape, and all of the data used."""
+    dtype, used = net.dtype, 0
+    places = dict(_tensors(net))
+    if places.keys() != header.keys():
+        raise CheckpointError("the model file is damaged: its tensors are not those of its layers")
+    for name, place in places.items():
+        entry = header[name]
+        begin, end = (int(offset) for offset in entry["data_offsets"])
+        expected = (_DTYPE_NAMES[dtype.name], list(place.shape), used, used + place.nbytes)
+        if (entry["dtype"], entry["shape"], begin, end) != expected:
+            raise CheckpointError(f"the model file is damaged: tensor {name} is malformed")
+        place[...] = np.frombuffer(data[begin:end], dtype.newbyteorder("<")).reshape(place.shape)
+        used = end

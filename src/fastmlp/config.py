@@ -1,0 +1,73 @@
+"""What this installation is, and how many threads it uses."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from . import _core
+
+_MAX_THREADS = 1024
+
+
+def get_config() -> dict[str, Any]:
+    """Version, compiler, kernel build and BLAS in use, and the default number of threads."""
+    try:
+        own_version = version("fastmlp")
+    except PackageNotFoundError:
+        own_version = "unknown"
+    return {"version": own_version, **_core.build_info(), "threads": default_threads()}
+
+
+def show_config() -> None:
+    """Print `get_config()` as a table."""
+    for name, value in get_config().items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        print(f"{name:18}{shown if shown != '' else '-'}")
+
+
+def default_threads() -> int:
+    """Threads that a call without `threads=` uses.
+
+    The smallest of the processors in the CPU affinity, the cgroup's CPU quota and `OMP_NUM_THREADS`; 1 in a
+    forked child, where OpenMP cannot start its threads again.
+    """
+    if _core.is_forked_child():
+        return 1
+    limits = [_affinity(), _cgroup_quota(), _omp_num_threads()]
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def resolve_threads(threads: int | None) -> int:
+    """The number of threads for a call; ValueError if the user's is not a positive integer."""
+    if threads is None:
+        return default_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
+        raise ValueError(f"threads must be an integer in 1 .. {_MAX_THREADS}, not {threads!r}")
+    return threads
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _omp_num_threads() -> int | None:
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) > 0 else None
+
+
+def _cgroup_quota() -> int | None:
+    """Whole processors in the CPU quota of this container (cgroup v2, then v1)."""
+    try:
+        fields = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except OSError:
+        folder = Path("/sys/fs/cgroup/cpu")
+        try:
+            fields = [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+        except OSError:
+            return None
+    if len(fields) != 2 or not fields[0].strip().isdigit():  # "max" and -1: no quota
+        return None
+    return max(1, int(fields[0]) // int(fields[1]))

@@ -1,0 +1,193 @@
+"""Arrays at the door: converted and checked once per call, and the lecture's data loader."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .losses import needs_labels
+
+Array = NDArray[Any]
+
+
+def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
+    """x as a C-contiguous (rows, n_in) array of dtype; itself, in place, if it is one already.
+
+    Raises TypeError for what is not numeric, ValueError for a shape that does not fit.
+    """
+    array = _numeric(x, name)
+    if array.ndim != 2:
+        hint = f"; for one row use {name}.reshape(1, -1), for one column {name}.reshape(-1, 1)"
+        raise ValueError(
+            f"{name} has {array.ndim} dimension{'s' * (array.ndim != 1)}, expected 2 "
+            f"(rows, features){hint if array.ndim == 1 else ''}"
+        )
+    rows, columns = array.shape
+    if rows == 0 or columns == 0:
+        raise ValueError(f"{name} is empty: its shape is {array.shape}")
+    if n_in is not None and columns != n_in:
+        raise ValueError(f"{name} has {columns} columns, but the first layer takes {n_in}")
+    return _convert(array, dtype, name)
+
+
+def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArray[np.int64]:
+    """Class labels as int64 (rows,), each in [0, n_classes)."""
+    array = _numeric(y, name)
+    if array.ndim == 2 and array.shape == (rows, n_classes) and n_classes > 1:
+        raise ValueError(f"{name} looks one-hot; cross_entropy takes labels: {name}.argmax(axis=1)")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    _check_rows(array, rows, name, 1)
+    if array.dtype == np.bool_:
+        raise TypeError(f"{name} is boolean; class labels are integers: {name}.astype(int)")
+    if array.dtype.kind == "f":
+        # the comparison also refuses NaN and infinity
+        if not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
+            raise ValueError(f"{name} holds values that are no whole numbers; labels are integers")
+    elif array.dtype.kind == "u" and array.size and array.max() >= n_classes:
+        raise ValueError(_label_message(name, int(array.max()), n_classes))
+    labels = np.ascontiguousarray(array, dtype=np.int64)
+    bad = _core.first_bad_label(labels, n_classes)
+    if bad >= 0:
+        raise ValueError(_label_message(name, int(labels[bad]), n_classes))
+    return labels
+
+
+def _label_message(name: str, label: int, n_classes: int) -> str:
+    if label < 0:
+        return f"{name} holds the label {label}; classes count from 0"
+    return (
+        f"{name} holds class {label} but the last layer has {n_classes} outputs; "
+        f"use Linear(..., {label + 1}) or check the labels"
+    )
+
+
+def as_values(y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y") -> Array:
+    """Targets as a finite (rows, n_out) array of dtype; (rows,) will do where n_out is 1."""
+    array = _numeric(y, name)
+    if array.ndim == 1 and n_out == 1:
+        array = array[:, np.newaxis]
+    _check_rows(array, rows, name, 2)
+    if array.shape[1] != n_out:
+        raise ValueError(f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs")
+    values = _convert(array, dtype, name)
+    check_finite(values, name)
+    return values
+
+
+def as_target(
+    y: ArrayLike, loss: str, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+) -> Array:
+    """y in the form that the loss wants; ValueError and TypeError say what is wrong with it."""
+    if needs_labels(loss):
+        if n_out == 1:
+            raise ValueError(
+                "cross_entropy needs one output per class; for two classes use "
+                'Linear(..., 2), or one output with loss="binary_cross_entropy"'
+            )
+        return as_labels(y, rows, n_out, name)
+    values = as_values(y, rows, n_out, dtype, name)
+    if loss == "binary_cross_entropy" and (values.min() < 0 or values.max() > 1):
+        raise ValueError(f"{name} has values outside 0 .. 1, which binary_cross_entropy takes")
+    return values
+
+
+def check_finite(x: Array, name: str) -> None:
+    """ValueError that names the first NaN or infinity."""
+    bad = _core.first_nonfinite(x)
+    if bad >= 0:
+        row, column = divmod(bad, x.shape[1]) if x.ndim == 2 else (bad, 0)
+        kind = "NaN" if np.isnan(x.flat[bad]) else "infinity"
+        raise ValueError(
+            f"{name} holds {kind} at row {row}, column {column}; remove or impute such rows "
+            f"(numpy.nan_to_num, or a median per column)"
+        )
+
+
+def _numeric(x: ArrayLike, name: str) -> Array:
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise TypeError(f"{name} is sparse; convert it first: {name}.toarray()")
+    if isinstance(x, np.ma.MaskedArray):
+        if np.ma.is_masked(x):
+            raise ValueError(f"{name} has masked values; fill them first: {name}.filled(...)")
+        x = x.data
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} is no rectangular array: {error}") from None
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} holds objects that are not numbers; encode them first") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has the type {array.dtype}; numbers are needed, encode it first")
+    return array
+
+
+def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    with np.errstate(over="ignore"):
+        converted = np.require(array, dtype=dtype, requirements=["C", "ALIGNED"])
+    if array.dtype.itemsize > dtype.itemsize and _core.first_nonfinite(converted) >= 0:
+        original = np.asarray(array, dtype=np.float64)
+        if np.any(np.isinf(converted) & np.isfinite(original)):
+            raise ValueError(f"{name} holds numbers too large for {dtype}; scale them down")
+    return converted
+
+
+def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
+    if array.ndim != ndim:
+        raise ValueError(f"{name} has the shape {array.shape}, expected {ndim} dimensions and {rows} rows")
+    if array.shape[0] != rows:
+        raise ValueError(f"{name} has {array.shape[0]} rows but X has {rows}")
+
+
+def check_batch_size(batch_size: int) -> int:
+    """batch_size if it is a positive integer; else ValueError."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer >= 1, not {batch_size!r}")
+    return int(batch_size)
+
+
+class DataLoader:
+    """Mini-batches of (X, y), the lecture's data loader.
+
+    Every pass over it is one epoch. With `shuffle` its order is a function of (seed, number of the pass) and the
+    one that `Sequential.fit` draws for the same seed and epoch. The last batch may be short; `drop_last`
+    leaves it out. Raises ValueError where the rows of X and y differ in number.
+    """
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 64,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        self.X, self.y = np.asarray(X), np.asarray(y)
+        if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) != len(self.y):
+            raise ValueError(f"X {self.X.shape} and y {self.y.shape} must have as many rows as each other")
+        self.batch_size = check_batch_size(batch_size)
+        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Number of mini-batches in a pass."""
+        full, rest = divmod(len(self.X), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        """One pass: pairs of (batch_size, ...) arrays."""
+        order = np.arange(len(self.X))
+        if self.shuffle:
+            _core.shuffle(order, self.seed, self.epoch)
+        self.epoch += 1
+        for i in range(len(self)):
+            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield self.X[rows], self.y[rows]

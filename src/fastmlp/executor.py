@@ -1,0 +1,84 @@
+"""The executor: a program with its buffers, driven by whole networks and by single layers alike."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .config import resolve_threads
+from .layout import Layout, aligned_empty
+from .optimizers import Optimizer
+
+Array = NDArray[Any]
+
+SLICE_SECONDS = 0.1  # C runs this long before Python may see a Ctrl-C
+_PREDICT_BLOCK = 128  # rows that one thread takes through the whole network at a time
+_ROW_STEP = 16  # buffers for this many rows begin at a cache line
+
+
+class Executor:
+    """Runs one Layout over flat `params` and `grads`, which it borrows."""
+
+    def __init__(
+        self, layout: Layout, params: Array, grads: Array, dtype: np.dtype[Any], seed: int
+    ) -> None:
+        self.layout, self.dtype = layout, dtype
+        self.program = _core.Program(
+            layout.ops,
+            layout.n_params,
+            layout.n_decayed,
+            layout.acts_width,
+            layout.dacts_width,
+            dtype,
+        )
+        self.context = _core.Context(self.program, params, grads, seed)
+        self._predict_acts: Array = aligned_empty(0, dtype)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for mini-batches of `rows` rows; keeps what is large enough."""
+        if rows <= self.context.capacity:
+            return
+        capacity = -(-rows // _ROW_STEP) * _ROW_STEP
+        try:
+            self.context.reserve(
+                capacity,
+                aligned_empty(capacity * self.layout.acts_width, self.dtype),
+                aligned_empty(capacity * self.layout.dacts_width, self.dtype),
+                aligned_empty(capacity * self.layout.n_in, self.dtype),
+                np.empty(capacity),
+            )
+        except MemoryError:
+            raise MemoryError(
+                f"no memory for the activations of {rows} rows; use a smaller batch_size"
+            ) from None
+
+    def forward(self, x: Array, training: bool, threads: int | None) -> Array:
+        """Output for the rows of x, kept for backward. In training every call draws new masks."""
+        self.reserve(len(x))
+        return self.context.forward(x, training, resolve_threads(threads)).copy()
+
+    def backward(self, dz: Array, threads: int | None) -> Array:
+        """Fill grads; returns the gradient by the input of the last forward."""
+        dx = np.empty((len(dz), self.layout.n_in), self.dtype)
+        self.context.backward(dz, dx, resolve_threads(threads))
+        return dx
+
+    def update(self, optimizer: Optimizer, threads: int | None) -> bool:
+        """One optimizer step from grads; False if some new value would not have been finite."""
+        index = _core.OPTIMIZERS[optimizer.name]["index"]
+        return self.context.update(index, optimizer.settings(), resolve_threads(threads))
+
+    def predict(self, x: Array, threads: int | None) -> Array:
+        """Output for the rows of x, without training; needs memory for a few blocks of rows only."""
+        n_threads = min(resolve_threads(threads), -(-len(x) // _ROW_STEP))
+        share = -(-len(x) // n_threads)
+        block = min(-(-share // _ROW_STEP) * _ROW_STEP, _PREDICT_BLOCK)
+        size = n_threads * block * self.layout.acts_width
+        acts = self._predict_acts if self._predict_acts.size == size else aligned_empty(size, self.dtype)
+        self._predict_acts = acts
+        out = np.empty((len(x), self.layout.n_out), self.dtype)
+        row = 0
+        while row < len(x):
+            row = self.context.predict(x, out, acts, block, row, n_threads, SLICE_SECONDS)
+        return out

@@ -1,0 +1,84 @@
+"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out). Biases start at zero.
+
+The names are the variances of the lecture's section "Weight initialisation". Its last slide prints
+2 / (n_in n_out) for the Bengio form; the paper (Glorot, Bengio 2010) and `glorot_*` have 2 / (n_in + n_out).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float64]
+Initializer = Callable[[np.random.Generator, int, int], Weights]
+
+
+def zeros(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """All zeros: every hidden unit stays equal to its neighbours (the lecture's warning)."""
+    return np.zeros((n_in, n_out))
+
+
+def small_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """0.01 randn, the lecture's first random initialisation."""
+    return 0.01 * rng.standard_normal((n_in, n_out))
+
+
+def xavier_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Normal with variance 1 / n_in, which the lecture calls Xavier (elsewhere: LeCun)."""
+    return np.sqrt(1 / n_in) * rng.standard_normal((n_in, n_out))
+
+
+def xavier_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Uniform with variance 1 / n_in."""
+    return _uniform(rng, n_in, n_out, 1 / n_in)
+
+
+def he_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Normal with variance 2 / n_in, for ReLU (He et al. 2015)."""
+    return np.sqrt(2 / n_in) * rng.standard_normal((n_in, n_out))
+
+
+def he_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Uniform with variance 2 / n_in."""
+    return _uniform(rng, n_in, n_out, 2 / n_in)
+
+
+def glorot_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Normal with variance 2 / (n_in + n_out) (Glorot, Bengio 2010), for tanh."""
+    return np.sqrt(2 / (n_in + n_out)) * rng.standard_normal((n_in, n_out))
+
+
+def glorot_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Uniform with variance 2 / (n_in + n_out)."""
+    return _uniform(rng, n_in, n_out, 2 / (n_in + n_out))
+
+
+def orthogonal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
+    """Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
+    tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
+    q, r = np.linalg.qr(tall)
+    q *= np.sign(np.diagonal(r))  # makes the distribution uniform over orthogonal matrices
+    return q if n_in >= n_out else q.T
+
+
+def _uniform(rng: np.random.Generator, n_in: int, n_out: int, variance: float) -> Weights:
+    limit = np.sqrt(3 * variance)
+    return rng.uniform(-limit, limit, (n_in, n_out))
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    f.__name__: f
+    for f in (
+        zeros, small_normal, xavier_normal, xavier_uniform, he_normal, he_uniform,
+        glorot_normal, glorot_uniform, orthogonal,
+    )
+}  # fmt: skip
+
+
+def get_initializer(init: str | Initializer) -> Initializer:
+    """A function for a name or a function; ValueError for an unknown name."""
+    if callable(init):
+        return init
+    if init not in INITIALIZERS:
+        raise ValueError(f"init={init!r} is unknown; use a function or one of {', '.join(INITIALIZERS)}")
+    return INITIALIZERS[init]

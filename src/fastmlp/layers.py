@@ -1,0 +1,330 @@
+"""Layers: what the user writes a network with. Each also runs alone, on the same C functions.
+
+    lin = Linear(4, 3, seed=0)
+    z = lin.forward(x)
+    dx = lin.backward(dz)        # fills lin.weight_grad and lin.bias_grad
+
+The activation classes (ReLU, Tanh, ...) are made from the list in `csrc/registry.h`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _core
+from .data import as_matrix
+from .executor import Executor
+from .initializers import Initializer, get_initializer
+from .layout import ABSENT, Layout, aligned_zeros, plan
+
+Array = NDArray[Any]
+
+# Activations that let about half of the variance through: the weights before them start with He's 2 / n_in.
+_RELU_LIKE = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus")
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a layer's numbers live: op `op` of `layout`, over flat arrays."""
+
+    layout: Layout
+    op: int
+    params: Array
+    grads: Array
+    dtype: np.dtype[Any]
+    seed: int
+    in_network: bool
+
+
+class Layer:
+    """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows, n_in)."""
+
+    n_in: int | None = None
+    _home: Home | None = None
+    _executor: Executor | None = None
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """This layer as one op for an input of n_in features, at place `index`; offsets come later."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this layer again, as JSON types."""
+        return {}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        return f"{type(self).__name__}({shown})"
+
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
+        """Output (rows, n_out) for x (rows, n_in); remembers what backward needs.
+
+        Raises ValueError and TypeError where x is no numeric array of that shape.
+        """
+        dtype = self._home.dtype if self._home else self._dtype_alone(x)
+        matrix = as_matrix(x, dtype, self.n_in, "x")
+        return self._executor_for(matrix.shape[1], dtype).forward(matrix, training, None)
+
+    def backward(self, dz: ArrayLike) -> Array:
+        """Gradient by the input of the last forward, for the gradient dz (rows, n_out) by its output.
+
+        Parameter gradients are written, not added. Raises RuntimeError without a forward pass before.
+        """
+        if self._executor is None:
+            raise RuntimeError("backward needs a forward pass first")
+        return self._executor.backward(as_matrix(dz, self._executor.dtype, None, "dz"), None)
+
+    def attach(self, home: Home) -> None:
+        """Become part of a network, over its flat arrays."""
+        if self._home is not None and self._home.in_network:
+            raise ValueError(f"{self!r} already belongs to a network; make a new layer for this one")
+        self._home, self._executor = home, None
+        self.n_in = int(home.layout.ops[home.op]["n_in"])
+
+    def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Executor:
+        executor = self._executor
+        if executor is None or executor.layout.n_in != n_in or executor.dtype != dtype:
+            home = self._home or self._make_home(n_in, dtype)
+            alone = home.layout.one_op(home.op)
+            executor = Executor(alone, home.params, home.grads, home.dtype, home.seed)
+            self._executor = executor
+        return executor
+
+    def _dtype_alone(self, x: ArrayLike) -> np.dtype[Any]:
+        return np.dtype(np.float64 if np.asarray(x).dtype == np.float64 else np.float32)
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        """A place for a layer alone, which has no parameters unless its class says so."""
+        layout = plan([self], n_in, dtype)
+        params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
+        return Home(layout, 0, params, grads, dtype, self._mask_seed(), in_network=False)
+
+    def _mask_seed(self) -> int:
+        return 0
+
+
+class Linear(Layer):
+    """z = x W + b, with W (n_in, n_out) and b (n_out). The lecture, "Linear layer".
+
+    `Linear(n_out)` takes its input width from the layer before, or from the data. `init` is a name from
+    `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array; left out, it is he_normal
+    before ReLU and its like, xavier_normal before SELU and glorot_uniform otherwise. Biases start at zero.
+    `seed` fixes the weights, in a network too; without it a network's own seed does. `dtype` is for a layer
+    alone; in a network the network's counts.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int | None = None,
+        *,
+        init: str | Initializer | None = None,
+        bias: bool = True,
+        seed: int | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        self.n_out = check_width(n_in if n_out is None else n_out, "n_out")
+        self.n_in = None if n_out is None else check_width(n_in, "n_in")
+        if init is not None:
+            get_initializer(init)
+        self.init, self.has_bias = init, bias
+        self.seed = None if seed is None else check_seed(seed)
+        self._own_dtype = check_dtype(dtype)
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record."""
+        if self.n_in not in (None, n_in):
+            raise ValueError(
+                f"layer {index} is {self!r}, but what comes in has {n_in} features; "
+                f"use Linear({n_in}, {self.n_out}) or Linear({self.n_out})"
+            )
+        variant = _core.ACTIVATIONS["identity"]["index"]
+        return make_record("linear", variant, n_in, self.n_out, b=0 if self.has_bias else ABSENT)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        config: dict[str, Any] = {"n_in": self.n_in} if self.n_in else {}
+        config["n_out"] = self.n_out
+        if isinstance(self.init, str):
+            config["init"] = self.init
+        if not self.has_bias:
+            config["bias"] = False
+        return config
+
+    def __repr__(self) -> str:
+        config = self.config()
+        widths = [str(config.pop(name)) for name in ("n_in", "n_out") if name in config]
+        return f"Linear({', '.join(widths + [f'{k}={v!r}' for k, v in config.items()])})"
+
+    def initial_weight(self, rng: np.random.Generator, n_in: int, follower: Layer | None) -> Array:
+        """Draw W (n_in, n_out) in float64; `follower` is the layer behind, for the default rule."""
+        if self.seed is not None:
+            rng = np.random.default_rng(self.seed)
+        init = self.init or _default_init(follower)
+        weight = np.asarray(get_initializer(init)(rng, n_in, self.n_out))
+        if weight.shape != (n_in, self.n_out) or not np.isfinite(weight).all():
+            raise ValueError(
+                f"init must return finite numbers of the shape {(n_in, self.n_out)}, "
+                f"but {init!r} returned the shape {weight.shape}"
+            )
+        return weight
+
+    @property
+    def weight(self) -> Array:
+        """W (n_in, n_out): a view into the flat parameters."""
+        return self._view("w", grad=False)
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias (n_out,): a view into the flat parameters; None without one."""
+        return self._view("b", grad=False) if self.has_bias else None
+
+    @property
+    def weight_grad(self) -> Array:
+        """Gradient of the loss by W, as the last backward left it."""
+        return self._view("w", grad=True)
+
+    @property
+    def bias_grad(self) -> Array | None:
+        """Gradient of the loss by the bias, as the last backward left it."""
+        return self._view("b", grad=True) if self.has_bias else None
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether this layer has weights already."""
+        return self._home is not None
+
+    def _view(self, place: str, grad: bool) -> Array:
+        if self._home is None:
+            if self.n_in is None:
+                raise ValueError(
+                    "the input width is not known yet; use Linear(n_in, n_out), or pass data first"
+                )
+            self._make_home(self.n_in, self._own_dtype)
+        home = self._home
+        assert home is not None
+        shape = (self.n_in, self.n_out) if place == "w" else (self.n_out,)
+        first, size = int(home.layout.ops[home.op][place]), int(np.prod(shape))
+        return (home.grads if grad else home.params)[first : first + size].reshape(shape)
+
+    def _dtype_alone(self, x: ArrayLike) -> np.dtype[Any]:
+        return self._own_dtype
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        home = super()._make_home(n_in, dtype)
+        weight = self.initial_weight(np.random.default_rng(self.seed), n_in, None)
+        home.params[: weight.size] = weight.ravel()
+        self._home, self.n_in = home, n_in
+        return home
+
+
+class Dropout(Layer):
+    """Inverted dropout: in training each input is zeroed with probability p and the others divided by 1 - p.
+
+    Nothing happens outside of training. The mask depends on the seed, the number of the training pass, the
+    layer, the row and the column, never on the number of threads. `seed` is for a layer alone.
+    """
+
+    def __init__(self, p: float = 0.5, *, seed: int | None = None) -> None:
+        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+            raise ValueError(f"p must be a probability with 0 <= p < 1, not {p!r}")
+        self.p, self.seed = float(p), None if seed is None else check_seed(seed)
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record."""
+        return make_record("dropout", index, n_in, n_in, attr=self.p)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"p": self.p}
+
+    def _mask_seed(self) -> int:
+        # Two layers alone must not share their masks, so without a seed each draws one.
+        return int(np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0])
+
+
+class Activation(Layer):
+    """Base of the activations: y = g(z) elementwise."""
+
+    name: str
+
+    def __init__(self, *args: float, **kwargs: float) -> None:
+        spec = _core.ACTIVATIONS[self.name]
+        named = [spec["attr"]] if spec["attr"] else []
+        if len(args) + len(kwargs) > len(named) or any(key not in named for key in kwargs):
+            takes = f"{named[0]} alone" if named else "no argument"
+            raise TypeError(f"{type(self).__name__} takes {takes}")
+        value = (*args, *kwargs.values(), spec["default"])[0]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise ValueError(f"{spec['attr']} must be a finite number >= 0, not {value!r}")
+        self._attribute = float(value)
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record."""
+        variant = _core.ACTIVATIONS[self.name]["index"]
+        return make_record("activation", variant, n_in, n_in, attr=self._attribute)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        attr = _core.ACTIVATIONS[self.name]["attr"]
+        return {attr: self._attribute} if attr else {}
+
+
+def _activation_class(name: str, spec: dict[str, Any]) -> type[Activation]:
+    """The class for one line of the list: `LeakyReLU(slope=0.01)`, with its attribute as a property."""
+    members: dict[str, Any] = {
+        "name": name,
+        "__doc__": f"y = {spec['formula']}, elementwise.",
+        "__module__": __name__,
+    }
+    if spec["attr"]:
+        members[spec["attr"]] = property(lambda self: self._attribute)
+    return type(spec["class_name"], (Activation,), members)
+
+
+ACTIVATION_CLASSES: dict[str, type[Activation]] = {
+    spec["class_name"]: _activation_class(name, spec) for name, spec in _core.ACTIVATIONS.items()
+}
+LAYERS: dict[str, type[Layer]] = {"Linear": Linear, "Dropout": Dropout, **ACTIVATION_CLASSES}
+
+
+def make_record(
+    kind: str, variant: int, n_in: int, n_out: int, *, b: int = ABSENT, attr: float = 0.0
+) -> NDArray[Any]:
+    """One record of the program, without its offsets."""
+    op = np.zeros((), dtype=_core.OP_DTYPE)
+    op["kind"], op["variant"] = _core.OPS[kind], variant
+    op["n_in"], op["n_out"] = n_in, n_out
+    op["b"], op["attr0"] = b, attr
+    return op
+
+
+def check_width(n: int, name: str) -> int:
+    """N if it is a number of features; else ValueError."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n < 2**31:
+        raise ValueError(f"{name} must be an integer in 1 .. 2**31 - 1, not {n!r}")
+    return int(n)
+
+
+def check_seed(seed: int) -> int:
+    """Seed if it is an integer of 64 bits; else ValueError."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be an integer in 0 .. 2**64 - 1, not {seed!r}")
+    return int(seed)
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64; else ValueError."""
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = np.dtype(object)
+    if checked not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f'dtype must be "float32" or "float64", not {dtype!r}')
+    return checked
+
+
+def _default_init(follower: Layer | None) -> str:
+    name = follower.name if isinstance(follower, Activation) else ""
+    return "he_normal" if name in _RELU_LIKE else "xavier_normal" if name == "selu" else "glorot_uniform"

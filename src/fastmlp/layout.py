@@ -1,0 +1,116 @@
+"""The planner: from layers to a program, that is records of ops and the sizes of their buffers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from . import _core
+
+if TYPE_CHECKING:
+    from .layers import Layer
+
+ABSENT = -1
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A planned network. Offsets of parameters are elements of the flat arrays, weights before biases."""
+
+    ops: NDArray[Any]
+    n_params: int
+    n_decayed: int
+    acts_width: int
+    dacts_width: int
+    op_of_layer: tuple[int, ...]
+
+    @property
+    def n_in(self) -> int:
+        """Features of the input."""
+        return int(self.ops[0]["n_in"])
+
+    @property
+    def n_out(self) -> int:
+        """Outputs of the last op."""
+        return int(self.ops[-1]["n_out"])
+
+    def one_op(self, index: int) -> "Layout":
+        """The program of one op alone, over the same flat parameters."""
+        op = self.ops[index : index + 1].copy()
+        op[["x", "dx"]] = ABSENT
+        op[["y", "dy"]] = 0
+        width = int(op[0]["n_out"])
+        return Layout(op, self.n_params, self.n_decayed, width, width, (0,))
+
+
+def plan(
+    layers: Sequence["Layer"], n_in: int, dtype: DTypeLike = "float32", fuse: bool = True
+) -> Layout:
+    """Lay out layers one after another.
+
+    An activation whose slope is a function of its output is fused into the Linear before it, unless `fuse` is
+    False. Raises ValueError where widths do not follow on each other.
+    """
+    ops: list[NDArray[Any]] = []
+    op_of_layer: list[int] = []
+    for index, layer in enumerate(layers):
+        record = layer.record(n_in, index)
+        if fuse and ops and _fuses(ops[-1], record):
+            ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
+        else:
+            ops.append(record)
+        op_of_layer.append(len(ops) - 1)
+        n_in = int(record["n_out"])
+    program = np.array(ops, dtype=_core.OP_DTYPE)
+    acts = _place_activations(program)
+    n_decayed, n_params = _place_parameters(program, np.dtype(dtype))
+    return Layout(program, n_params, n_decayed, acts, acts, tuple(op_of_layer))
+
+
+def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
+    """Whether `op` is an activation that the linear op `before` can carry and does not carry one yet."""
+    activations = list(_core.ACTIVATIONS.values())
+    return bool(
+        before["kind"] == _core.OPS["linear"]
+        and before["variant"] == _core.ACTIVATIONS["identity"]["index"]
+        and op["kind"] == _core.OPS["activation"]
+        and activations[int(op["variant"])]["from_y"]
+    )
+
+
+def _place_activations(ops: NDArray[Any]) -> int:
+    """Outputs one after another, the gradient by each at the same place in its own buffer."""
+    ends = np.cumsum(ops["n_out"])
+    ops["y"] = ops["dy"] = ends - ops["n_out"]
+    ops["x"][0] = ops["dx"][0] = ABSENT
+    ops["x"][1:] = ops["dx"][1:] = ops["y"][:-1]
+    return int(ends[-1])
+
+
+def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Weights of all ops, then biases. No padding: the flat arrays hold the parameters and nothing else."""
+    sizes = [_core.op_sizes(dtype, op) for op in ops]
+    offset = 0
+    for place, part in (("w", 0), ("b", 1)):
+        for op, size in zip(ops, sizes, strict=True):
+            op[place] = offset if size[part] else ABSENT
+            offset += size[part]
+    return sum(size[0] for size in sizes), offset
+
+
+def aligned_empty(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """An uninitialised flat array that begins at a cache line."""
+    dtype = np.dtype(dtype)
+    raw = np.empty(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
+    first = -raw.ctypes.data % _ALIGNMENT
+    return raw[first : first + size * dtype.itemsize].view(dtype)
+
+
+def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """A flat array of zeros that begins at a cache line."""
+    array = aligned_empty(size, dtype)
+    array.fill(0)
+    return array

@@ -1,0 +1,62 @@
+"""Metrics: functions of (y, out), out being the raw outputs (rows, n_out) of the last layer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Metric = Callable[[Array, Array], float]
+
+
+def accuracy(y: Array, out: Array) -> float:
+    """Share of right answers: of rows for class labels, of elements for 0/1 targets (out > 0)."""
+    if y.ndim == 1:
+        return float(np.mean(out.argmax(axis=1) == y))
+    return float(np.mean((out > 0) == (y > 0.5)))
+
+
+def mae(y: Array, out: Array) -> float:
+    """Mean absolute error over all elements."""
+    return float(np.mean(np.abs(out - y), dtype=np.float64))
+
+
+def rmse(y: Array, out: Array) -> float:
+    """Square root of the mean squared error over all elements."""
+    return float(np.sqrt(np.mean(np.square(out - y), dtype=np.float64)))
+
+
+def r2(y: Array, out: Array) -> float:
+    """1 - squared error / variance, averaged over the outputs; NaN where a target is constant."""
+    error = np.square(out - y).sum(axis=0, dtype=np.float64)
+    spread = np.square(y - y.mean(axis=0)).sum(axis=0, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.mean(np.where(spread > 0, 1 - error / spread, np.nan)))
+
+
+METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
+
+
+def get_metrics(metrics: Sequence[str | Metric], loss: str) -> dict[str, Metric]:
+    """{name: function}; ValueError for an unknown name or one that does not suit the loss."""
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics must be a list, [{metrics!r}] for instance")
+    found: dict[str, Metric] = {}
+    for metric in metrics:
+        if callable(metric):
+            found[getattr(metric, "__name__", repr(metric))] = metric
+        elif metric not in METRICS:
+            known = ", ".join(METRICS)
+            raise ValueError(f"metric {metric!r} is unknown; use a function or one of {known}")
+        elif (metric == "accuracy") == (loss == "squared_error"):
+            kind = "classes" if metric == "accuracy" else "values"
+            raise ValueError(f"metric {metric!r} is about {kind}, which loss={loss!r} does not predict")
+        else:
+            found[metric] = METRICS[metric]
+    return found
+
+
+def default_metrics(loss: str) -> list[str | Metric]:
+    """What `evaluate` reports beside the loss."""
+    return [] if loss == "squared_error" else ["accuracy"]

@@ -1,0 +1,363 @@
+"""Sequential: a network of layers, one after another, and everything a user does with it."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _core, checkpoint, training
+from .callbacks import Callback
+from .config import resolve_threads
+from .data import Array, as_matrix, as_target, check_finite
+from .executor import SLICE_SECONDS, Executor
+from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width
+from .layout import aligned_zeros, plan
+from .losses import check_loss, probabilities
+from .metrics import Metric, default_metrics, get_metrics
+from .optimizers import Adam, Optimizer, get_optimizer
+from .training import History, TrainingData
+
+
+class Sequential:
+    """A multi-layer perceptron: `layers` one after another.
+
+    seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or "float64". The input
+    width comes from the first Linear, from `n_in`, or from the first data.
+
+    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases; `history` of
+    the last fit; `epoch` (whole passes so far); `step` (updates so far); `metadata` of a loaded file.
+    """
+
+    _fuse = True  # tests compare with the same network unfused
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        seed: int = 0,
+        dtype: DTypeLike = "float32",
+        n_in: int | None = None,
+    ) -> None:
+        if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
+            raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
+        if not layers:
+            raise ValueError("layers is empty; a network needs at least one, [Linear(4, 3)] for instance")
+        if len({id(layer) for layer in layers}) < len(layers):
+            raise ValueError("a layer appears twice; make a new one for each place")
+        self.layers = list(layers)
+        self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
+        self.history: History | None = None
+        self.metadata: dict[str, Any] = {}
+        self.loss: str | None = None
+        self.optimizer: Optimizer | None = None
+        self.metrics: Sequence[str | Metric] | None = None
+        self.interrupted_batches: tuple[int, int] | None = None
+        self.state: tuple[Array, Array] | None = None
+        self._executor: Executor | None = None
+        self._n_in = layers[0].n_in if n_in is None else check_width(n_in, "n_in")
+        if self._n_in is None and not any(isinstance(layer, Linear) for layer in layers):
+            raise ValueError("the input width is not known; pass n_in=")
+        if self._n_in is not None:
+            plan(self.layers, self._n_in, self.dtype)  # says what does not fit before memory is taken
+
+    # ---- what it is ----------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        inside = ", ".join(map(repr, self.layers))
+        return f"Sequential([{inside}], seed={self.seed}, dtype={self.dtype.name!r})"
+
+    @property
+    def executor(self) -> Executor:
+        """What runs this network; ValueError while the input width is not known."""
+        if self._executor is None:
+            if self._n_in is None:
+                raise ValueError(
+                    "the input width is not known yet; use Linear(n_in, n_out) for the first layer, "
+                    "Sequential(..., n_in=...), or fit or forward first"
+                )
+            self._executor = self._build(self._n_in)
+        return self._executor
+
+    @property
+    def n_in(self) -> int:
+        """Features of the input."""
+        return self.executor.layout.n_in
+
+    @property
+    def n_out(self) -> int:
+        """Outputs of the last layer."""
+        return self.executor.layout.n_out
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights and biases."""
+        return self.executor.layout.n_params
+
+    @property
+    def params(self) -> Array:
+        """All weights, then all biases, flat; writing to it changes the network."""
+        return self.executor.context.params
+
+    @property
+    def grads(self) -> Array:
+        """Gradients in the layout of params, as the last `backward` left them."""
+        return self.executor.context.grads
+
+    @property
+    def epoch(self) -> int:
+        """Whole passes over the data so far."""
+        return self.executor.context.epoch
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates so far."""
+        return self.executor.context.updates
+
+    def _build(self, n_in: int) -> Executor:
+        """Plan, allocate, draw the weights, and let the layers look into the flat arrays."""
+        layout = plan(self.layers, n_in, self.dtype, self._fuse)
+        params, grads = (_zeros(layout.n_params, self.dtype) for _ in range(2))
+        executor = Executor(layout, params, grads, self.dtype, self.seed)
+        unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
+        for index, layer in enumerate(self.layers):
+            weights = self._initial(index, layer, int(unfused.ops[index]["n_in"]))
+            layer.attach(Home(unfused, index, params, grads, self.dtype, self.seed, in_network=True))
+            if isinstance(layer, Linear):
+                layer.weight[:] = weights[0]
+                if layer.bias is not None:
+                    layer.bias[:] = weights[1]
+        return executor
+
+    def _initial(self, index: int, layer: Layer, n_in: int) -> tuple[Any, Any]:
+        """Weight and bias to begin with: the layer's own where it has them already."""
+        if not isinstance(layer, Linear):
+            return None, None
+        if layer.is_initialized:
+            return layer.weight, layer.bias
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
+        follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
+        return layer.initial_weight(rng, n_in, follower), 0
+
+    # ---- train ---------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | None = None,
+        optimizer: str | Optimizer | None = None,
+        batch_size: int = 128,
+        epochs: int = 20,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_split: float = 0.0,
+        metrics: Sequence[str | Metric] = (),
+        callbacks: Sequence[Callback] = (),
+        shuffle: bool = True,
+        drop_last: bool = False,
+        threads: int | None = None,
+        verbose: int = 0,
+    ) -> History:
+        """Train on X (rows, n_in) and y for `epochs` passes in mini-batches; goes on from where it stands.
+
+        loss: "cross_entropy" (y: integer labels), "binary_cross_entropy" (y in [0, 1]: (rows, n_out)) or
+        "squared_error". Left out: that of the last call, else cross_entropy for integer labels, squared_error
+        for floats. optimizer: Adam(...), SGD(...), a name; left out: that of the last call, else Adam(). Its
+        moments carry over from call to call while its kind stays the same.
+        metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are taken on the training pass as it runs,
+        dropout included, and on the validation data, which are `validation_data` or a random share
+        `validation_split` of the rows. verbose: 0 silent, 1 a bar, 2 a line an epoch.
+
+        X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is converted
+        once. Returns a History. Raises ValueError and TypeError for bad input before any work,
+        DivergenceError when the loss is no longer finite; Ctrl-C leaves whole steps, and the next
+        fit with the same batches goes on in the middle of the pass.
+        """
+        self._see(X)
+        chosen = self._choose_loss(loss, y)
+        chosen_optimizer = self._choose_optimizer(optimizer)
+        data = TrainingData(self, X, y, chosen, validation_data, validation_split)
+        self.loss = chosen
+        history = training.fit(
+            self,
+            data,
+            chosen,
+            chosen_optimizer,
+            batch_size=batch_size,
+            epochs=epochs,
+            metrics=metrics,
+            callbacks=callbacks,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            threads=threads,
+            verbose=verbose,
+        )
+        self.metrics = tuple(metrics) or None
+        return history
+
+    def train_step(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | None = None,
+        optimizer: str | Optimizer | None = None,
+        threads: int | None = None,
+    ) -> float:
+        """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
+
+        loss and optimizer as in `fit`. Raises DivergenceError, with the weights as they were, where the loss
+        is not finite.
+        """
+        self._see(x)
+        chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
+        matrix = as_matrix(x, self.dtype, self.n_in, "x")
+        target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+        self.loss = chosen
+        executor = self.executor
+        executor.reserve(len(matrix))
+        self.use_optimizer(chosen_optimizer)
+        loss_sum, finite = executor.context.train(
+            matrix,
+            target,
+            None,
+            len(matrix),
+            _core.LOSSES[chosen]["index"],
+            _core.OPTIMIZERS[chosen_optimizer.name]["index"],
+            chosen_optimizer.settings(),
+            None,
+            resolve_threads(threads),
+            SLICE_SECONDS,
+            apart=True,
+        )
+        if not finite:
+            raise training.divergence(self.epoch + 1, self.step + 1, chosen_optimizer.lr)
+        return float(loss_sum / len(matrix))
+
+    def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
+        """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs."""
+        self._see(x)
+        return self.executor.forward(as_matrix(x, self.dtype, self.n_in, "x"), training, threads)
+
+    def backward(self, dz: ArrayLike, threads: int | None = None) -> Array:
+        """Fill `grads` for the gradient dz (rows, n_out) by the last forward's output; returns dx.
+
+        Raises RuntimeError without a forward pass before, ValueError for another shape.
+        """
+        return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
+
+    def update(self, optimizer: str | Optimizer, threads: int | None = None) -> None:
+        """One step of the optimizer along `grads`; raises DivergenceError where a weight would not be finite."""
+        chosen = self._choose_optimizer(optimizer)
+        self.use_optimizer(chosen)
+        if not self.executor.update(chosen, threads):
+            raise training.divergence(self.epoch + 1, self.step, chosen.lr)
+
+    def use_optimizer(self, optimizer: Optimizer) -> None:
+        """Make sure of state for this kind of optimizer: what there is, or zeros after a change of kind."""
+        kind = self.optimizer.name if self.optimizer else None
+        if self.state is None or kind != optimizer.name:
+            two = _core.OPTIMIZERS[optimizer.name]["n_states"] == 2
+            first = _zeros(self.n_params, self.dtype)
+            self.set_state(first, _zeros(self.n_params, self.dtype) if two else first)
+            self.executor.context.t = 0
+        self.optimizer = optimizer
+
+    def set_state(self, state0: Array, state1: Array) -> None:
+        """Use these flat arrays as the optimizer's state."""
+        self.executor.context.set_state(state0, state1)
+        self.state = (state0, state1)
+
+    # ---- use -----------------------------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
+        """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
+        self._see(X)
+        matrix = as_matrix(X, self.dtype, self.n_in)
+        check_finite(matrix, "X")
+        return self.executor.predict(matrix, threads)
+
+    def predict_proba(self, X: ArrayLike, threads: int | None = None) -> Array:
+        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by the loss of the last training."""
+        if self.loss is None:
+            raise ValueError("predict_proba goes by the loss, and this network has not been trained yet")
+        probabilities(self.loss, np.zeros((1, 1)))  # refuses losses on values before the work
+        return probabilities(self.loss, self.predict(X, threads))
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | None = None,
+        metrics: Sequence[str | Metric] | None = None,
+        threads: int | None = None,
+    ) -> dict[str, float]:
+        """{"loss": ..., metric: ...} on X and y, without training.
+
+        loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for classes.
+        """
+        self._see(X)
+        chosen = self._choose_loss(loss, y)
+        if metrics is None:
+            same = chosen == self.loss and self.metrics is not None
+            metrics = self.metrics if same and self.metrics else default_metrics(chosen)
+        functions = get_metrics(metrics, chosen)
+        x, target = training.checked_pair(self, X, y, chosen, "X", "y")
+        return training.score(self, x, target, chosen, functions, threads)
+
+    # ---- keep ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str], metadata: dict[str, Any] | None = None) -> None:
+        """Write everything to one safetensors file, so that a loaded network goes on with the same bits.
+
+        metadata: anything JSON can hold. The write is crash-safe: `path` holds the old file or the new one.
+        Raises OSError where it cannot be written, TypeError for metadata that is not JSON.
+        """
+        checkpoint.save(self, path, self.metadata if metadata is None else metadata)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Sequential":
+        """The network in a file that `save` wrote; raises CheckpointError for a damaged or foreign one."""
+        return checkpoint.load(cls, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, self.metadata))
+
+    # ---- choices that a call leaves open ----------------------------------------------------------------
+
+    def _see(self, x: ArrayLike) -> None:
+        """Learn the input width from the first data."""
+        if self._executor is None and self._n_in is None:
+            columns = as_matrix(x, self.dtype, None).shape[1]
+            plan(self.layers, columns, self.dtype)
+            self._n_in = columns
+
+    def _choose_loss(self, loss: str | None, y: ArrayLike) -> str:
+        if loss is not None:
+            return check_loss(loss)
+        if self.loss is not None:
+            return self.loss
+        array = np.asarray(y)
+        if array.dtype.kind in "iu" and array.ndim == 1 and self.n_out > 1:
+            return "cross_entropy"
+        if array.dtype.kind == "f":
+            return "squared_error"
+        raise ValueError(
+            f"the loss cannot be told from y ({array.dtype}, shape {array.shape}) and "
+            f'{self.n_out} outputs; pass loss="binary_cross_entropy", for instance'
+        )
+
+    def _choose_optimizer(self, optimizer: str | Optimizer | None) -> Optimizer:
+        if optimizer is None:
+            return self.optimizer or Adam()
+        return get_optimizer(optimizer)
+
+
+def _zeros(size: int, dtype: np.dtype[Any]) -> Array:
+    try:
+        return aligned_zeros(size, dtype)
+    except (MemoryError, ValueError):
+        raise MemoryError(f"no memory for {size:,} parameters; use narrower layers") from None

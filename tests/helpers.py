@@ -1,0 +1,155 @@
+"""What several test files share: tolerances, the registry as objects, small problems, twins of
+networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import reference
+
+import fastmlp
+from fastmlp import SGD, Adam, AdamW, _core
+
+DTYPES = ["float32", "float64"]
+ACTIVATIONS = list(_core.ACTIVATIONS)
+LOSSES = list(_core.LOSSES)
+
+# One of each kind of update, with settings that make every term count.
+OPTIMIZERS = {
+    "sgd": SGD(lr=0.05),
+    "sgd-momentum": SGD(lr=0.02, momentum=0.9),
+    "sgd-nesterov": SGD(lr=0.02, momentum=0.9, nesterov=True),
+    "sgd-averaged": SGD(lr=0.05, momentum=0.8, averaged=True),
+    "sgd-decay": SGD(lr=0.05, momentum=0.5, weight_decay=0.1),
+    "adam": Adam(lr=0.01),
+    "adam-betas": Adam(lr=0.01, beta1=0.7, beta2=0.9, eps=1e-3),
+    "adamw": AdamW(lr=0.01, weight_decay=0.1),
+}
+
+
+# ---- tolerances ------------------------------------------------------------------------------
+
+
+def rounding(dtype, n: int = 1, c: float = 4.0) -> float:
+    """c eps sqrt(n): how far n roundings of random sign carry a value of size 1; c covers bad
+    luck and the few operations around them."""
+    return c * float(np.finfo(dtype).eps) * float(np.sqrt(n))
+
+
+def assert_within(got, want, scale=1.0, *, n: int = 1, c: float = 4.0, dtype=None) -> None:
+    """|got - want| <= rounding * scale for each element; NaN and infinities stand where they
+    should.
+
+    `dtype` is the type that was computed in, that of `got` unless said otherwise."""
+    got, want = np.asarray(got), np.asarray(want)
+    dtype = np.dtype(dtype or got.dtype)
+    assert got.shape == want.shape
+    with np.errstate(over="ignore"):
+        want = want.astype(dtype).astype(np.float64)  # what overflows the type is infinite in both
+    got = got.astype(np.float64)
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(got[~finite], want[~finite])
+    allowed = rounding(dtype, n, c) * np.broadcast_to(scale, got.shape) + np.finfo(dtype).tiny
+    excess = np.abs(got[finite] - want[finite]) / allowed[finite]
+    assert not excess.size or excess.max() <= 1, f"{excess.max():.3g} times the allowed error"
+
+
+def relative_error(a, b) -> float:
+    """||a - b|| / (||a|| + ||b||), 0 where both are 0."""
+    size = float(np.linalg.norm(a) + np.linalg.norm(b))
+    return float(np.linalg.norm(np.subtract(a, b))) / size if size else 0.0
+
+
+# ---- the registry as objects -----------------------------------------------------------------
+
+
+def activation(name: str, attr: float | None = None):
+    info = _core.ACTIVATIONS[name]
+    layer = getattr(fastmlp, info["class_name"])
+    return layer() if attr is None else layer(**{info["attr"]: attr})
+
+
+def loss_function(name: str):
+    return getattr(fastmlp, name)
+
+
+# ---- networks and data -----------------------------------------------------------------------
+
+
+def inputs(rows: int, n: int, dtype="float64", seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, n)).astype(dtype)
+
+
+def targets(loss: str, rows: int, n_out: int, dtype="float64", seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if loss == "cross_entropy":
+        return rng.integers(0, n_out, rows)
+    if loss == "binary_cross_entropy":
+        return rng.random((rows, n_out)).astype(dtype)
+    return rng.standard_normal((rows, n_out)).astype(dtype)
+
+
+def linears(net) -> list:
+    return [layer for layer in net.layers if isinstance(layer, fastmlp.Linear)]
+
+
+def parameters(net) -> list[np.ndarray]:
+    """weight, bias, weight, bias, ...: views, in the order of the layers."""
+    return [a for layer in linears(net) for a in (layer.weight, layer.bias) if a is not None]
+
+
+def gradients(net) -> list[np.ndarray]:
+    return [
+        a for layer in linears(net) for a in (layer.weight_grad, layer.bias_grad) if a is not None
+    ]
+
+
+def copies(arrays) -> list[np.ndarray]:
+    return [np.array(a) for a in arrays]
+
+
+def randomize(net, seed: int = 2) -> None:
+    """Weights of variance 1 / n_in and biases that are not zero: no term of any formula is left
+    out."""
+    rng = np.random.default_rng(seed)
+    for layer in linears(net):
+        layer.weight[...] = rng.standard_normal(layer.weight.shape) / np.sqrt(len(layer.weight))
+        if layer.bias is not None:
+            layer.bias[...] = rng.standard_normal(layer.bias.shape) / 2
+
+
+def twin(net) -> list:
+    """The same network in reference.py, with the weights as they are now. Dropout drops nothing."""
+    names = {info["class_name"]: name for name, info in _core.ACTIVATIONS.items()}
+    layers = []
+    for layer in net.layers:
+        kind = type(layer).__name__
+        if kind == "Linear":
+            bias = None if layer.bias is None else layer.bias.astype(np.float64)
+            layers.append(reference.Linear(layer.weight.astype(np.float64), bias))
+        elif kind == "Dropout":
+            layers.append(reference.Dropout(layer.p))
+        else:
+            attr = _core.ACTIVATIONS[names[kind]]["attr"]
+            layers.append(reference.Activate(names[kind], getattr(layer, attr) if attr else 0.0))
+    return layers
+
+
+def twin_parameters(layers: list) -> list[np.ndarray]:
+    found = [layer for layer in layers if isinstance(layer, reference.Linear)]
+    return [a for layer in found for a in (layer.weight, layer.bias) if a is not None]
+
+
+def settings(optimizer) -> tuple[str, dict]:
+    """The twin's name and keywords for one of the package's optimizers."""
+    return type(optimizer).__name__.lower(), dataclasses.asdict(optimizer)
+
+
+def digest(*arrays) -> str:
+    """One hash of all bits."""
+    h = hashlib.sha256()
+    for a in arrays:
+        h.update(np.ascontiguousarray(a).tobytes())
+    return h.hexdigest()

@@ -1,0 +1,423 @@
+"""NumPy twins of every op, activation, loss and optimizer of fastmlp: the oracle, and the textbook.
+
+Everything here is float64, one equation per function, and slow on purpose. Examples are rows:
+
+    x (rows, n_in)    weight (n_in, n_out)    bias (n_out,)    y (rows, n_out)
+
+A derivative carries a `d`: dy stands for d(loss)/dy and has the shape of y. Every function is
+written so that no input overflows on the way to a finite result; the comment beside it says how.
+
+Read it in this order: ops, activations, losses, optimizers, and `train`, which puts them together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+
+# ---- linear: y = x W + b ---------------------------------------------------------------------
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    """(rows, n_in) @ (n_in, n_out) + (n_out,) -> (rows, n_out)."""
+    return x @ weight if bias is None else x @ weight + bias
+
+
+def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """dx = dy W^T (rows, n_in); dW = x^T dy (n_in, n_out); db = sum of dy over rows (n_out,)."""
+    return dy @ weight.T, x.T @ dy, dy.sum(axis=0)
+
+
+# ---- dropout: y = x mask / (1 - p) -----------------------------------------------------------
+
+
+def dropout(x: Array, mask: Array, p: float) -> Array:
+    """`mask` is 1 where a value is kept. Dividing by 1 - p leaves the expected value as it was,
+    so that nothing at all has to be done at test time (inverted dropout). Its derivative is
+    itself, applied to dy."""
+    return x * mask / (1.0 - p)
+
+
+# ---- activations: y = f(z), and the derivative df(z) = dy/dz ---------------------------------
+#
+# `a` is the attribute of those that have one (slope, alpha). At a kink the derivative is the one
+# from the left.
+
+
+def _clip(z: Array) -> Array:
+    """Beyond +-1000 the curves below are at their limits: no inf * 0, no overflow."""
+    return np.clip(z, -1000.0, 1000.0)
+
+
+def identity(z: Array, a: float = 0.0) -> Array:
+    return z.copy()
+
+
+def identity_slope(z: Array, a: float = 0.0) -> Array:
+    return np.ones_like(z)
+
+
+def relu(z: Array, a: float = 0.0) -> Array:
+    return np.where(z <= 0, 0.0, z)  # not max(z, 0), so that NaN stays NaN
+
+
+def relu_slope(z: Array, a: float = 0.0) -> Array:
+    return np.where(z <= 0, 0.0, 1.0)
+
+
+def leaky_relu(z: Array, a: float = 0.01) -> Array:
+    return np.where(z <= 0, a * z, z)
+
+
+def leaky_relu_slope(z: Array, a: float = 0.01) -> Array:
+    return np.where(z <= 0, a, 1.0)
+
+
+def elu(z: Array, a: float = 1.0) -> Array:
+    return np.where(z <= 0, a * np.expm1(np.minimum(z, 0.0)), z)
+
+
+def elu_slope(z: Array, a: float = 1.0) -> Array:
+    return np.where(z <= 0, a * np.exp(np.minimum(z, 0.0)), 1.0)
+
+
+# The fixed point of Klambauer et al. 2017, appendix A: with these two, inputs of mean 0 and
+# variance 1 give outputs of mean 0 and variance 1.
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+def selu(z: Array, a: float = 0.0) -> Array:
+    return SELU_SCALE * elu(z, SELU_ALPHA)
+
+
+def selu_slope(z: Array, a: float = 0.0) -> Array:
+    return SELU_SCALE * elu_slope(z, SELU_ALPHA)
+
+
+def sigmoid(z: Array, a: float = 0.0) -> Array:
+    """1 / (1 + exp(-z)) = exp(z) / (1 + exp(z)): of the two, the one whose exp cannot overflow."""
+    e = np.exp(-np.abs(z))
+    return np.where(z < 0, e, 1.0) / (1.0 + e)
+
+
+def sigmoid_slope(z: Array, a: float = 0.0) -> Array:
+    """s (1 - s), with 1 - s = sigmoid(-z) so that nothing cancels."""
+    return sigmoid(z) * sigmoid(-z)
+
+
+def tanh(z: Array, a: float = 0.0) -> Array:
+    return np.tanh(z)
+
+
+def tanh_slope(z: Array, a: float = 0.0) -> Array:
+    """1 - tanh^2 = 4 s(2z) s(-2z), s the sigmoid: nothing cancels where tanh is near 1."""
+    return 4.0 * sigmoid_slope(2.0 * _clip(z))
+
+
+def softplus(z: Array, a: float = 0.0) -> Array:
+    """log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)): the exp is at most 1."""
+    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def softplus_slope(z: Array, a: float = 0.0) -> Array:
+    return sigmoid(z)
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def normal_cdf(z: Array) -> Array:
+    """Phi(z), the probability that a standard normal variable is below z; erfc keeps the digits
+    of its tail."""
+    return 0.5 * _erfc(-z / math.sqrt(2.0))
+
+
+def gelu(z: Array, a: float = 0.0) -> Array:
+    """z Phi(z), the exact form; its limit at -inf is 0."""
+    z = np.maximum(z, -1000.0)
+    return z * normal_cdf(z)
+
+
+def gelu_slope(z: Array, a: float = 0.0) -> Array:
+    """Phi(z) + z phi(z), phi the density of the normal distribution."""
+    c = _clip(z)
+    return normal_cdf(c) + c * np.exp(-0.5 * c * c) / math.sqrt(2.0 * math.pi)
+
+
+def silu(z: Array, a: float = 0.0) -> Array:
+    """z sigmoid(z), also called swish; its limit at -inf is 0."""
+    z = np.maximum(z, -1000.0)
+    return z * sigmoid(z)
+
+
+def silu_slope(z: Array, a: float = 0.0) -> Array:
+    """s + z s (1 - s), s = sigmoid(z)."""
+    c = _clip(z)
+    return sigmoid(c) + c * sigmoid_slope(c)
+
+
+def _tanh_softplus(z: Array) -> tuple[Array, Array]:
+    """t = tanh(log(1 + e^z)) and 1 - t.
+
+    With w = e^z: t = (w^2 + 2w) / (w^2 + 2w + 2) and 1 - t = 2 / (w^2 + 2w + 2). For z > 0 both
+    fractions are divided by w^2, so that only e^-|z| <= 1 appears: nothing overflows and nothing
+    cancels."""
+    e = np.exp(-np.abs(z))
+    above, below = (1.0 + 2.0 * e, e * (e + 2.0))  # numerators of t for z > 0 and z <= 0
+    rest_above, rest_below = (2.0 * e * e, 2.0)  # numerators of 1 - t
+    t = np.where(z > 0, above / (above + rest_above), below / (below + rest_below))
+    rest = np.where(z > 0, rest_above / (above + rest_above), rest_below / (below + rest_below))
+    return t, rest
+
+
+def mish(z: Array, a: float = 0.0) -> Array:
+    """z tanh(softplus(z)) (Misra 2019); its limit at -inf is 0."""
+    z = np.maximum(z, -1000.0)
+    return z * _tanh_softplus(z)[0]
+
+
+def mish_slope(z: Array, a: float = 0.0) -> Array:
+    """t + z (1 - t^2) sigmoid(z), t = tanh(softplus(z)); 1 - t^2 = (1 - t) (1 + t)."""
+    c = _clip(z)
+    t, rest = _tanh_softplus(c)
+    return t + c * rest * (1.0 + t) * sigmoid(c)
+
+
+class Activation(NamedTuple):
+    f: Callable[[Array, float], Array]
+    df: Callable[[Array, float], Array]
+    default: float  # of the attribute; 0 where there is none
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Activation(identity, identity_slope, 0.0),
+    "relu": Activation(relu, relu_slope, 0.0),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_slope, 0.01),
+    "elu": Activation(elu, elu_slope, 1.0),
+    "selu": Activation(selu, selu_slope, 0.0),
+    "gelu": Activation(gelu, gelu_slope, 0.0),
+    "silu": Activation(silu, silu_slope, 0.0),
+    "mish": Activation(mish, mish_slope, 0.0),
+    "softplus": Activation(softplus, softplus_slope, 0.0),
+    "sigmoid": Activation(sigmoid, sigmoid_slope, 0.0),
+    "tanh": Activation(tanh, tanh_slope, 0.0),
+}
+
+# Where the derivative jumps: finite differences are wrong for a sample that lies across it.
+KINKS: dict[str, float] = {"relu": 0.0, "leaky_relu": 0.0, "elu": 0.0, "selu": 0.0}
+
+
+# ---- losses: (loss, dz) from raw outputs z (rows, n_out) -------------------------------------
+
+
+def cross_entropy(z: Array, labels: Array) -> tuple[float, Array]:
+    """Mean over rows of -log softmax(z)[label] = log(sum_j exp z_j) - z_label.
+    dz = (softmax(z) - onehot(label)) / rows.
+
+    The largest output is taken off first: exp then is at most 1, and the sum at least 1."""
+    rows = len(z)
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    right = (np.arange(rows), labels)  # the place of each row's label
+    dz = np.exp(log_softmax) / rows
+    dz[right] -= 1.0 / rows
+    return float(-log_softmax[right].mean()), dz
+
+
+def binary_cross_entropy(z: Array, y: Array) -> tuple[float, Array]:
+    """Mean over elements of -y log s - (1 - y) log(1 - s), s = sigmoid(z).
+    dz = (s - y) / elements.
+
+    -log s = softplus(-z) and -log(1 - s) = softplus(z) = softplus(-z) + z, which for y in [0, 1]
+    leaves softplus(z) - y z; as y softplus(-z) + (1 - y) softplus(z) it is a sum of positive
+    terms: nothing cancels."""
+    y = y.reshape(z.shape)
+    return float(np.mean(y * softplus(-z) + (1.0 - y) * softplus(z))), (sigmoid(z) - y) / z.size
+
+
+def squared_error(z: Array, y: Array) -> tuple[float, Array]:
+    """Mean over elements of (z - y)^2.    dz = 2 (z - y) / elements."""
+    error = z - y.reshape(z.shape)
+    return float(np.mean(error**2)), 2.0 * error / z.size
+
+
+LOSSES: dict[str, Callable[[Array, Array], tuple[float, Array]]] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "squared_error": squared_error,
+}
+
+
+# ---- optimizers: the new value of one parameter array ----------------------------------------
+#
+# p, g: parameter and gradient of one shape; t = 1, 2, ...: number of the step; `state` is a dict
+# that each parameter keeps for itself, empty before the first step.
+
+
+def decay(p: Array, lr: float, weight_decay: float) -> Array:
+    """Decoupled (Loshchilov, Hutter 2019): shrink first, then step. Never for biases."""
+    return p - lr * weight_decay * p
+
+
+def sgd(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 0.01,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    averaged: bool = False,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Usual: v <- m v + g, p <- p - lr v. Averaged (the lecture's): v <- m v + (1 - m) g.
+
+    Nesterov looks one step ahead along v: it uses the velocity that another step with this
+    gradient would have, m v + g. It belongs to the usual form."""
+    inflow = (1.0 - momentum) * g if averaged else g
+    state["v"] = momentum * state.get("v", np.zeros_like(p)) + inflow
+    direction = inflow + momentum * state["v"] if nesterov else state["v"]
+    return decay(p, lr, weight_decay) - lr * direction
+
+
+def adam(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Kingma, Ba 2015. m, v: running means of g and g^2, which start at 0 and so are too small
+    by the factors 1 - beta1^t and 1 - beta2^t; p <- p - lr m / (sqrt(v) + eps) with both
+    corrected."""
+    state["m"] = beta1 * state.get("m", np.zeros_like(p)) + (1.0 - beta1) * g
+    state["v"] = beta2 * state.get("v", np.zeros_like(p)) + (1.0 - beta2) * g * g
+    m = state["m"] / (1.0 - beta1**t)
+    v = state["v"] / (1.0 - beta2**t)
+    return decay(p, lr, weight_decay) - lr * m / (np.sqrt(v) + eps)
+
+
+def adamw(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> Array:
+    """Adam with decoupled weight decay."""
+    return adam(p, g, state, t, lr, beta1, beta2, eps, weight_decay)
+
+
+OPTIMIZERS: dict[str, Callable[..., Array]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
+
+
+# ---- layers, and whole training --------------------------------------------------------------
+
+
+@dataclass
+class Linear:
+    """forward keeps x, backward leaves the gradients of the parameters and returns dx."""
+
+    weight: Array  # (n_in, n_out)
+    bias: Array | None  # (n_out,)
+    weight_state: dict[str, Array] = field(default_factory=dict)
+    bias_state: dict[str, Array] = field(default_factory=dict)
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return linear(x, self.weight, self.bias)
+
+    def backward(self, dy: Array) -> Array:
+        dx, self.weight_grad, self.bias_grad = linear_backward(self.x, self.weight, dy)
+        return dx
+
+
+@dataclass
+class Activate:
+    name: str
+    attr: float = 0.0
+
+    def forward(self, z: Array) -> Array:
+        self.z = z
+        return ACTIVATIONS[self.name].f(z, self.attr)
+
+    def backward(self, dy: Array) -> Array:
+        return dy * ACTIVATIONS[self.name].df(self.z, self.attr)
+
+
+@dataclass
+class Dropout:
+    """`masks` gives the mask of each training pass in turn; without it nothing is dropped."""
+
+    p: float
+    masks: Iterator[Array] | None = None
+
+    def forward(self, x: Array) -> Array:
+        keep_all = np.ones_like(x) * (1.0 - self.p)
+        self.mask = keep_all if self.masks is None else next(self.masks)
+        return dropout(x, self.mask, self.p)
+
+    def backward(self, dy: Array) -> Array:
+        return dropout(dy, self.mask, self.p)
+
+
+OPS = {"linear": Linear, "activation": Activate, "dropout": Dropout}
+
+
+def forward(layers: list, x: Array) -> Array:
+    """Each layer's output is the next one's input."""
+    for layer in layers:
+        x = layer.forward(x)
+    return x
+
+
+def backward(layers: list, dz: Array) -> Array:
+    """The chain rule, from the last layer to the first; returns the gradient by the input."""
+    for layer in reversed(layers):
+        dz = layer.backward(dz)
+    return dz
+
+
+def update(layers: list, optimizer: str, t: int, **hyper: float) -> None:
+    """One optimizer step over all parameters; weights are decayed, biases are not."""
+    rule = OPTIMIZERS[optimizer]
+    for layer in layers:
+        if isinstance(layer, Linear):
+            layer.weight = rule(layer.weight, layer.weight_grad, layer.weight_state, t, **hyper)
+            if layer.bias is not None:
+                free = {**hyper, "weight_decay": 0.0}
+                layer.bias = rule(layer.bias, layer.bias_grad, layer.bias_state, t, **free)
+
+
+def train(
+    layers: list,
+    batches: Iterable[tuple[Array, Array]],
+    loss: str,
+    optimizer: str,
+    **hyper: float,
+) -> list[float]:
+    """The loop of the lecture, one step for each (x, y); returns the loss before each step."""
+    losses = []
+    for t, (x, y) in enumerate(batches, start=1):
+        z = forward(layers, np.asarray(x, np.float64))
+        value, dz = LOSSES[loss](z, y)
+        backward(layers, dz)
+        update(layers, optimizer, t, **hyper)
+        losses.append(value)
+    return losses

@@ -1,0 +1,323 @@
+"""Different ways to the same numbers give the same bits: by hand or by fit, fused or not, any
+threads."""
+
+import numpy as np
+import pytest
+from helpers import (
+    ACTIVATIONS,
+    DTYPES,
+    LOSSES,
+    OPTIMIZERS,
+    activation,
+    copies,
+    digest,
+    gradients,
+    inputs,
+    loss_function,
+    targets,
+)
+
+import fastmlp
+from fastmlp import SGD, Adam, AdamW, DataLoader, Dropout, Linear, Sequential, layout
+
+ROWS, N_IN, N_OUT = 157, 11, 5  # the last of the batches of 50 has 7 rows
+EACH_OPTIMIZER = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def build(name="gelu", *, dtype="float32", seed=0, hidden=(37, 18), p=0.3):
+    layers = []
+    for width in hidden:
+        layers += [Linear(width), activation(name)] + ([Dropout(p)] if p else [])
+    return Sequential([*layers, Linear(N_OUT)], n_in=N_IN, dtype=dtype, seed=seed)
+
+
+def data(loss="cross_entropy", dtype="float32", rows=ROWS):
+    return inputs(rows, N_IN, dtype), targets(loss, rows, N_OUT, dtype)
+
+
+def assert_same(a, b):
+    """Parameters and what the optimizer remembers: a further step shows it."""
+    assert digest(a.params) == digest(b.params)
+    assert (a.step, a.epoch) == (b.step, b.epoch)
+
+
+def train_by_hand(net, X, y, loss, optimizer, *, batch_size, epochs, shuffle):
+    """The lecture's loop. Returns the mean loss of every epoch."""
+    loader = DataLoader(X, y, batch_size=batch_size, shuffle=shuffle, seed=net.seed)
+    means = []
+    for _ in range(epochs):
+        total = 0.0
+        for xb, yb in loader:
+            z = net.forward(xb, training=True)
+            value, dz = loss_function(loss)(z, yb)
+            net.backward(dz)
+            net.update(optimizer)
+            total += value * len(xb)
+        means.append(total / len(X))
+    return means
+
+
+# ---- by hand and by fit ----------------------------------------------------------------------
+
+
+def check_by_hand_equals_fit(name, loss, optimizer, dtype="float32", shuffle=True):
+    X, y = data(loss, dtype)
+    a, b = build(name, dtype=dtype), build(name, dtype=dtype)
+    start = a.params.copy()
+    how = {"batch_size": 50, "epochs": 3, "shuffle": shuffle}
+    history = a.fit(X, y, loss=loss, optimizer=optimizer, threads=2, **how)
+    means = train_by_hand(b, X, y, loss, optimizer, **how)
+    assert digest(a.params) == digest(b.params)
+    assert a.step == b.step == 12
+    assert (a.params != start).any()
+    np.testing.assert_allclose(
+        history["loss"], means, rtol=1e-14
+    )  # sums of 157 doubles in two orders
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_by_hand_equals_fit_for_every_activation(name):
+    check_by_hand_equals_fit(name, "cross_entropy", Adam())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_by_hand_equals_fit_for_every_loss(loss, dtype, shuffle):
+    check_by_hand_equals_fit("tanh", loss, SGD(lr=0.05, momentum=0.9), dtype, shuffle)
+
+
+@EACH_OPTIMIZER
+def test_by_hand_equals_fit_for_every_optimizer(optimizer):
+    check_by_hand_equals_fit("relu", "squared_error", optimizer)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_train_step_equals_by_hand(loss):
+    X, y = data(loss)
+    a, b, optimizer = build(), build(), AdamW(lr=0.01)
+    for i in (0, 50, 100, 150):
+        xb, yb = X[i : i + 50], y[i : i + 50]
+        value = a.train_step(xb, yb, loss=loss, optimizer=optimizer)
+        want, dz = loss_function(loss)(b.forward(xb, training=True), yb)
+        b.backward(dz)
+        b.update(optimizer)
+        assert value == want
+        assert_same(a, b)
+
+
+def test_fit_in_pieces_equals_fit_in_one():
+    """fit goes on where the net stands: weights, moments, order of the epochs, masks."""
+    X, y = data()
+    a, b = build(), build()
+    how = {"loss": "cross_entropy", "optimizer": Adam(), "batch_size": 50}
+    whole = a.fit(X, y, epochs=5, **how)
+    parts = [b.fit(X, y, epochs=n, **how) for n in (2, 1, 2)]
+    assert_same(a, b)
+    assert whole["loss"] == [value for part in parts for value in part["loss"]]
+
+
+def test_predict_in_between_changes_nothing():
+    X, y = data()
+    a, b = build(), build()
+    for net in (a, b):
+        for _ in range(3):
+            net.train_step(X, y, loss="cross_entropy", optimizer=Adam())
+            if net is a:
+                net.predict(X[:20])
+                net.evaluate(X, y)
+                net.forward(X[:3])
+    assert_same(a, b)
+
+
+# ---- module by module ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_module_by_module_equals_one_call(name, dtype):
+    """Without dropout, whose mask belongs to the pass of a whole network."""
+    X, _ = data(dtype=dtype)
+    dz = inputs(ROWS, N_OUT, dtype, seed=9)
+    net = build(name, dtype=dtype, p=0)
+    z = net.forward(X, training=True)
+    dx = net.backward(dz)
+    grads = copies(gradients(net))
+    net.grads[...] = 0
+
+    x, d = X, dz
+    for layer in net.layers:
+        x = layer.forward(x)
+    for layer in reversed(net.layers):
+        d = layer.backward(d)
+    assert digest(z, dx, *grads) == digest(x, d, *gradients(net))
+    assert np.abs(grads[0]).max() > 0
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_layers_alone_equal_a_network_of_them(name):
+    """New layers, each on its own, with the network's weights copied in."""
+    X, _ = data()
+    dz = inputs(ROWS, N_OUT, "float32", seed=9)
+    net = build(name, p=0, hidden=(37,))
+    first, middle, last = Linear(N_IN, 37), activation(name), Linear(37, N_OUT)
+    first.weight[...], last.weight[...] = net.layers[0].weight, net.layers[2].weight
+    z = last.forward(middle.forward(first.forward(X)))
+    dx = first.backward(middle.backward(last.backward(dz)))
+    assert digest(z, dx) == digest(net.forward(X, training=True), net.backward(dz))
+    assert digest(first.weight_grad, last.bias_grad) == digest(
+        net.layers[0].weight_grad, net.layers[2].bias_grad
+    )
+
+
+def test_predict_equals_forward():
+    X, _ = data()
+    net = build()
+    assert digest(net.predict(X)) == digest(net.forward(X)) == digest(net.predict(X, threads=1))
+    if fastmlp.get_config()["gemm"] == "native":  # a BLAS rounds small products in its own way
+        assert digest(net.predict(X)[40:43]) == digest(net.predict(X[40:43]))
+
+
+# ---- fused and not ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_fused_equals_unfused(name, dtype):
+    X, y = data(dtype=dtype)
+    a, b = build(name, dtype=dtype, p=0.2), build(name, dtype=dtype, p=0.2)
+    b._fuse = False
+    how = {"loss": "cross_entropy", "optimizer": Adam(lr=0.01), "batch_size": 50, "epochs": 3}
+    assert a.fit(X, y, **how)["loss"] == b.fit(X, y, **how)["loss"]
+    assert_same(a, b)
+    assert digest(a.predict(X)) == digest(b.predict(X))
+    dz = inputs(ROWS, N_OUT, dtype, seed=9)
+    a.forward(X)
+    b.forward(X)
+    assert digest(a.backward(dz), *gradients(a)) == digest(b.backward(dz), *gradients(b))
+
+
+def test_the_plan_fuses():
+    """Otherwise the test above compares a thing with itself."""
+    layers = [Linear(8), activation("relu"), Linear(3)]
+    fused, plain = (layout.plan(layers, 5, "float32", fuse=fuse) for fuse in (True, False))
+    assert len(fused.ops) == 2
+    assert len(plain.ops) == 3
+
+
+# ---- threads ---------------------------------------------------------------------------------
+
+
+def check_threads(
+    name="relu", loss="cross_entropy", optimizer=None, dtype="float32", hidden=(64, 33), rows=600
+):
+    """Wide enough to be worth four threads: several blocks of rows, several slices of gradients."""
+    X, y = data(loss, dtype, rows=rows)
+    seen = set()
+    for threads in (1, 2, 3, 4):
+        net = build(name, dtype=dtype, hidden=hidden)
+        history = net.fit(
+            X,
+            y,
+            loss=loss,
+            optimizer=optimizer or Adam(),
+            batch_size=rows * 5 // 12,  # the last one is short
+            epochs=2,
+            threads=threads,
+        )
+        seen.add(
+            (digest(net.params), tuple(history["loss"]), digest(net.predict(X, threads=threads)))
+        )
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_threads_do_not_change_any_activation(name):
+    check_threads(name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_threads_do_not_change_any_loss(loss, dtype):
+    check_threads("tanh", loss, dtype=dtype)
+
+
+@EACH_OPTIMIZER
+def test_threads_do_not_change_any_optimizer(optimizer):
+    check_threads(optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "rows"), [((300, 100), 600), ((129, 65, 33), 100), ((500,), 37), ((32, 16), 12_000)]
+)
+def test_threads_do_not_change_any_shape(hidden, rows):
+    check_threads(hidden=hidden, rows=rows)
+
+
+def test_threads_may_change_during_training():
+    X, y = data(rows=600)
+    a, b = build(hidden=(64, 64)), build(hidden=(64, 64))
+    for threads in (1, 2, 4, 3):
+        for net, n in ((a, 1), (b, threads)):
+            net.fit(X, y, batch_size=250, epochs=1, threads=n)
+    assert_same(a, b)
+
+
+# ---- seeds -----------------------------------------------------------------------------------
+
+
+def test_equal_seeds_give_equal_networks():
+    X, y = data()
+    nets = [build(seed=s) for s in (3, 3, 4)]
+    assert digest(nets[0].params) == digest(nets[1].params) != digest(nets[2].params)
+    losses = [net.fit(X, y, epochs=2, batch_size=50)["loss"] for net in nets]
+    assert losses[0] == losses[1] != losses[2]
+    assert digest(nets[0].params) == digest(nets[1].params) != digest(nets[2].params)
+
+
+def test_layers_of_one_network_start_differently():
+    net = Sequential([Linear(9, 9), Linear(9, 9)], seed=0)
+    assert (net.layers[0].weight != net.layers[1].weight).all()
+
+
+# ---- the loader ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_loader_visits_every_row_once(shuffle, drop_last):
+    X = np.arange(ROWS, dtype=np.float32)[:, None]
+    loader = DataLoader(X, np.arange(ROWS), batch_size=50, shuffle=shuffle, drop_last=drop_last)
+    passes = []
+    for _ in range(2):
+        batches = list(loader)
+        sizes = [len(xb) for xb, _ in batches]
+        assert sizes == [50, 50, 50] + ([] if drop_last else [7])
+        assert len(loader) == len(sizes)
+        for xb, yb in batches:
+            np.testing.assert_array_equal(xb[:, 0], yb)
+        passes.append(np.concatenate([yb for _, yb in batches]))
+    for seen in passes:
+        assert len(set(seen)) == len(seen) == sum(sizes)
+    assert (passes[0] == passes[1]).all() == (not shuffle)
+    assert (passes[0] == np.arange(len(passes[0]))).all() == (not shuffle)
+
+
+def test_loader_follows_the_seed():
+    X = np.arange(ROWS, dtype=np.float32)[:, None]
+    orders = [
+        np.concatenate([xb[:, 0] for xb, _ in DataLoader(X, X, shuffle=True, seed=s)])
+        for s in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert (orders[0] != orders[2]).mean() > 0.9
+
+
+def test_fit_drops_the_last_batch_as_the_loader_does():
+    X, y = data()
+    a, b = build(), build()
+    a.fit(X, y, loss="cross_entropy", optimizer=Adam(), batch_size=50, epochs=1, drop_last=True)
+    for xb, yb in DataLoader(X, y, batch_size=50, shuffle=True, seed=0, drop_last=True):
+        b.train_step(xb, yb, loss="cross_entropy", optimizer=Adam())
+    assert digest(a.params) == digest(b.params)
+    assert a.step == b.step == 3

@@ -1,0 +1,336 @@
+"""Each layer alone against its twin: every size around the vector and tile widths, and the far
+ends of the line."""
+
+import numpy as np
+import pytest
+import reference
+from helpers import ACTIVATIONS, DTYPES, activation, assert_within, inputs
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import fastmlp
+from fastmlp import Dropout, Linear, ReLU, Sequential, _core
+
+sizes = st.integers(1, 70)
+dtypes = st.sampled_from(DTYPES)
+
+
+def test_every_registered_op_has_a_twin():
+    assert set(_core.OPS) == set(reference.OPS)
+
+
+# ---- linear ----------------------------------------------------------------------------------
+
+
+def whole_numbers(rng, *shape):
+    """Products and sums of these are exact in float32, so that results have no tolerance."""
+    return rng.integers(-4, 5, shape).astype(np.float64)
+
+
+def check_linear_exactly(rows, n_in, n_out, dtype, bias, seed=0):
+    rng = np.random.default_rng(seed)
+    x, weight = whole_numbers(rng, rows, n_in), whole_numbers(rng, n_in, n_out)
+    b, dy = whole_numbers(rng, n_out), whole_numbers(rng, rows, n_out)
+    layer = Linear(n_in, n_out, bias=bias, dtype=dtype)
+    layer.weight[...] = weight
+    if bias:
+        layer.bias[...] = b
+    y = layer.forward(x.astype(dtype))
+    dx = layer.backward(dy.astype(dtype))
+    want_dx, want_dw, want_db = reference.linear_backward(x, weight, dy)
+    assert y.dtype == dx.dtype == dtype
+    np.testing.assert_array_equal(y, reference.linear(x, weight, b if bias else None))
+    np.testing.assert_array_equal(dx, want_dx)
+    np.testing.assert_array_equal(layer.weight_grad, want_dw)
+    if bias:
+        np.testing.assert_array_equal(layer.bias_grad, want_db)
+
+
+@given(sizes, sizes, sizes, dtypes, st.booleans(), st.integers(0, 1000))
+@example(1, 1, 1, "float32", True, 0)
+@example(70, 70, 70, "float64", True, 0)
+def test_linear_is_exact_on_whole_numbers(rows, n_in, n_out, dtype, bias, seed):
+    check_linear_exactly(rows, n_in, n_out, dtype, bias, seed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", range(1, 71))
+def test_linear_at_every_width(n, dtype):
+    """Each width once as rows, inputs and outputs: the edges of every tile and vector."""
+    check_linear_exactly(n, 3, 5, dtype, True)
+    check_linear_exactly(5, n, 3, dtype, True)
+    check_linear_exactly(3, 5, n, dtype, True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape", [(1, 1100, 3), (257, 300, 129), (1030, 5, 49), (2, 3, 1027), (129, 1024, 64)]
+)
+def test_linear_beyond_one_block(shape, dtype):
+    check_linear_exactly(*shape, dtype, True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5, 4), (64, 64, 64), (100, 257, 31), (300, 784, 20)])
+def test_linear_rounds_like_a_sum(shape, dtype, rng):
+    """On real numbers: n terms of random sign, so c eps sqrt(n) times the size of the terms."""
+    rows, n_in, n_out = shape
+    x, dy = (
+        rng.standard_normal((rows, n_in)).astype(dtype),
+        rng.standard_normal((rows, n_out)).astype(dtype),
+    )
+    layer = Linear(n_in, n_out, dtype=dtype, seed=3)
+    layer.bias[...] = rng.standard_normal(n_out)
+    x64, w64, dy64 = x.astype(float), layer.weight.astype(float), dy.astype(float)
+    y, dx = layer.forward(x), layer.backward(dy)
+    want_dx, want_dw, want_db = reference.linear_backward(x64, w64, dy64)
+
+    def size(a, b):  # root of the sum of squares of the terms
+        return np.sqrt(a**2 @ b**2)
+
+    terms = size(x64, w64) + np.abs(layer.bias)
+    assert_within(y, reference.linear(x64, w64, layer.bias.astype(float)), terms, n=n_in)
+    assert_within(dx, want_dx, size(dy64, w64.T), n=n_out)
+    assert_within(layer.weight_grad, want_dw, size(x64.T, dy64), n=rows)
+    assert_within(layer.bias_grad, want_db, np.sqrt((dy64**2).sum(axis=0)), n=rows)
+
+
+def test_linear_gradients_are_overwritten_not_added():
+    layer = Linear(3, 2, seed=0)
+    x, dy = inputs(4, 3, "float32"), inputs(4, 2, "float32", seed=1)
+    layer.forward(x)
+    layer.backward(dy)
+    first = layer.weight_grad.copy(), layer.bias_grad.copy()
+    layer.forward(x)
+    layer.backward(dy)
+    np.testing.assert_array_equal(layer.weight_grad, first[0])
+    np.testing.assert_array_equal(layer.bias_grad, first[1])
+    assert np.abs(first[0]).max() > 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_parameters_are_views(dtype):
+    """What is written into them is what the next forward uses, and the other way round."""
+    layer = Linear(2, 2, dtype=dtype)
+    assert (layer.weight.shape, layer.bias.shape) == ((2, 2), (2,))
+    assert (layer.weight_grad.shape, layer.bias_grad.shape) == ((2, 2), (2,))
+    assert layer.weight.dtype == layer.bias.dtype == layer.weight_grad.dtype == dtype
+    layer.weight[...] = [[1, 2], [3, 4]]
+    layer.bias[:] = [10, 20]
+    x = np.array([[1, 1]], dtype)
+    np.testing.assert_array_equal(layer.forward(x), [[14, 26]])
+    layer.weight[0, 1] = -4
+    np.testing.assert_array_equal(layer.forward(x), [[14, 20]])
+
+
+def test_network_parameters_are_views_into_flat_arrays():
+    net = Sequential([Linear(3, 4), ReLU(), Linear(4, 2)], n_in=3)
+    for layer in (net.layers[0], net.layers[2]):
+        for part, flat in [
+            (layer.weight, net.params),
+            (layer.bias, net.params),
+            (layer.weight_grad, net.grads),
+            (layer.bias_grad, net.grads),
+        ]:
+            assert np.shares_memory(part, flat)
+    assert net.params.ndim == net.grads.ndim == 1
+    assert net.n_params == 3 * 4 + 4 + 4 * 2 + 2
+    net.params[...] = 0
+    assert not net.layers[2].weight.any()
+    net.layers[2].bias[...] = 7
+    np.testing.assert_array_equal(net.predict(np.ones((1, 3), np.float32)), [[7, 7]])
+    assert np.count_nonzero(net.params) == 2
+
+
+def test_linear_starts_from_its_seed_with_zero_bias():
+    a, b, c = (Linear(30, 20, seed=s) for s in (5, 5, 6))
+    np.testing.assert_array_equal(a.weight, b.weight)
+    assert (a.weight != c.weight).mean() > 0.99
+    assert not a.bias.any()
+
+
+def test_linear_without_bias_has_none():
+    layer = Linear(3, 2, bias=False)
+    assert layer.bias is None
+    np.testing.assert_array_equal(layer.forward(np.zeros((2, 3), np.float32)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_linear_passes_nonfinite_values_on_in_their_row_only(value):
+    layer = Linear(5, 4, seed=0)
+    x = inputs(3, 5, "float32")
+    clean = layer.forward(x)
+    x[1, 2] = value
+    with np.errstate(invalid="ignore"):
+        want = x[1, 2] * layer.weight[2]
+    got = layer.forward(x)
+    np.testing.assert_array_equal(got[1], want)
+    np.testing.assert_array_equal(got[[0, 2]], clean[[0, 2]])
+
+
+# ---- activations -----------------------------------------------------------------------------
+
+
+def test_every_registered_activation_has_a_twin():
+    assert set(_core.ACTIVATIONS) <= set(reference.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_class_and_default(name):
+    info = _core.ACTIVATIONS[name]
+    layer = activation(name)
+    assert type(layer).__name__ == info["class_name"] in fastmlp.__all__
+    assert reference.ACTIVATIONS[name].default == info["default"]
+    if info["attr"]:
+        assert getattr(layer, info["attr"]) == info["default"]
+
+
+def check_activation(name, z, dy, c, attr=None):
+    """Forward within c roundings of the result's size; the derivative, which comes from the
+    rounded output where that is possible, within c roundings of max(1, its size) times dy."""
+    layer = activation(name, attr)
+    twin = reference.ACTIVATIONS[name]
+    a = twin.default if attr is None else attr
+    z64 = z.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        want, slope = twin.f(z64, a), twin.df(z64, a)
+        y, dx = layer.forward(z), layer.backward(dy)
+    assert y.dtype == dx.dtype == z.dtype
+    assert_within(y, want, np.abs(want), c=c)
+    known = ~np.isnan(slope)
+    assert_within(
+        dx[known], (dy * slope)[known], np.maximum(1, np.abs(slope[known])) * np.abs(dy[known]), c=c
+    )
+
+
+def sweep(dtype):
+    """Both signs, every magnitude from the smallest normal number to far beyond all thresholds,
+    and densely where the curves bend."""
+    powers = np.logspace(-37, 4.5, 3000)
+    dense = np.linspace(0, 40, 6001)
+    z = np.concatenate([powers, dense])
+    return np.concatenate([z, -z]).astype(dtype).reshape(-1, 9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_keeps_its_digits_everywhere(name, dtype):
+    z = sweep(dtype)
+    check_activation(name, z, np.ones_like(z), c=8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_at_the_ends_of_the_line(name, dtype):
+    """Zeros, subnormals, the thresholds of exp in both types, the largest numbers, infinities,
+    NaN."""
+    info = np.finfo(dtype)
+    ends = [
+        0,
+        info.smallest_subnormal,
+        info.tiny,
+        info.eps,
+        1,
+        17,
+        30,
+        37,
+        87.3,
+        88.8,
+        89,
+        103.9,
+        104.1,
+    ]
+    ends += [700, 709.7, 710, 745, 746.5, 1000.5, 1e4, 1e18, info.max, np.inf]
+    z = np.array([*ends, *np.negative(ends), np.nan], dtype)[None, :]
+    check_activation(name, z, np.ones_like(z), c=8)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@given(rows=sizes, n=sizes, dtype=dtypes, seed=st.integers(0, 1000))
+def test_activation_at_any_size(name, rows, n, dtype, seed):
+    check_activation(name, 3 * inputs(rows, n, dtype, seed), inputs(rows, n, dtype, seed + 1), c=8)
+
+
+@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if _core.ACTIVATIONS[n]["attr"]])
+@pytest.mark.parametrize("attr", [0.125, 0.7, 1.5])
+def test_activation_attribute(name, attr):
+    check_activation(name, 3 * inputs(9, 7), inputs(9, 7, seed=1), c=8, attr=attr)
+
+
+@pytest.mark.parametrize("name", [n for n in ACTIVATIONS if _core.ACTIVATIONS[n]["attr"]])
+@pytest.mark.parametrize("attr", [np.nan, np.inf, -1.0, "x"])
+def test_activation_attribute_is_checked(name, attr):
+    with pytest.raises((ValueError, TypeError)):
+        activation(name, attr).forward(np.ones((1, 1)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_does_not_depend_on_the_place(name, dtype, rng):
+    """A value in the middle of a vector and the same value in the rest at the end give the same
+    bits."""
+    z = (4 * rng.standard_normal(67)).astype(dtype)
+    alone = np.concatenate([activation(name).forward(v.reshape(1, 1))[0] for v in z])
+    np.testing.assert_array_equal(activation(name).forward(z[None, :])[0], alone)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_passes_nan_on_alone(name):
+    z = np.zeros((3, 5), np.float32)
+    z[1, 2] = np.nan
+    assert np.argwhere(np.isnan(activation(name).forward(z))).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_multiplies_by_dy(name):
+    """NaN in dy stays in its place, and a zero dy gives exactly zero."""
+    layer = activation(name)
+    layer.forward(inputs(2, 5, "float32"))
+    dy = np.zeros((2, 5), np.float32)
+    dy[0, 3] = np.nan
+    dx = layer.backward(dy)
+    assert np.argwhere(np.isnan(dx)).tolist() == [[0, 3]]
+    assert not dx[~np.isnan(dx)].any()
+
+
+# ---- every layer -----------------------------------------------------------------------------
+
+LAYERS = {name: lambda name=name: activation(name) for name in ACTIVATIONS}
+LAYERS |= {"linear": lambda: Linear(5, 5, seed=0), "dropout": lambda: Dropout(0.3)}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_layer_leaves_its_input_and_earlier_results_alone(make):
+    layer = make()
+    x, dy = inputs(6, 5, "float32"), inputs(6, 5, "float32", seed=1)
+    x_before, dy_before = x.copy(), dy.copy()
+    y, dx = layer.forward(x), layer.backward(dy)
+    y_before, dx_before = y.copy(), dx.copy()
+    layer.forward(2 * x)
+    layer.backward(3 * dy)
+    np.testing.assert_array_equal(x, x_before)
+    np.testing.assert_array_equal(dy, dy_before)
+    np.testing.assert_array_equal(y, y_before)
+    np.testing.assert_array_equal(dx, dx_before)
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_layer_refuses_impossible_shapes(make):
+    layer = make()
+    for bad in [
+        np.ones((0, 5), np.float32),
+        np.ones((2, 5, 1), np.float32),
+        np.ones((2, 0), np.float32),
+    ]:
+        with pytest.raises(ValueError):
+            layer.forward(bad)
+    layer.forward(np.ones((2, 5), np.float32))
+    for bad in [np.ones((3, 5), np.float32), np.ones((2, 4), np.float32)]:
+        with pytest.raises(ValueError):
+            layer.backward(bad)
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_layer_needs_a_forward_before_backward(make):
+    with pytest.raises((RuntimeError, ValueError)):
+        make().backward(np.ones((2, 5), np.float32))

@@ -1,0 +1,198 @@
+"""Optimizers against their twins: one step, a hundred steps, decay, and what they leave alone.
+
+Gradients are written into the network by hand, so that nothing but the optimizer is under test."""
+
+import dataclasses
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from helpers import (
+    DTYPES,
+    OPTIMIZERS,
+    assert_within,
+    copies,
+    gradients,
+    linears,
+    parameters,
+    randomize,
+    settings,
+)
+
+import fastmlp
+from fastmlp import SGD, Adam, AdamW, Linear, Sequential, _core
+
+CLASSES = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+EACH_OPTIMIZER = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def test_every_registered_optimizer_has_a_twin_and_a_case():
+    assert set(_core.OPTIMIZERS) == set(reference.OPTIMIZERS) == set(CLASSES)
+    assert {settings(o)[0] for o in OPTIMIZERS.values()} == set(CLASSES)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_defaults_are_those_of_the_twin(name):
+    parameters = inspect.signature(reference.OPTIMIZERS[name]).parameters
+    for key, value in dataclasses.asdict(CLASSES[name]()).items():
+        assert parameters[key].default == value
+
+
+def build(dtype, widths=(13, 7, 3)):
+    """13 * 7 + 7 * 3 weights and 10 biases: neither is a multiple of any vector."""
+    layers = [Linear(n, m) for n, m in itertools.pairwise(widths)]
+    net = Sequential(layers, dtype=dtype, seed=0)
+    randomize(net)
+    return net
+
+
+def give_gradients(net, rng):
+    """Of sizes from 1e-4 to 10: Adam's denominators and eps both matter."""
+    for g in gradients(net):
+        g[...] = rng.standard_normal(g.shape) * 10.0 ** rng.uniform(-4, 1, g.shape)
+
+
+def follow(net, optimizer, steps):
+    """The package and the twin side by side on the same random gradients; yields both after each
+    step."""
+    name, hyper = settings(optimizer)
+    weights = [p is layer.weight for layer in linears(net) for p in (layer.weight, layer.bias)]
+    want = [p.astype(float) for p in parameters(net)]
+    states = [{} for _ in want]
+    rng = np.random.default_rng(4)
+    for t in range(1, steps + 1):
+        give_gradients(net, rng)
+        grads = [g.astype(float) for g in gradients(net)]
+        net.update(optimizer)
+        for i, is_weight in enumerate(weights):
+            decayed = hyper if is_weight else {**hyper, "weight_decay": 0.0}
+            want[i] = reference.OPTIMIZERS[name](want[i], grads[i], states[i], t, **decayed)
+        yield t, parameters(net), want
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_trajectory(dtype, optimizer):
+    """Each step adds a few roundings of the parameter and of what has moved it so far."""
+    net = build(dtype)
+    start = copies(parameters(net))
+    path = [np.abs(p).astype(float) for p in start]  # size of the parameter plus all its moves
+    last = [p.astype(float) for p in start]
+    for t, got, want in follow(net, optimizer, 100):
+        for i, (g, w) in enumerate(zip(got, want, strict=True)):
+            path[i] += np.abs(w - last[i])
+            last[i] = w
+            if t in (1, 2, 10, 100):
+                assert_within(g, w, path[i], n=t)
+    moves = [np.abs(p - q).min() for p, q in zip(start, parameters(net), strict=True)]
+    assert min(moves) > 0
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_step_of_a_larger_network(dtype, optimizer):
+    """More parameters than one chunk or one vector loop: none is missed, none updated twice."""
+    net = build(dtype, (300, 130, 67))
+    before = [np.abs(p).astype(float) for p in parameters(net)]
+    for _, got, want in follow(net, optimizer, 2):
+        for g, w, size in zip(got, want, before, strict=True):
+            assert_within(g, w, size + np.abs(w - size) + 1e-3, c=8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD(lr=0.1, weight_decay=0.25),
+        SGD(lr=0.1, weight_decay=0.25, momentum=0.9, nesterov=True),
+        SGD(lr=0.1, weight_decay=0.25, momentum=0.9, averaged=True),
+        AdamW(lr=0.1, weight_decay=0.25),
+    ],
+)
+def test_decay_shrinks_weights_and_spares_biases(dtype, optimizer):
+    """Without a gradient only the decay is left: each step takes lr weight_decay of every
+    weight."""
+    net = build(dtype)
+    before = copies(parameters(net))
+    net.grads[...] = 0
+    for _ in range(10):
+        net.update(optimizer)
+    for layer, weight, bias in zip(linears(net), before[::2], before[1::2], strict=True):
+        want = weight.astype(float) * (1 - 0.1 * 0.25) ** 10
+        assert_within(layer.weight, want, np.abs(want), n=10)
+        np.testing.assert_array_equal(layer.bias, bias)
+
+
+@EACH_OPTIMIZER
+def test_no_learning_rate_no_change(optimizer):
+    net = build("float32")
+    before = net.params.copy()
+    give_gradients(net, np.random.default_rng(0))
+    net.update(dataclasses.replace(optimizer, lr=0.0))
+    np.testing.assert_array_equal(net.params, before)
+
+
+@EACH_OPTIMIZER
+def test_update_reads_gradients_only(optimizer):
+    net = build("float64")
+    give_gradients(net, np.random.default_rng(0))
+    before = net.grads.copy()
+    net.update(optimizer)
+    np.testing.assert_array_equal(net.grads, before)
+    assert net.step == 1
+
+
+@EACH_OPTIMIZER
+def test_optimizers_hold_no_state(optimizer):
+    """One object drives two networks, turn by turn, as two objects would."""
+    nets = [build("float64") for _ in range(3)]
+    for _ in range(5):
+        for net in nets[:2]:
+            net.grads[...] = 0.3
+            net.update(optimizer)
+    for _ in range(5):
+        nets[2].grads[...] = 0.3
+        nets[2].update(dataclasses.replace(optimizer))
+    np.testing.assert_array_equal(nets[0].params, nets[2].params)
+    np.testing.assert_array_equal(nets[1].params, nets[2].params)
+
+
+@pytest.mark.parametrize("make", CLASSES.values(), ids=CLASSES)
+def test_optimizers_are_values(make):
+    assert make() == make() != make(lr=0.5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "bad"),
+    [
+        (SGD, {"lr": -0.1}),
+        (SGD, {"lr": np.nan}),
+        (SGD, {"lr": np.inf}),
+        (SGD, {"momentum": -0.1}),
+        (SGD, {"momentum": 1.0}),
+        (SGD, {"weight_decay": -1.0}),
+        (Adam, {"beta1": 1.0}),
+        (Adam, {"beta2": -0.1}),
+        (Adam, {"beta2": 1.0}),
+        (Adam, {"eps": -1e-8}),
+        (AdamW, {"weight_decay": np.nan}),
+    ],
+)
+def test_impossible_settings_are_refused(make, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        make(**bad)
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_nonfinite_gradient_is_reported_and_kept_out(optimizer, value):
+    net = build("float32")
+    give_gradients(net, np.random.default_rng(0))
+    linears(net)[0].weight_grad[3, 2] = value
+    with pytest.raises(fastmlp.DivergenceError):
+        net.update(optimizer)
+    assert np.isfinite(net.params).all()
