@@ -1,4 +1,5 @@
-/* Which builds of the kernels exist and which of them this processor runs; and the names in the lists. */
+/* Which builds of the kernels exist and which of them this processor runs; and the names in the
+ * lists. */
 
 #include "fastmlp.h"
 
@@ -38,7 +39,8 @@ const fm_build *fm_builds(int64_t *n) {
     builds[1].runs_here = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     builds[2].runs_here = builds[1].runs_here && __builtin_cpu_supports("avx512f") &&
-                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                          __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512cd") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
     *n = sizeof builds / sizeof builds[0];

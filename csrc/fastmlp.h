@@ -2,7 +2,8 @@
  *
  * What a network is (fm_net: immutable) stands apart from where its numbers are (fm_ctx: borrowed
  * buffers). fm_net_check runs once on whatever it is given; after FM_OK no op can reach outside
- * buffers of the sizes that the net names, whatever the data. Nothing here allocates, prints or exits. */
+ * buffers of the sizes that the net names, whatever the data. Nothing here allocates, prints or
+ * exits. */
 #ifndef FASTMLP_H
 #define FASTMLP_H
 
@@ -14,16 +15,24 @@
 extern "C" {
 #endif
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 #define FM_ENUM_OP(name) FM_OP_##name,
 #define FM_ENUM_ACTIVATION(name, ...) FM_ACTIVATION_##name,
 #define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
 #define FM_ENUM_OPTIMIZER(name, ...) FM_OPTIMIZER_##name,
-enum { FM_OPS(FM_ENUM_OP) FM_N_OPS };
-enum { FM_ACTIVATIONS(FM_ENUM_ACTIVATION) FM_N_ACTIVATIONS };
-enum { FM_LOSSES(FM_ENUM_LOSS) FM_N_LOSSES };
-enum { FM_OPTIMIZERS(FM_ENUM_OPTIMIZER) FM_N_OPTIMIZERS };
+enum {
+    FM_OPS(FM_ENUM_OP) FM_N_OPS
+};
+enum {
+    FM_ACTIVATIONS(FM_ENUM_ACTIVATION) FM_N_ACTIVATIONS
+};
+enum {
+    FM_LOSSES(FM_ENUM_LOSS) FM_N_LOSSES
+};
+enum {
+    FM_OPTIMIZERS(FM_ENUM_OPTIMIZER) FM_N_OPTIMIZERS
+};
 
 typedef struct {
     const char *name, *class_name, *attr;
@@ -47,12 +56,13 @@ extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
 extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
 
-/* ---- data ------------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 /* One layer as data. Offsets count elements. Those into acts and dacts are per row: a buffer for
  * `capacity` rows of an op begins at offset * capacity. */
 typedef struct {
-    int32_t kind, variant; /* FM_OP_*; linear and activation: FM_ACTIVATION_*; dropout: its stream */
+    int32_t kind;    /* FM_OP_* */
+    int32_t variant; /* linear, activation: FM_ACTIVATION_*; dropout: the stream of its masks */
     int64_t n_in, n_out;
     int64_t x, y, dx, dy; /* x = -1: the network's input; dx = -1: the gradient by that input */
     int64_t w, b;         /* into params, grads and optimizer state; -1: none */
@@ -101,10 +111,10 @@ typedef enum {
 typedef struct {
     fm_status status;
     int64_t n_weights, n_biases; /* parameters of the op */
-    int64_t n_slices;            /* independent slices of its parameter gradient; 0: no parameters */
+    int64_t n_slices;            /* independent slices of its parameter gradient, or 0 */
 } fm_sizes;
 
-/* ---- one build of the kernels ------------------------------------------------------------------ */
+/* ---- one build of the kernels ---------------------------------------------------------------- */
 
 /* Kernels are serial over the rows (or parameter slices) they are given and cannot fail. */
 typedef struct {
@@ -125,9 +135,9 @@ typedef int32_t (*fm_update_fn)(void *params, void *state0, void *state1, const 
                                 int64_t n, const fm_hyper *hyper, double weight_decay);
 
 typedef struct {
-    const char *name;   /* "f32_v4" */
-    int64_t real_size;  /* bytes of an element */
-    int64_t lanes;      /* elements of a vector */
+    const char *name;  /* "f32_v4" */
+    int64_t real_size; /* bytes of an element */
+    int64_t lanes;     /* elements of a vector */
     int32_t has_blas;
     fm_op_kernels ops[FM_N_OPS];
     fm_loss_fn losses[FM_N_LOSSES];
@@ -135,7 +145,7 @@ typedef struct {
     int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
 } fm_kernels;
 
-/* ---- which build (dispatch.c) ------------------------------------------------------------------ */
+/* ---- which build (dispatch.c) ---------------------------------------------------------------- */
 
 typedef struct {
     const char *name; /* "base", "v3", "v4" */
@@ -146,26 +156,27 @@ typedef struct {
 /* Builds from the simplest to the widest; *n receives their number. */
 const fm_build *fm_builds(int64_t *n);
 
-/* ---- threads (threads.c) ------------------------------------------------------------------------ */
+/* ---- threads (threads.c) --------------------------------------------------------------------- */
 
 typedef struct fm_team fm_team;
 
 /* Run `drive` on the calling thread while threads - 1 others serve the chunks it hands out. */
 void fm_parallel(int32_t threads, void (*drive)(fm_team *team, void *arg), void *arg);
 
-/* Call chunk(arg, i, worker) once for every i in [0, n), on whichever threads are awake; returns when all
- * are done. `worker` counts from 0 and is below the number of threads. For the driving thread alone. */
+/* Call chunk(arg, i, worker) once for every i in [0, n), on whichever threads are awake; returns
+ * when all are done. `worker` counts from 0 and is below the number of threads. For the driving
+ * thread alone. */
 void fm_team_run(fm_team *team, void (*chunk)(void *arg, int64_t i, int32_t worker), void *arg,
                  int64_t n);
 
 int32_t fm_team_size(const fm_team *team);
 
-/* Call once when the library is loaded. A child that this process forks will run one thread: libgomp hangs
- * where it is asked to use a team of threads that did not survive the fork. */
+/* Call once when the library is loaded. A child that this process forks will run one thread:
+ * libgomp hangs where it is asked to use a team of threads that did not survive the fork. */
 void fm_threads_init(void);
 int32_t fm_is_forked_child(void);
 
-/* ---- networks (network.c) ----------------------------------------------------------------------- */
+/* ---- networks (network.c) -------------------------------------------------------------------- */
 
 /* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */
 fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op);
@@ -179,16 +190,17 @@ void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int3
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 
-/* One optimizer step number t (from 1) over the flat buffers; 0 if some value would not be finite. */
+/* Optimizer step number t (from 1) over the flat buffers; 0 if some value would not be finite. */
 int32_t fm_update(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t optimizer,
                   const fm_hyper *hyper, int64_t t, int32_t threads);
 
-/* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is the number of
- * rows a block has; acts holds `threads` such blocks. Stops after `seconds`; returns rows done. */
+/* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is
+ * the number of rows a block has; acts holds `threads` such blocks. Stops after `seconds`; returns
+ * rows done. */
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
                    int32_t threads, double seconds);
 
-/* Loss of rows of z against their targets: the mean, and dz unless NULL. row_loss (n) is scratch. */
+/* Mean loss of rows of z against their targets, and dz unless NULL. row_loss (n) is scratch. */
 double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
                const void *target, int64_t n, int64_t n_out);
 
@@ -199,24 +211,24 @@ typedef struct {
     int64_t batch_size;      /* at most ctx->capacity */
     int32_t loss, optimizer; /* FM_LOSS_*, FM_OPTIMIZER_* */
     fm_hyper hyper;
-    void *batch;       /* (capacity, n_in): gathered inputs; unused without order */
-    double *row_loss;  /* (capacity) scratch */
-    void *outputs;     /* (rows of x, n_out): the output of every visited row, or NULL */
-    double seconds;    /* stop after the mini-batch that ends later than this */
+    void *batch;      /* (capacity, n_in): gathered inputs; unused without order */
+    double *row_loss; /* (capacity) scratch */
+    void *outputs;    /* (rows of x, n_out): the output of every visited row, or NULL */
+    double seconds;   /* stop after the mini-batch that ends later than this */
     /* progress, read and written */
-    int64_t position;  /* rows visited */
-    int64_t t;         /* optimizer steps taken */
-    double loss_sum;   /* sum of the losses of the rows visited */
-    int32_t finite;    /* 0: the last loss or update was not; that step was not taken */
+    int64_t position; /* rows visited */
+    int64_t t;        /* optimizer steps taken */
+    double loss_sum;  /* sum of the losses of the rows visited */
+    int32_t finite;   /* 0: the last loss or update was not; that step was not taken */
 } fm_train_job;
 
-/* Mini-batches from job->position on: gather, forward, loss, backward, update. The last batch may be short.
- * ctx->draw counts passes up with every batch. */
+/* Mini-batches from job->position on: gather, forward, loss, backward, update. The last batch may
+ * be short. ctx->draw counts passes up with every batch. */
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads);
 
-/* Indices 0 .. n-1 of `order` in random order: Fisher-Yates (Durstenfeld) with fm_mix64 of the position
- * under fm_key(seed, epoch, 0), scaled to the range by a 64 x 64 -> 128 bit product. */
+/* Indices 0 .. n-1 of `order` in random order: Fisher-Yates (Durstenfeld) with fm_mix64 of the
+ * position under fm_key(seed, epoch, 0), scaled to the range by a 64 x 64 -> 128 bit product. */
 void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
 
 /* Index of the first label outside [0, n_classes), or -1. */

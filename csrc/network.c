@@ -1,8 +1,9 @@
-/* Check, forward, backward, loss, update, train: over ops as data, without element types or layer knowledge.
+/* Check, forward, backward, loss, update, train: over ops as data, without element types or layer
+ * knowledge.
  *
- * A step has two phases with a barrier after each. Rows: every chunk of rows goes forward, through the loss and
- * backward on its own. Slices: every chunk of a weight gradient is summed over all rows and, in training, its
- * parameters are updated at once. */
+ * A step has two phases with a barrier after each. Rows: every chunk of rows goes forward, through
+ * the loss and backward on its own. Slices: every chunk of a weight gradient is summed over all
+ * rows and, in training, its parameters are updated at once. */
 
 #include <math.h>
 #include <stddef.h>
@@ -15,13 +16,13 @@
 #define MAX_OPS 4096
 #define MAX_ELEMENTS ((int64_t)1 << 56) /* sums and byte counts stay far below 2^63 */
 
-/* ---- check --------------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 static int inside(int64_t offset, int64_t n, int64_t first, int64_t end) {
     return offset >= first && n <= end - first && offset <= end - n;
 }
 
-/* One op against its predecessor; *weights, *biases, *acts and *dacts are where free space begins. */
+/* One op against its predecessor; *weights, *biases, *acts, *dacts: where free space begins. */
 static fm_status check_op(const fm_net *net, const fm_kernels *k, int64_t i, int64_t *weights,
                           int64_t *biases, int64_t *acts, int64_t *dacts) {
     const fm_op *op = &net->ops[i], *before = i > 0 ? op - 1 : NULL;
@@ -65,15 +66,16 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
     return FM_OK;
 }
 
-/* ---- how work is cut ------------------------------------------------------------------------------ */
+/* ---- how work is cut ------------------------------------------------------------------------- */
 
-#define BLAS_ROWS 64          /* with a BLAS, bits depend on the cut: it is the same for any number of threads */
-#define MAX_ROWS 128          /* rows of a chunk: their activations stay in L2 */
-#define ROW_STEP 16           /* chunks begin at whole tiles */
+#define BLAS_ROWS                                                                                  \
+    64 /* with a BLAS, bits depend on the cut: it is the same for any number of threads */
+#define MAX_ROWS 128 /* rows of a chunk: their activations stay in L2 */
+#define ROW_STEP 16  /* chunks begin at whole tiles */
 #define SLICE_STEP 8
-#define MIN_SLICE_WORK 65536  /* multiply-adds worth claiming: about half a microsecond */
+#define MIN_SLICE_WORK 65536 /* multiply-adds worth claiming: about half a microsecond */
 #define MAX_SLICE_WORK 1048576
-#define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
+#define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -101,7 +103,7 @@ static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) 
     return (int32_t)at_least(1, at_most(threads, work / THREAD_WORK));
 }
 
-/* ---- the phases ----------------------------------------------------------------------------------- */
+/* ---- the phases ------------------------------------------------------------------------------ */
 
 typedef struct {
     const fm_net *net;
@@ -208,7 +210,7 @@ static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32
     fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
 }
 
-/* ---- step by step --------------------------------------------------------------------------------- */
+/* ---- step by step ---------------------------------------------------------------------------- */
 
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
     return plus(ctx->acts, last_op(net)->y * ctx->capacity, k);
@@ -270,8 +272,8 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int
                   const fm_hyper *hyper, int64_t t, int32_t threads) {
     fm_ctx c = *ctx;
     const fm_hyper h = at_step(hyper, t);
-    run r = {.net = net, .k = k, .ctx = &c, .optimizer = optimizer, .hyper = &h,
-             .update_finite = 1};
+    run r = {
+        .net = net, .k = k, .ctx = &c, .optimizer = optimizer, .hyper = &h, .update_finite = 1};
     fm_parallel(useful_threads(net, 8, threads), drive_update, &r);
     return r.update_finite;
 }
@@ -285,7 +287,8 @@ static double sum(const double *x, int64_t n) {
             lane[j] += x[i + j];
     for (int j = 0; i < n; i++, j++)
         lane[j] += x[i];
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
@@ -300,7 +303,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- predict --------------------------------------------------------------------------------------- */
+/* ---- predict --------------------------------------------------------------------------------- */
 
 /* Every worker has its own block of activations, so rows need no more memory than threads. */
 static void predict_chunk(void *arg, int64_t chunk, int32_t worker) {
@@ -331,13 +334,17 @@ int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, vo
                    int32_t threads, double seconds) {
     fm_ctx c = *ctx;
     c.training = 0;
-    run r = {.net = net, .k = k, .ctx = &c, .out = out, .rows_per_chunk = c.capacity,
+    run r = {.net = net,
+             .k = k,
+             .ctx = &c,
+             .out = out,
+             .rows_per_chunk = c.capacity,
              .seconds = seconds};
     fm_parallel(useful_threads(net, ctx->rows, threads), drive_predict, &r);
     return r.first;
 }
 
-/* ---- train ----------------------------------------------------------------------------------------- */
+/* ---- train ----------------------------------------------------------------------------------- */
 
 static void gather(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
@@ -355,9 +362,9 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
     const fm_kernels *k = r->k;
     const int64_t n_out = last_op(r->net)->n_out, first = job->position + r0;
     const int64_t *order = job->order ? job->order + first : NULL;
-    const void *target = order                              ? job->target
+    const void *target = order                             ? job->target
                          : fm_loss_infos[job->loss].labels ? (const int64_t *)job->target + first
-                                                            : plus(job->target, first * n_out, k);
+                                                           : plus(job->target, first * n_out, k);
     const void *z = plus(fm_output(r->net, k, c), r0 * n_out, k);
     void *dz = plus(fm_output_grad(r->net, k, c), r0 * n_out, k);
     k->losses[job->loss](job->row_loss + r0, dz, z, target, order, 1.0 / (double)c->rows, r1 - r0,
@@ -418,7 +425,7 @@ void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job 
         fm_parallel(useful_threads(net, job->batch_size, threads), drive_train, &r);
 }
 
-/* ---- the rest ---------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch) {
     const uint64_t key = fm_key(seed, epoch, 0);

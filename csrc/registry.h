@@ -2,15 +2,17 @@
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_backward, <name>_param_grad. */
+/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_backward,
+ * <name>_param_grad. */
 #define FM_OPS(X)                                                                                  \
     X(linear)                                                                                      \
     X(activation)                                                                                  \
     X(dropout)
 
 /* X(name, PythonClass, derivative from, attribute, its default, formula): kernels/activation.c
- * defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function of the output y where
- * that is possible: only those fuse into `linear`, which keeps y alone. The others need the input z. */
+ * defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function of the output y
+ * where that is possible: only those fuse into `linear`, which keeps y alone. The others need the
+ * input z. */
 #define FM_ACTIVATIONS(X)                                                                          \
     X(identity, Identity, y, "", 0, "z")                                                           \
     X(relu, ReLU, y, "", 0, "max(z, 0)")                                                           \

@@ -1,8 +1,8 @@
 /* The OpenMP region and how work is handed out; nothing else in the library knows of threads.
  *
- * One thread drives the program, the others serve. Work is claimed chunk by chunk from one atomic ticket, and
- * the driver waits only for chunks that somebody has claimed: a thread that the operating system took away
- * before it could claim anything delays nobody. */
+ * One thread drives the program, the others serve. Work is claimed chunk by chunk from one atomic
+ * ticket, and the driver waits only for chunks that somebody has claimed: a thread that the
+ * operating system took away before it could claim anything delays nobody. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -20,8 +20,8 @@
 #define INDEX_BITS 24
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 
-/* The ticket holds the number of the next chunk, the number of chunks, and the phase, so that one compare-and-swap
- * both claims a chunk and proves that its phase is still the current one. */
+/* The ticket holds the number of the next chunk, the number of chunks, and the phase, so that one
+ * compare-and-swap both claims a chunk and proves that its phase is still the current one. */
 struct fm_team {
     _Alignas(CACHE_LINE) _Atomic uint64_t ticket;
     _Alignas(CACHE_LINE) _Atomic int64_t done;
@@ -65,7 +65,8 @@ static void serve(fm_team *team, int32_t worker) {
     }
 }
 
-static void run_batch(fm_team *team, void (*chunk)(void *, int64_t, int32_t), void *arg, uint64_t n) {
+static void run_batch(fm_team *team, void (*chunk)(void *, int64_t, int32_t), void *arg,
+                      uint64_t n) {
     const uint64_t phase = (atomic_load_explicit(&team->ticket, memory_order_relaxed) >> 48) + 1;
     team->chunk = chunk;
     team->arg = arg;

@@ -1,5 +1,5 @@
-/* One build of all kernels, for one element type and one instruction set: compiled once per (type, set), with
- * FM_DOUBLE, FM_TABLE (the symbol that leaves) and FM_TABLE_NAME given by the build. */
+/* One build of all kernels, for one element type and one instruction set: compiled once per (type,
+ * set), with FM_DOUBLE, FM_TABLE (the symbol that leaves) and FM_TABLE_NAME given by the build. */
 
 #include "kernels/activation.c"
 #include "kernels/dropout.c"

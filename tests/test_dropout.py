@@ -1,5 +1,4 @@
-"""Dropout: the right share, independent in every direction, scaled, remembered, and gone at test
-time."""
+"""Dropout: the right share, independent everywhere, scaled, remembered, and gone at test time."""
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ sizes = st.integers(1, 70)
 
 def kept(p, rows=200, n=300, net=None, dtype="float32"):
     """Where ones survive dropout."""
-    return (net or Dropout(p)).forward(np.ones((rows, n), dtype), training=True) != 0
+    return (net or Dropout(p, seed=1)).forward(np.ones((rows, n), dtype), training=True) != 0
 
 
 def sigmas(share, p, count):
@@ -35,7 +34,7 @@ def test_dropout_drops_the_right_share(p):
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_dropout_is_independent_between_places_and_passes(p):
     """Two places are both kept with probability (1 - p)^2, whichever way they are neighbours."""
-    layer = Dropout(p)
+    layer = Dropout(p, seed=1)
     first, second = kept(p, net=layer), kept(p, net=layer)
     both = (1 - p) ** 2
     for a, b in [
@@ -56,6 +55,14 @@ def test_dropout_follows_the_seed():
     a, b, c = (kept(0.5, net=Sequential([Dropout(0.5)], n_in=300, seed=s)) for s in (1, 1, 2))
     np.testing.assert_array_equal(a, b)
     assert sigmas((a & c).mean(), 0.25, a.size) < 5
+    same = kept(0.5, net=Dropout(0.5, seed=9)) & kept(0.5, net=Dropout(0.5, seed=9))
+    assert sigmas(same.mean(), 0.5, same.size) < 5
+
+
+def test_dropout_layers_alone_do_not_share_masks():
+    """Without a seed each layer draws one of its own; 8 sigmas, since chance is not fixed here."""
+    both = kept(0.5, net=Dropout(0.5)) & kept(0.5, net=Dropout(0.5))
+    assert sigmas(both.mean(), 0.25, both.size) < 8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -66,7 +73,7 @@ def test_dropout_scales_and_remembers(dtype, rows, n, p, seed):
     """The twin with the mask that is seen, forward and backward: kept values grow by 1 / (1 -
     p)."""
     x, dy = inputs(rows, n, dtype, seed), inputs(rows, n, dtype, seed + 1)
-    layer = Dropout(p)
+    layer = Dropout(p, seed=seed)
     y, dx = layer.forward(x, training=True), layer.backward(dy)
     mask = (y != 0).astype(float)
     assert_within(y, reference.dropout(x.astype(float), mask, p), np.abs(y), c=1)

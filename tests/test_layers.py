@@ -209,7 +209,7 @@ def sweep(dtype):
     powers = np.logspace(-37, 4.5, 3000)
     dense = np.linspace(0, 40, 6001)
     z = np.concatenate([powers, dense])
-    return np.concatenate([z, -z]).astype(dtype).reshape(-1, 9)
+    return np.concatenate([z, -z]).astype(dtype)[None, :]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -322,15 +322,15 @@ def test_layer_refuses_impossible_shapes(make):
         np.ones((2, 5, 1), np.float32),
         np.ones((2, 0), np.float32),
     ]:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"x (is empty|has 3 dimensions|has 0 columns)"):
             layer.forward(bad)
     layer.forward(np.ones((2, 5), np.float32))
-    for bad in [np.ones((3, 5), np.float32), np.ones((2, 4), np.float32)]:
-        with pytest.raises(ValueError):
-            layer.backward(bad)
+    for shape in [(3, 5), (2, 4), (5, 2), (1, 10), (10,)]:
+        with pytest.raises(ValueError, match="dz"):
+            layer.backward(np.ones(shape, np.float32))
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_layer_needs_a_forward_before_backward(make):
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(RuntimeError, match="forward"):
         make().backward(np.ones((2, 5), np.float32))

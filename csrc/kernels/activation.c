@@ -1,8 +1,8 @@
 /* Activations: y = g(z) elementwise, dz = dy g'(z).
  *
- * An activation is one line in registry.h and two functions here: <name>_of(z, a), and <name>_slope(s, a),
- * its derivative as a function of the output (s = y) or the input (s = z), as the list line says.
- * `a` is the attribute (slope, alpha). */
+ * An activation is one line in registry.h and two functions here: <name>_of(z, a), and
+ * <name>_slope(s, a), its derivative as a function of the output (s = y) or the input (s = z), as
+ * the list line says. `a` is the attribute (slope, alpha). */
 
 #include "real.h"
 #include "vmath.h"
@@ -42,9 +42,7 @@ INLINE vec gelu_slope(vec z, vec a) {
 }
 
 /* below -1000 the result is 0 in both types; -inf * 0 would be NaN */
-INLINE vec silu_of(vec z, vec a) {
-    return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z));
-}
+INLINE vec silu_of(vec z, vec a) { return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z)); }
 INLINE vec silu_slope(vec z, vec a) {
     const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
     const vec s = vsigmoid(c);
@@ -61,13 +59,13 @@ INLINE vec sigmoid_slope(vec y, vec a) { return (void)a, y * (1 - y); }
 INLINE vec tanh_of(vec z, vec a) { return (void)a, vtanh(z); }
 INLINE vec tanh_slope(vec y, vec a) { return (void)a, fma_(-y, y, splat(1)); }
 
-/* ---- from the list: loops over n elements ------------------------------------------------------- */
+/* ---- from the list: loops over n elements ---------------------------------------------------- */
 
 typedef void (*activate_fn)(real *y, const real *z, real a, int64_t n);
 typedef void (*slope_fn)(real *dz, const real *dy, const real *s, real a, int64_t n);
 
 #define LOOPS(name, ...)                                                                           \
-    static void name##_activate(real *y, const real *z, real a, int64_t n) {                      \
+    static void name##_activate(real *y, const real *z, real a, int64_t n) {                       \
         int64_t i = 0;                                                                             \
         for (; i + LANES <= n; i += LANES)                                                         \
             store(y + i, name##_of(load(z + i), splat(a)));                                        \
@@ -94,10 +92,10 @@ static const slope_fn times_slope[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(SLOPE_ENTR
 
 static fm_sizes activation_sizes(const fm_op *op) {
     const int known = op->variant >= 0 && op->variant < FM_N_ACTIVATIONS;
-    return (fm_sizes){.status = !known                   ? FM_BAD_KIND
+    return (fm_sizes){.status = !known                  ? FM_BAD_KIND
                                 : op->n_in != op->n_out ? FM_BAD_WIDTH
                                 : !(op->attr0 >= 0)     ? FM_BAD_ATTRIBUTE
-                                                         : FM_OK};
+                                                        : FM_OK};
 }
 
 static void activation_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
@@ -107,11 +105,9 @@ static void activation_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, i
 
 static void activation_backward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
     real *dx = op_dx(op, ctx, r0);
-    const real *s =
-        fm_activation_infos[op->variant].from_y ? op_y(op, ctx, r0) : op_x(op, ctx, r0);
+    const real *s = fm_activation_infos[op->variant].from_y ? op_y(op, ctx, r0) : op_x(op, ctx, r0);
     if (dx)
-        times_slope[op->variant](dx, op_dy(op, ctx, r0), s, (real)op->attr0,
-                                 (r1 - r0) * op->n_out);
+        times_slope[op->variant](dx, op_dy(op, ctx, r0), s, (real)op->attr0, (r1 - r0) * op->n_out);
 }
 
 #define activation_param_grad NULL

@@ -1,6 +1,8 @@
-/* Inverted dropout (Srivastava et al. 2014): in training y = x mask / (1 - p), mask ~ Bernoulli(1 - p); else y = x.
+/* Inverted dropout (Srivastava et al. 2014): in training y = x mask / (1 - p), mask ~ Bernoulli(1 -
+ * p); else y = x.
  *
- * The mask is a function of (seed, pass, layer, row, column): nothing is stored, backward draws it again. */
+ * The mask is a function of (seed, pass, layer, row, column): nothing is stored, backward draws it
+ * again. */
 
 #include "../random.h"
 #include "real.h"

@@ -1,4 +1,4 @@
-/* The seam between layers and matrix products: three functions, through the native tile or a BLAS. */
+/* The seam between layers and matrix products: three functions, by native tile or BLAS. */
 #ifndef FASTMLP_GEMM_H
 #define FASTMLP_GEMM_H
 
@@ -21,8 +21,14 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
         return;
     }
 #endif
-    const tile_args t = {.a = x, .a_row = s.n_in, .a_col = 1, .b = w, .b_row = s.n_out,
-                         .c = z, .c_row = s.n_out, .bias = b};
+    const tile_args t = {.a = x,
+                         .a_row = s.n_in,
+                         .a_col = 1,
+                         .b = w,
+                         .b_row = s.n_out,
+                         .c = z,
+                         .c_row = s.n_out,
+                         .bias = b};
     product(t, form_of(s.n_out, s.rows), s.rows, s.n_out, s.n_in);
 }
 
@@ -35,8 +41,8 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
         return;
     }
 #endif
-    const tile_args t = {.a = dz, .a_row = s.n_out, .a_col = 1, .b = w, .b_row = s.n_out,
-                         .c = dx, .c_row = s.n_in};
+    const tile_args t = {
+        .a = dz, .a_row = s.n_out, .a_col = 1, .b = w, .b_row = s.n_out, .c = dx, .c_row = s.n_in};
     product(t, B_TRANSPOSED, s.rows, s.n_in, s.n_out);
 }
 
@@ -50,8 +56,13 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
         return;
     }
 #endif
-    const tile_args t = {.a = x + i0, .a_row = 1, .a_col = s.n_in, .b = dz, .b_row = s.n_out,
-                         .c = dw, .c_row = s.n_out};
+    const tile_args t = {.a = x + i0,
+                         .a_row = 1,
+                         .a_col = s.n_in,
+                         .b = dz,
+                         .b_row = s.n_out,
+                         .c = dw,
+                         .c_row = s.n_out};
     product(t, form_of(s.n_out, i1 - i0), i1 - i0, s.n_out, s.rows);
 }
 

@@ -1,4 +1,4 @@
-/* The same three products through a BLAS, which is called single-threaded from each of our threads. */
+/* Products through a BLAS, called single-threaded from each of our threads. */
 #ifndef FASTMLP_GEMM_BLAS_H
 #define FASTMLP_GEMM_BLAS_H
 
@@ -13,7 +13,11 @@
 #define blas_gemm FM_JOIN(FM_BLAS_PREFIX, cblas_sgemm)
 #endif
 
-enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 }; /* the constants of every cblas.h */
+enum {
+    ROW_MAJOR = 101,
+    PLAIN = 111,
+    TRANSPOSED = 112
+}; /* the constants of every cblas.h */
 
 void blas_gemm(int layout, int trans_a, int trans_b, int m, int n, int k, real alpha, const real *a,
                int lda, const real *b, int ldb, real beta, real *c, int ldc);

@@ -1,13 +1,15 @@
 /* The native products: one register tile in plain C, and what feeds it.
  *
- * Every output element is one chain of fused multiply-adds over k in ascending order. That fixes its bits:
- * neither the tile's size, nor the vector width, nor the split over threads can change them. */
+ * Every output element is one chain of fused multiply-adds over k in ascending order. That fixes
+ * its bits: neither the tile's size, nor the vector width, nor the split over threads can change
+ * them. */
 #ifndef FASTMLP_GEMM_TILE_H
 #define FASTMLP_GEMM_TILE_H
 
 #include "real.h"
 
-/* Accumulators: TILE_ROWS x TILE_VECS vectors, sized so that they and one row of b fill the registers. */
+/* Accumulators: TILE_ROWS x TILE_VECS vectors, sized so that they and one row of b fill the
+ * registers. */
 #if defined(__AVX512F__)
 #define TILE_ROWS 8
 #define TILE_VECS 3
@@ -18,8 +20,9 @@
 #define PANEL_WIDTH (TILE_VECS * LANES)
 #define PANEL_DEPTH 256 /* rows of a packed panel: 48 KiB with AVX-512, on the stack */
 
-/* c (rows, vecs * LANES) = start + a b over k: element (i, p) of a stands at a[i * a_row + p * a_col].
- * `last` is the number of valid elements of the last vector in a row. start: a bias row, c itself, or 0. */
+/* c (rows, vecs * LANES) = start + a b over k: element (i, p) of a stands at a[i * a_row + p *
+ * a_col]. `last` is the number of valid elements of the last vector in a row. start: a bias row, c
+ * itself, or 0. */
 typedef struct {
     const real *a;
     int64_t a_row, a_col;
@@ -33,7 +36,8 @@ typedef struct {
 
 INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
     vec acc[TILE_ROWS][TILE_VECS];
-#define COLUMN(p, v) ((v) == vecs - 1 && last < LANES ? load_part((p) + (v)*LANES, last) : load((p) + (v)*LANES))
+#define COLUMN(p, v)                                                                               \
+    ((v) == vecs - 1 && last < LANES ? load_part((p) + (v) * LANES, last) : load((p) + (v) * LANES))
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -71,7 +75,7 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
 
 /* The tile's sizes as constants, so that its loops unroll into registers. */
 #define TILE_CASE(rows, vecs)                                                                      \
-    case (rows)*4 + (vecs):                                                                        \
+    case (rows) * 4 + (vecs):                                                                      \
         if (last < LANES)                                                                          \
             tile(t, rows, vecs, last);                                                             \
         else                                                                                       \
@@ -151,7 +155,11 @@ static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, 
         }
 }
 
-typedef enum { B_DIRECT, B_PACKED, B_TRANSPOSED } b_form;
+typedef enum {
+    B_DIRECT,
+    B_PACKED,
+    B_TRANSPOSED
+} b_form;
 
 /* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
 static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
@@ -181,7 +189,8 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
     }
 }
 
-/* Rows of 4 KiB and more fall onto the same few sets of the cache: pack them, if they are used often enough. */
+/* Rows of 4 KiB and more fall onto the same few sets of the cache: pack them, if they are used
+ * often enough. */
 static b_form form_of(int64_t row, int64_t uses) {
     return row * (int64_t)sizeof(real) >= 4096 && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
 }

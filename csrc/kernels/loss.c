@@ -61,8 +61,7 @@ static void cross_entropy_rows(double *row_loss, void *dz_, const void *z_, cons
             store(log_sum + v, vlog(load(sum + v)));
         for (int64_t r = 0; r < rows; r++) {
             const int64_t label = labels[at(order, r0 + r)];
-            row_loss[r0 + r] =
-                (double)log_sum[r] + ((double)top[r] - (double)z[r * n_out + label]);
+            row_loss[r0 + r] = (double)log_sum[r] + ((double)top[r] - (double)z[r * n_out + label]);
             if (!dz)
                 continue;
             const real factor = (real)scale / sum[r];

@@ -1,7 +1,8 @@
 /* Optimizers: one fused pass over parameters p, state s0, s1 and gradients g, all flat.
  *
- * Weight decay is decoupled (Loshchilov, Hutter 2019): p shrinks by lr * weight_decay * p before the step.
- * An element whose new values would not be finite keeps its old ones, and the pass reports it. */
+ * Weight decay is decoupled (Loshchilov, Hutter 2019): p shrinks by lr * weight_decay * p before
+ * the step. An element whose new values would not be finite keeps its old ones, and the pass
+ * reports it. */
 
 #include "real.h"
 

@@ -1,7 +1,7 @@
 /* The element type, the vector type and the few operations that C has no portable words for.
  *
- * A build defines FM_DOUBLE (0 or 1); the compiler's target decides the vector width. Everything else in
- * the kernels is written once, for `real` and `vec`. */
+ * A build defines FM_DOUBLE (0 or 1); the compiler's target decides the vector width. Everything
+ * else in the kernels is written once, for `real` and `vec`. */
 #ifndef FASTMLP_REAL_H
 #define FASTMLP_REAL_H
 
@@ -43,9 +43,7 @@ INLINE void store(real *p, vec v) { *(loose_vec *)p = v; }
 INLINE vec splat(real a) { return a - (vec){0}; }
 INLINE vec pick(mask m, vec a, vec b) { return (vec)(((mask)a & m) | ((mask)b & ~m)); }
 INLINE vec vmax(vec a, vec b) { return pick(a > b, a, b); }
-INLINE vec vabs(vec a) {
-    return (vec)((mask)a & ~(mask)splat((real)-0.0));
-}
+INLINE vec vabs(vec a) { return (vec)((mask)a & ~(mask)splat((real)-0.0)); }
 /* |a| with the sign of s */
 INLINE vec with_sign(vec a, vec s) {
     const mask sign = (mask)splat((real)-0.0);
@@ -114,7 +112,8 @@ INLINE void store_upto(real *p, vec v, int64_t n) {
         store_part(p, v, n);
 }
 
-/* Sums along a row use 16 virtual lanes and a fixed tree, so they do not depend on the vector width. */
+/* Sums along a row use 16 virtual lanes and a fixed tree, so they do not depend on the vector
+ * width. */
 #define SUM_LANES 16
 #define SUM_VECS (SUM_LANES / LANES)
 
@@ -131,7 +130,7 @@ INLINE real tree_sum(const lane_sums *s) {
     return t[0];
 }
 
-/* ---- where an op's rows are -------------------------------------------------------------------- */
+/* ---- where an op's rows are ------------------------------------------------------------------ */
 
 INLINE const real *op_x(const fm_op *op, const fm_ctx *c, int64_t row) {
     const real *base = op->x < 0 ? c->x : (const real *)c->acts + op->x * c->capacity;

@@ -1,7 +1,7 @@
 /* exp, expm1, log, log1p, tanh, sigmoid and erfc as branch-free polynomials on vectors.
  *
- * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays NaN, and
- * the limits at +-inf are exact. Errors are measured in tests/test_vmath.py. */
+ * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays
+ * NaN, and the limits at +-inf are exact. Errors are measured in tests/test_vmath.py. */
 #ifndef FASTMLP_VMATH_H
 #define FASTMLP_VMATH_H
 
@@ -14,17 +14,16 @@
 #define EXP_LOW (-746.0)
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
-#define ROUNDER 0x1.8p52 /* x + ROUNDER - ROUNDER rounds x to an integer */
+#define ROUNDER 0x1.8p52         /* x + ROUNDER - ROUNDER rounds x to an integer */
 #define LN2_HIGH 0x1.62e42feep-1 /* 32 bits: n * LN2_HIGH is exact */
 #define LN2_LOW 0x1.a39ef35793c76p-33
 #define TINY_SCALE 0x1p54 /* lifts a subnormal into the normal range */
 #define TINY_SHIFT 54
-/* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: Chebyshev interpolation, error 4e-17 of exp(r) - 1 */
-static const real exp_coefs[] = {0.50000000000000011,    0.16666666666666669,
-                                 0.041666666666624129,   0.0083333333333300615,
-                                 0.0013888888917213717,  0.00019841269863053618,
-                                 2.4801521295954376e-05, 2.7557268459997064e-06,
-                                 2.7620088445409746e-07, 2.510038549551032e-08};
+/* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: Chebyshev, error 4e-17 of exp(r) - 1 */
+static const real exp_coefs[] = {
+    0.50000000000000011,    0.16666666666666669,    0.041666666666624129,   0.0083333333333300615,
+    0.0013888888917213717,  0.00019841269863053618, 2.4801521295954376e-05, 2.7557268459997064e-06,
+    2.7620088445409746e-07, 2.510038549551032e-08};
 /* log(1 + f) = f - s (f - R), s = f / (2 + f): R in powers of s^2, from FreeBSD's e_log.c */
 static const real log_coefs[] = {6.666666666666735130e-01, 3.999999999940941908e-01,
                                  2.857142874366239149e-01, 2.222219843214978396e-01,
@@ -53,12 +52,13 @@ static const real erfc_coefs[] = {
 #define TINY_SHIFT 25
 static const real exp_coefs[] = {5.000000013e-01f, 1.666666668e-01f, 4.166646493e-02f,
                                  8.333310925e-03f, 1.393365000e-03f, 1.989099082e-04f};
-static const real log_coefs[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-25f, 0xf89e26.0p-26f};
+static const real log_coefs[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-25f,
+                                 0xf89e26.0p-26f};
 #define ERFC_K 2.5f
-static const real erfc_coefs[] = {
-    4.216127281e-01f, 3.218607736e-01f,  1.815656999e-01f,  6.849976746e-02f,
-    1.134354684e-02f, -3.353155286e-03f, -1.921382043e-03f, 1.654415199e-04f,
-    2.664883181e-04f, -1.074623665e-05f, -2.916858251e-05f};
+static const real erfc_coefs[] = {4.216127281e-01f,  3.218607736e-01f, 1.815656999e-01f,
+                                  6.849976746e-02f,  1.134354684e-02f, -3.353155286e-03f,
+                                  -1.921382043e-03f, 1.654415199e-04f, 2.664883181e-04f,
+                                  -1.074623665e-05f, -2.916858251e-05f};
 #endif
 
 /* c[0] + c[1] x + ... by Horner's rule; n is a constant, so the loop unrolls */

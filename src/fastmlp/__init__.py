@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> type[Activation]: ...  # the classes in ACTIVATION_CLASSES
 
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *ACTIVATION_CLASSES,
     "SGD",
     "Adam",

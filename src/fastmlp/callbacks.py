@@ -8,24 +8,30 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Override what you need. `run` has net, epoch (from 1), logs, history, optimizer and stop(reason)."""
+    """Override what you need. `run` has net, epoch (from 1), logs, history, optimizer and
+    stop(reason).
+    """
 
     def on_fit_begin(self, run: "Run") -> None:
         """Before the first epoch."""
 
     def on_epoch_end(self, run: "Run") -> None:
-        """After each epoch: run.logs holds its loss and metrics; what is added there enters the history."""
+        """After each epoch: run.logs holds its loss and metrics; what is added there enters the
+        history.
+        """
 
     def on_fit_end(self, run: "Run") -> None:
         """After the last epoch, also when training stopped early; not after an error or Ctrl-C."""
 
 
 class EarlyStopping(Callback):
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs. The lecture's slide.
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs. The
+    lecture's slide.
 
-    `monitor` is any logged name ("val_loss", "val_accuracy", "loss", ...). mode "auto" maximises accuracy
-    and r2 and minimises the rest. With `restore_best` the weights of the best epoch come back at the end of
-    fit. After fit: `best`, `best_epoch` (from 1), `stopped_epoch` (None if it never stopped).
+    `monitor` is any logged name ("val_loss", "val_accuracy", "loss", ...). mode "auto" maximises
+    accuracy and r2 and minimises the rest. With `restore_best` the weights of the best epoch come
+    back at the end of fit. After fit: `best`, `best_epoch` (from 1), `stopped_epoch` (None if it
+    never stopped).
     """
 
     def __init__(

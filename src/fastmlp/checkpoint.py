@@ -1,8 +1,9 @@
 """Model files: safetensors layout, written so that a crash leaves the old file or the new one.
 
-Eight bytes of header length, a JSON header, then the tensors. Everything that is no tensor stands as JSON text
-in the header's `__metadata__`: the layers, the optimizer and how far training has come, the user's own data, and
-a SHA-256 of the whole file with the checksum's own digits as zeros. Nothing is ever executed.
+Eight bytes of header length, a JSON header, then the tensors. Everything that is no tensor stands
+as JSON text in the header's `__metadata__`: the layers, the optimizer and how far training has
+come, the user's own data, and a SHA-256 of the whole file with the checksum's own digits as zeros.
+Nothing is ever executed.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ _DTYPE_NAMES = {"float32": "F32", "float64": "F64"}
 _PROGRESS = ("t", "updates", "epoch", "position", "passes")
 
 
-# ---- write --------------------------------------------------------------------------------------------
+# ---- write ---------------------------------------------------------------------------------------
 
 
 def save(net: "Sequential", path: str | os.PathLike[str], metadata: dict[str, Any]) -> None:
@@ -103,10 +104,12 @@ def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
 
 
 def write_safely(path: Path, content: bytes) -> None:
-    """Replace `path` by a file of this content: temporary file, fsync, rename, fsync of the folder."""
+    """Replace `path` by a file of this content: temporary file, fsync, rename, fsync the folder."""
     path = Path(os.path.realpath(path))
     _sweep(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path, os.getpid()), suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=_prefix(path, os.getpid()), suffix=".tmp"
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -157,7 +160,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-# ---- read ---------------------------------------------------------------------------------------------
+# ---- read ----------------------------------------------------------------------------------------
 
 
 def load(cls: type["Sequential"], path: str | os.PathLike[str]) -> "Sequential":
@@ -246,7 +249,9 @@ def _optimizer(config: dict[str, Any] | None) -> Optimizer | None:
 
 
 def _fill(net: "Sequential", header: dict[str, Any], data: memoryview) -> None:
-    """Copy every tensor to its place; each must be there, of the right shape, and all of the data used."""
+    """Copy every tensor to its place; each must be there, of the right shape, and all of the data
+    used.
+    """
     dtype, used = net.dtype, 0
     places = dict(_tensors(net))
     if places.keys() != header.keys():

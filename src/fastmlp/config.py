@@ -29,8 +29,8 @@ def show_config() -> None:
 def default_threads() -> int:
     """Threads that a call without `threads=` uses.
 
-    The smallest of the processors in the CPU affinity, the cgroup's CPU quota and `OMP_NUM_THREADS`; 1 in a
-    forked child, where OpenMP cannot start its threads again.
+    The smallest of the processors in the CPU affinity, the cgroup's CPU quota and
+    `OMP_NUM_THREADS`; 1 in a forked child, where OpenMP cannot start its threads again.
     """
     if _core.is_forked_child():
         return 1
@@ -42,7 +42,11 @@ def resolve_threads(threads: int | None) -> int:
     """The number of threads for a call; ValueError if the user's is not a positive integer."""
     if threads is None:
         return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
+    if (
+        isinstance(threads, bool)
+        or not isinstance(threads, int)
+        or not 1 <= threads <= _MAX_THREADS
+    ):
         raise ValueError(f"threads must be an integer in 1 .. {_MAX_THREADS}, not {threads!r}")
     return threads
 

@@ -71,7 +71,9 @@ def as_values(y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: s
         array = array[:, np.newaxis]
     _check_rows(array, rows, name, 2)
     if array.shape[1] != n_out:
-        raise ValueError(f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs")
+        raise ValueError(
+            f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs"
+        )
     values = _convert(array, dtype, name)
     check_finite(values, name)
     return values
@@ -121,7 +123,9 @@ def _numeric(x: ArrayLike, name: str) -> Array:
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
-            raise TypeError(f"{name} holds objects that are not numbers; encode them first") from None
+            raise TypeError(
+                f"{name} holds objects that are not numbers; encode them first"
+            ) from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has the type {array.dtype}; numbers are needed, encode it first")
     return array
@@ -141,14 +145,20 @@ def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
 
 def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
     if array.ndim != ndim:
-        raise ValueError(f"{name} has the shape {array.shape}, expected {ndim} dimensions and {rows} rows")
+        raise ValueError(
+            f"{name} has the shape {array.shape}, expected {ndim} dimensions and {rows} rows"
+        )
     if array.shape[0] != rows:
         raise ValueError(f"{name} has {array.shape[0]} rows but X has {rows}")
 
 
 def check_batch_size(batch_size: int) -> int:
     """batch_size if it is a positive integer; else ValueError."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+    if (
+        isinstance(batch_size, bool)
+        or not isinstance(batch_size, int | np.integer)
+        or batch_size < 1
+    ):
         raise ValueError(f"batch_size must be an integer >= 1, not {batch_size!r}")
     return int(batch_size)
 
@@ -156,9 +166,9 @@ def check_batch_size(batch_size: int) -> int:
 class DataLoader:
     """Mini-batches of (X, y), the lecture's data loader.
 
-    Every pass over it is one epoch. With `shuffle` its order is a function of (seed, number of the pass) and the
-    one that `Sequential.fit` draws for the same seed and epoch. The last batch may be short; `drop_last`
-    leaves it out. Raises ValueError where the rows of X and y differ in number.
+    Every pass over it is one epoch. With `shuffle` its order is a function of (seed, number of the
+    pass) and the one that `Sequential.fit` draws for the same seed and epoch. The last batch may be
+    short; `drop_last` leaves it out. Raises ValueError where the rows of X and y differ in number.
     """
 
     def __init__(
@@ -172,7 +182,9 @@ class DataLoader:
     ) -> None:
         self.X, self.y = np.asarray(X), np.asarray(y)
         if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) != len(self.y):
-            raise ValueError(f"X {self.X.shape} and y {self.y.shape} must have as many rows as each other")
+            raise ValueError(
+                f"X {self.X.shape} and y {self.y.shape} must have as many rows as each other"
+            )
         self.batch_size = check_batch_size(batch_size)
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
         self.epoch = 0

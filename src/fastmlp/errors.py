@@ -4,9 +4,11 @@ from typing import Any
 
 
 class DivergenceError(FloatingPointError):
-    """Training stopped because the loss, or an update, was not finite; the last finite weights are kept.
+    """Training stopped because the loss, or an update, was not finite; the last finite weights are
+    kept.
 
-    Attributes: `epoch` and `step` (both counted from 1) at which it happened, and the `history` so far.
+    Attributes: `epoch` and `step` (both counted from 1) at which it happened, and the `history` so
+    far.
     """
 
     def __init__(self, message: str, epoch: int, step: int, history: Any = None) -> None:

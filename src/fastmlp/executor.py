@@ -70,12 +70,16 @@ class Executor:
         return self.context.update(index, optimizer.settings(), resolve_threads(threads))
 
     def predict(self, x: Array, threads: int | None) -> Array:
-        """Output for the rows of x, without training; needs memory for a few blocks of rows only."""
+        """Output for the rows of x, without training, in memory for a few blocks of rows."""
         n_threads = min(resolve_threads(threads), -(-len(x) // _ROW_STEP))
         share = -(-len(x) // n_threads)
         block = min(-(-share // _ROW_STEP) * _ROW_STEP, _PREDICT_BLOCK)
         size = n_threads * block * self.layout.acts_width
-        acts = self._predict_acts if self._predict_acts.size == size else aligned_empty(size, self.dtype)
+        acts = (
+            self._predict_acts
+            if self._predict_acts.size == size
+            else aligned_empty(size, self.dtype)
+        )
         self._predict_acts = acts
         out = np.empty((len(x), self.layout.n_out), self.dtype)
         row = 0

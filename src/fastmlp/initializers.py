@@ -1,7 +1,8 @@
-"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out). Biases start at zero.
+"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out). Biases: zero.
 
 The names are the variances of the lecture's section "Weight initialisation". Its last slide prints
-2 / (n_in n_out) for the Bengio form; the paper (Glorot, Bengio 2010) and `glorot_*` have 2 / (n_in + n_out).
+2 / (n_in n_out) for the Bengio form; the paper (Glorot, Bengio 2010) and `glorot_*` have
+2 / (n_in + n_out).
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def small_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
 
 def xavier_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
     """Normal with variance 1 / n_in, which the lecture calls Xavier (elsewhere: LeCun)."""
-    return np.sqrt(1 / n_in) * rng.standard_normal((n_in, n_out))
+    return float(np.sqrt(1 / n_in)) * rng.standard_normal((n_in, n_out))
 
 
 def xavier_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
@@ -35,7 +36,7 @@ def xavier_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
 
 def he_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
     """Normal with variance 2 / n_in, for ReLU (He et al. 2015)."""
-    return np.sqrt(2 / n_in) * rng.standard_normal((n_in, n_out))
+    return float(np.sqrt(2 / n_in)) * rng.standard_normal((n_in, n_out))
 
 
 def he_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
@@ -45,7 +46,7 @@ def he_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
 
 def glorot_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
     """Normal with variance 2 / (n_in + n_out) (Glorot, Bengio 2010), for tanh."""
-    return np.sqrt(2 / (n_in + n_out)) * rng.standard_normal((n_in, n_out))
+    return float(np.sqrt(2 / (n_in + n_out))) * rng.standard_normal((n_in, n_out))
 
 
 def glorot_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
@@ -80,5 +81,7 @@ def get_initializer(init: str | Initializer) -> Initializer:
     if callable(init):
         return init
     if init not in INITIALIZERS:
-        raise ValueError(f"init={init!r} is unknown; use a function or one of {', '.join(INITIALIZERS)}")
+        raise ValueError(
+            f"init={init!r} is unknown; use a function or one of {', '.join(INITIALIZERS)}"
+        )
     return INITIALIZERS[init]

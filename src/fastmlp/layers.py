@@ -8,7 +8,7 @@ The activation classes (ReLU, Tanh, ...) are made from the list in `csrc/registr
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -21,8 +21,9 @@ from .layout import ABSENT, Layout, aligned_zeros, plan
 
 Array = NDArray[Any]
 
-# Activations that let about half of the variance through: the weights before them start with He's 2 / n_in.
-_RELU_LIKE = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus")
+# What stands before these starts with Glorot's weights; before all others, which let about half of
+# the variance through as ReLU does, with He's.
+_SYMMETRIC = ("", "identity", "sigmoid", "tanh")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,16 @@ class Home:
 
 
 class Layer:
-    """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows, n_in)."""
+    """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows,
+    n_in).
+    """
 
     n_in: int | None = None
     _home: Home | None = None
     _executor: Executor | None = None
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
-        """This layer as one op for an input of n_in features, at place `index`; offsets come later."""
+        """This layer as one op for an input of n_in features, at place `index`, without offsets."""
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
@@ -67,9 +70,11 @@ class Layer:
         return self._executor_for(matrix.shape[1], dtype).forward(matrix, training, None)
 
     def backward(self, dz: ArrayLike) -> Array:
-        """Gradient by the input of the last forward, for the gradient dz (rows, n_out) by its output.
+        """Gradient by the input of the last forward, for the gradient dz (rows, n_out) by its
+        output.
 
-        Parameter gradients are written, not added. Raises RuntimeError without a forward pass before.
+        Parameter gradients are written, not added. Raises RuntimeError without a forward pass
+        before.
         """
         if self._executor is None:
             raise RuntimeError("backward needs a forward pass first")
@@ -78,7 +83,9 @@ class Layer:
     def attach(self, home: Home) -> None:
         """Become part of a network, over its flat arrays."""
         if self._home is not None and self._home.in_network:
-            raise ValueError(f"{self!r} already belongs to a network; make a new layer for this one")
+            raise ValueError(
+                f"{self!r} already belongs to a network; make a new layer for this one"
+            )
         self._home, self._executor = home, None
         self.n_in = int(home.layout.ops[home.op]["n_in"])
 
@@ -107,11 +114,11 @@ class Layer:
 class Linear(Layer):
     """z = x W + b, with W (n_in, n_out) and b (n_out). The lecture, "Linear layer".
 
-    `Linear(n_out)` takes its input width from the layer before, or from the data. `init` is a name from
-    `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array; left out, it is he_normal
-    before ReLU and its like, xavier_normal before SELU and glorot_uniform otherwise. Biases start at zero.
-    `seed` fixes the weights, in a network too; without it a network's own seed does. `dtype` is for a layer
-    alone; in a network the network's counts.
+    `Linear(n_out)` takes its input width from the layer before, or from the data. `init` is a name
+    from `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array; left out, it
+X
+    Biases start at zero. `seed` fixes the weights, in a network too; without it a network's own
+    seed does. `dtype` is for a layer alone; in a network the network's counts.
     """
 
     def __init__(
@@ -204,9 +211,11 @@ class Linear(Layer):
             self._make_home(self.n_in, self._own_dtype)
         home = self._home
         assert home is not None
-        shape = (self.n_in, self.n_out) if place == "w" else (self.n_out,)
-        first, size = int(home.layout.ops[home.op][place]), int(np.prod(shape))
-        return (home.grads if grad else home.params)[first : first + size].reshape(shape)
+        n_in = int(home.layout.ops[home.op]["n_in"])
+        flat, first = home.grads if grad else home.params, int(home.layout.ops[home.op][place])
+        if place == "b":
+            return flat[first : first + self.n_out]
+        return flat[first : first + n_in * self.n_out].reshape(-1, self.n_out)
 
     def _dtype_alone(self, x: ArrayLike) -> np.dtype[Any]:
         return self._own_dtype
@@ -220,10 +229,12 @@ class Linear(Layer):
 
 
 class Dropout(Layer):
-    """Inverted dropout: in training each input is zeroed with probability p and the others divided by 1 - p.
+    """Inverted dropout: in training each input is zeroed with probability p and the others divided
+    by 1 - p.
 
-    Nothing happens outside of training. The mask depends on the seed, the number of the training pass, the
-    layer, the row and the column, never on the number of threads. `seed` is for a layer alone.
+    Nothing happens outside of training. The mask depends on the seed, the number of the training
+    pass, the layer, the row and the column, never on the number of threads. `seed` is for a layer
+    alone.
     """
 
     def __init__(self, p: float = 0.5, *, seed: int | None = None) -> None:
@@ -272,7 +283,9 @@ class Activation(Layer):
 
 
 def _activation_class(name: str, spec: dict[str, Any]) -> type[Activation]:
-    """The class for one line of the list: `LeakyReLU(slope=0.01)`, with its attribute as a property."""
+    """The class for one line of the list: `LeakyReLU(slope=0.01)`, with its attribute as a
+    property.
+    """
     members: dict[str, Any] = {
         "name": name,
         "__doc__": f"y = {spec['formula']}, elementwise.",
@@ -327,4 +340,6 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 def _default_init(follower: Layer | None) -> str:
     name = follower.name if isinstance(follower, Activation) else ""
-    return "he_normal" if name in _RELU_LIKE else "xavier_normal" if name == "selu" else "glorot_uniform"
+    if name == "selu":
+        return "xavier_normal"
+    return "glorot_uniform" if name in _SYMMETRIC else "he_normal"

@@ -18,7 +18,9 @@ _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 @dataclass(frozen=True)
 class Layout:
-    """A planned network. Offsets of parameters are elements of the flat arrays, weights before biases."""
+    """A planned network. Offsets of parameters are elements of the flat arrays, weights before
+    biases.
+    """
 
     ops: NDArray[Any]
     n_params: int
@@ -51,8 +53,8 @@ def plan(
 ) -> Layout:
     """Lay out layers one after another.
 
-    An activation whose slope is a function of its output is fused into the Linear before it, unless `fuse` is
-    False. Raises ValueError where widths do not follow on each other.
+    An activation whose slope is a function of its output is fused into the Linear before it, unless
+    `fuse` is False. Raises ValueError where widths do not follow on each other.
     """
     ops: list[NDArray[Any]] = []
     op_of_layer: list[int] = []
@@ -71,7 +73,9 @@ def plan(
 
 
 def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
-    """Whether `op` is an activation that the linear op `before` can carry and does not carry one yet."""
+    """Whether `op` is an activation that the linear op `before` can carry and does not carry one
+    yet.
+    """
     activations = list(_core.ACTIVATIONS.values())
     return bool(
         before["kind"] == _core.OPS["linear"]
@@ -91,7 +95,9 @@ def _place_activations(ops: NDArray[Any]) -> int:
 
 
 def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Weights of all ops, then biases. No padding: the flat arrays hold the parameters and nothing else."""
+    """Weights of all ops, then biases. No padding: the flat arrays hold the parameters and nothing
+    else.
+    """
     sizes = [_core.op_sizes(dtype, op) for op in ops]
     offset = 0
     for place, part in (("w", 0), ("b", 1)):

@@ -29,10 +29,12 @@ def check_loss(loss: str) -> str:
 
 
 def cross_entropy(z: ArrayLike, labels: ArrayLike) -> tuple[float, NDArray[Any]]:
-    """Mean over rows of log(sum_j exp(z_j)) - z_label, for logits z (rows, classes) and labels (rows,).
+    """Mean over rows of log(sum_j exp(z_j)) - z_label, for logits z (rows, classes) and labels
+    (rows,).
 
-    Returns (loss, dz), dz = (softmax(z) - onehot(labels)) / rows. The lecture, "Multi-class classification".
-    Raises ValueError for labels outside the classes, TypeError for labels that are no integers.
+    Returns (loss, dz), dz = (softmax(z) - onehot(labels)) / rows. The lecture, "Multi-class
+    classification". Raises ValueError for labels outside the classes, TypeError for labels that are
+    no integers.
     """
     return _loss("cross_entropy", z, labels)
 
@@ -40,16 +42,18 @@ def cross_entropy(z: ArrayLike, labels: ArrayLike) -> tuple[float, NDArray[Any]]
 def binary_cross_entropy(z: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
     """Mean over all elements of softplus(z) - y z, for logits z (rows, n_out) and y in [0, 1].
 
-    Returns (loss, dz), dz = (sigmoid(z) - y) / (rows n_out). The lecture, "Logistic regression"; with several
-    outputs, multi-label classification. Raises ValueError for y outside [0, 1].
+    Returns (loss, dz), dz = (sigmoid(z) - y) / (rows n_out). The lecture, "Logistic regression";
+    with several outputs, multi-label classification. Raises ValueError for y outside [0, 1].
     """
     return _loss("binary_cross_entropy", z, y)
 
 
 def squared_error(z: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
-    """Mean over all elements of (z - y)^2, for predictions z (rows, n_out) and targets y of that shape.
+    """Mean over all elements of (z - y)^2, for predictions z (rows, n_out) and targets y of that
+    shape.
 
-    Returns (loss, dz), dz = 2 (z - y) / (rows n_out). The lecture's J(theta) divided by the number of elements.
+    Returns (loss, dz), dz = 2 (z - y) / (rows n_out). The lecture's J(theta) divided by the number
+    of elements.
     """
     return _loss("squared_error", z, y)
 
@@ -59,7 +63,7 @@ def _loss(name: str, z: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
 
     dtype = np.dtype(np.float64 if np.asarray(z).dtype == np.float64 else np.float32)
     outputs = as_matrix(z, dtype, None, "z")
-    target = as_target(y, name, *outputs.shape, dtype)
+    target = as_target(y, name, len(outputs), outputs.shape[1], dtype)
     dz = np.empty_like(outputs)
     return loss_of(name, outputs, target, dz), dz
 
@@ -72,11 +76,13 @@ def loss_of(
 
 
 def probabilities(loss: str, z: NDArray[Any]) -> NDArray[Any]:
-    """Softmax of the rows of z, or the sigmoid of its elements, as the loss implies; else ValueError."""
+    """Softmax of the rows of z, or the sigmoid of its elements, as the loss implies; else
+    ValueError.
+    """
     if loss == "cross_entropy":
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return np.asarray(e / e.sum(axis=1, keepdims=True))
     if loss == "binary_cross_entropy":
         e = np.exp(-np.abs(z))
-        return np.where(z >= 0, 1 / (1 + e), e / (1 + e)).astype(z.dtype)
+        return np.asarray(np.where(z >= 0, 1 / (1 + e), e / (1 + e)), dtype=z.dtype)
     raise ValueError(f"loss={loss!r} predicts values, not probabilities; use predict")

@@ -51,7 +51,9 @@ def get_metrics(metrics: Sequence[str | Metric], loss: str) -> dict[str, Metric]
             raise ValueError(f"metric {metric!r} is unknown; use a function or one of {known}")
         elif (metric == "accuracy") == (loss == "squared_error"):
             kind = "classes" if metric == "accuracy" else "values"
-            raise ValueError(f"metric {metric!r} is about {kind}, which loss={loss!r} does not predict")
+            raise ValueError(
+                f"metric {metric!r} is about {kind}, which loss={loss!r} does not predict"
+            )
         else:
             found[metric] = METRICS[metric]
     return found

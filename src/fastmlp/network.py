@@ -23,11 +23,12 @@ from .training import History, TrainingData
 class Sequential:
     """A multi-layer perceptron: `layers` one after another.
 
-    seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or "float64". The input
-    width comes from the first Linear, from `n_in`, or from the first data.
+    seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or
+    "float64". The input width comes from the first Linear, from `n_in`, or from the first data.
 
-    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases; `history` of
-    the last fit; `epoch` (whole passes so far); `step` (updates so far); `metadata` of a loaded file.
+    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases;
+    `history` of the last fit; `epoch` (whole passes so far); `step` (updates so far); `metadata` of
+    a loaded file.
     """
 
     _fuse = True  # tests compare with the same network unfused
@@ -43,7 +44,9 @@ class Sequential:
         if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
             raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
         if not layers:
-            raise ValueError("layers is empty; a network needs at least one, [Linear(4, 3)] for instance")
+            raise ValueError(
+                "layers is empty; a network needs at least one, [Linear(4, 3)] for instance"
+            )
         if len({id(layer) for layer in layers}) < len(layers):
             raise ValueError("a layer appears twice; make a new one for each place")
         self.layers = list(layers)
@@ -56,13 +59,13 @@ class Sequential:
         self.interrupted_batches: tuple[int, int] | None = None
         self.state: tuple[Array, Array] | None = None
         self._executor: Executor | None = None
-        self._n_in = layers[0].n_in if n_in is None else check_width(n_in, "n_in")
-        if self._n_in is None and not any(isinstance(layer, Linear) for layer in layers):
+        width = layers[0].n_in if n_in is None else check_width(n_in, "n_in")
+        if width is None and not any(isinstance(layer, Linear) for layer in layers):
             raise ValueError("the input width is not known; pass n_in=")
-        if self._n_in is not None:
-            plan(self.layers, self._n_in, self.dtype)  # says what does not fit before memory is taken
+        if width is not None:
+            self._executor = self._build(width)
 
-    # ---- what it is ----------------------------------------------------------------------------------
+    # ---- what it is ------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
@@ -72,12 +75,10 @@ class Sequential:
     def executor(self) -> Executor:
         """What runs this network; ValueError while the input width is not known."""
         if self._executor is None:
-            if self._n_in is None:
-                raise ValueError(
-                    "the input width is not known yet; use Linear(n_in, n_out) for the first layer, "
-                    "Sequential(..., n_in=...), or fit or forward first"
-                )
-            self._executor = self._build(self._n_in)
+            raise ValueError(
+                "the input width is not known yet; use Linear(n_in, n_out) for the first layer, "
+                "Sequential(..., n_in=...), or fit or forward first"
+            )
         return self._executor
 
     @property
@@ -123,7 +124,9 @@ class Sequential:
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
         for index, layer in enumerate(self.layers):
             weights = self._initial(index, layer, int(unfused.ops[index]["n_in"]))
-            layer.attach(Home(unfused, index, params, grads, self.dtype, self.seed, in_network=True))
+            layer.attach(
+                Home(unfused, index, params, grads, self.dtype, self.seed, in_network=True)
+            )
             if isinstance(layer, Linear):
                 layer.weight[:] = weights[0]
                 if layer.bias is not None:
@@ -140,7 +143,7 @@ class Sequential:
         follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
         return layer.initial_weight(rng, n_in, follower), 0
 
-    # ---- train ---------------------------------------------------------------------------------------
+    # ---- train -----------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -160,20 +163,22 @@ class Sequential:
         threads: int | None = None,
         verbose: int = 0,
     ) -> History:
-        """Train on X (rows, n_in) and y for `epochs` passes in mini-batches; goes on from where it stands.
+        """Train on X (rows, n_in) and y for `epochs` passes in mini-batches; goes on from where it
+        stands.
 
-        loss: "cross_entropy" (y: integer labels), "binary_cross_entropy" (y in [0, 1]: (rows, n_out)) or
-        "squared_error". Left out: that of the last call, else cross_entropy for integer labels, squared_error
-        for floats. optimizer: Adam(...), SGD(...), a name; left out: that of the last call, else Adam(). Its
-        moments carry over from call to call while its kind stays the same.
-        metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are taken on the training pass as it runs,
-        dropout included, and on the validation data, which are `validation_data` or a random share
-        `validation_split` of the rows. verbose: 0 silent, 1 a bar, 2 a line an epoch.
+        loss: "cross_entropy" (y: integer labels), "binary_cross_entropy" (y in [0, 1]: (rows,
+        n_out)) or "squared_error". Left out: that of the last call, else cross_entropy for integer
+        labels, squared_error for floats. optimizer: Adam(...), SGD(...), a name; left out: that of
+        the last call, else Adam(). Its moments carry over from call to call while its kind stays
+        the same. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are taken on the
+        training pass as it runs, dropout included, and on the validation data, which are
+        `validation_data` or a random share `validation_split` of the rows. verbose: 0 silent, 1 a
+        bar, 2 a line an epoch.
 
-        X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is converted
-        once. Returns a History. Raises ValueError and TypeError for bad input before any work,
-        DivergenceError when the loss is no longer finite; Ctrl-C leaves whole steps, and the next
-        fit with the same batches goes on in the middle of the pass.
+        X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
+        converted once. Returns a History. Raises ValueError and TypeError for bad input before any
+        work, DivergenceError when the loss is no longer finite; Ctrl-C leaves whole steps, and the
+        next fit with the same batches goes on in the middle of the pass.
         """
         self._see(X)
         chosen = self._choose_loss(loss, y)
@@ -208,8 +213,8 @@ class Sequential:
     ) -> float:
         """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
 
-        loss and optimizer as in `fit`. Raises DivergenceError, with the weights as they were, where the loss
-        is not finite.
+        loss and optimizer as in `fit`. Raises DivergenceError, with the weights as they were, where
+        the loss is not finite.
         """
         self._see(x)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
@@ -249,14 +254,18 @@ class Sequential:
         return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
 
     def update(self, optimizer: str | Optimizer, threads: int | None = None) -> None:
-        """One step of the optimizer along `grads`; raises DivergenceError where a weight would not be finite."""
+        """One step of the optimizer along `grads`; raises DivergenceError where a weight would not
+        be finite.
+        """
         chosen = self._choose_optimizer(optimizer)
         self.use_optimizer(chosen)
         if not self.executor.update(chosen, threads):
             raise training.divergence(self.epoch + 1, self.step, chosen.lr)
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
-        """Make sure of state for this kind of optimizer: what there is, or zeros after a change of kind."""
+        """Make sure of state for this kind of optimizer: what there is, or zeros after a change of
+        kind.
+        """
         kind = self.optimizer.name if self.optimizer else None
         if self.state is None or kind != optimizer.name:
             two = _core.OPTIMIZERS[optimizer.name]["n_states"] == 2
@@ -270,7 +279,7 @@ class Sequential:
         self.executor.context.set_state(state0, state1)
         self.state = (state0, state1)
 
-    # ---- use -----------------------------------------------------------------------------------------
+    # ---- use -------------------------------------------------------------------------------------
 
     def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
         """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
@@ -280,9 +289,13 @@ class Sequential:
         return self.executor.predict(matrix, threads)
 
     def predict_proba(self, X: ArrayLike, threads: int | None = None) -> Array:
-        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by the loss of the last training."""
+        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by the loss of the last
+        training.
+        """
         if self.loss is None:
-            raise ValueError("predict_proba goes by the loss, and this network has not been trained yet")
+            raise ValueError(
+                "predict_proba goes by the loss, and this network has not been trained yet"
+            )
         probabilities(self.loss, np.zeros((1, 1)))  # refuses losses on values before the work
         return probabilities(self.loss, self.predict(X, threads))
 
@@ -297,7 +310,8 @@ class Sequential:
     ) -> dict[str, float]:
         """{"loss": ..., metric: ...} on X and y, without training.
 
-        loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for classes.
+        loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for
+        classes.
         """
         self._see(X)
         chosen = self._choose_loss(loss, y)
@@ -308,32 +322,33 @@ class Sequential:
         x, target = training.checked_pair(self, X, y, chosen, "X", "y")
         return training.score(self, x, target, chosen, functions, threads)
 
-    # ---- keep ----------------------------------------------------------------------------------------
+    # ---- keep ------------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str], metadata: dict[str, Any] | None = None) -> None:
-        """Write everything to one safetensors file, so that a loaded network goes on with the same bits.
+        """Write everything to one safetensors file, so that a loaded network goes on with the same
+        bits.
 
-        metadata: anything JSON can hold. The write is crash-safe: `path` holds the old file or the new one.
-        Raises OSError where it cannot be written, TypeError for metadata that is not JSON.
+        metadata: anything JSON can hold. The write is crash-safe: `path` holds the old file or the
+        new one. Raises OSError where it cannot be written, TypeError for metadata that is not JSON.
         """
         checkpoint.save(self, path, self.metadata if metadata is None else metadata)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Sequential":
-        """The network in a file that `save` wrote; raises CheckpointError for a damaged or foreign one."""
+        """The network in a file that `save` wrote; raises CheckpointError for a damaged or foreign
+        one.
+        """
         return checkpoint.load(cls, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, self.metadata))
 
-    # ---- choices that a call leaves open ----------------------------------------------------------------
+    # ---- choices that a call leaves open ---------------------------------------------------------
 
     def _see(self, x: ArrayLike) -> None:
         """Learn the input width from the first data."""
-        if self._executor is None and self._n_in is None:
-            columns = as_matrix(x, self.dtype, None).shape[1]
-            plan(self.layers, columns, self.dtype)
-            self._n_in = columns
+        if self._executor is None:
+            self._executor = self._build(as_matrix(x, self.dtype, None).shape[1])
 
     def _choose_loss(self, loss: str | None, y: ArrayLike) -> str:
         if loss is not None:

@@ -1,4 +1,6 @@
-"""Optimizers: settings only. The moments live with the network, so one object serves any number of them."""
+"""Optimizers: settings only. The moments live with the network, so one object serves any number of
+them.
+"""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,6 +12,7 @@ class Optimizer:
     """Base of all optimizers; `lr` is the learning rate."""
 
     name: ClassVar[str]
+    lr: float = 0.01
 
     def __post_init__(self) -> None:
         for field, value in asdict(self).items():

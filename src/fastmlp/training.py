@@ -1,4 +1,6 @@
-"""`fit`: arrays checked once, then epochs of mini-batches in C, with metrics and callbacks between them."""
+"""`fit`: arrays checked once, then epochs of mini-batches in C, with metrics and callbacks between
+them.
+"""
 
 import sys
 import time
@@ -33,7 +35,9 @@ class History(dict[str, list[float]]):
             self.setdefault(name, []).append(value)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the learning curves of the losses on a matplotlib axes (a new one by default); returns it."""
+        """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
+        returns it.
+        """
         try:
             import matplotlib.pyplot as plt
         except ImportError:
@@ -94,7 +98,7 @@ class TrainingData:
         held_out = round(n * share)
         if not 0 < share < 1 or not 0 < held_out < n:
             raise ValueError(
-                f"validation_split={share!r} of {n} rows leaves one side empty; use 0.1 or more rows"
+                f"validation_split={share!r} of {n} rows leaves one side empty; 0.1 is usual"
             )
         shuffled = self.rows.copy()
         _core.shuffle(shuffled, seed, 2**64 - 1)  # no epoch has this number
@@ -230,9 +234,7 @@ class EpochLoop:
         return loss_sum / (self.n - first)
 
 
-def divergence(
-    epoch: int, step: int, lr: float, history: History | None = None
-) -> DivergenceError:
+def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:
     """The error for a loss or an update that is not finite."""
     return DivergenceError(
         f"the loss is no longer finite in epoch {epoch} (step {step}); lower the learning rate "
@@ -254,7 +256,7 @@ def _check_epochs(epochs: int) -> int:
     return int(epochs)
 
 
-# ---- progress -----------------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------------------
 
 
 class Progress:
@@ -285,7 +287,9 @@ class LineProgress(Progress):
         rate = self._n / max(now - self._since, 1e-9)
         self._since = now
         width = len(str(run.epochs))
-        print(f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s")
+        print(
+            f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s"
+        )
 
 
 class BarProgress(Progress):

@@ -1,0 +1,92 @@
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+OPS: Final[dict[str, int]]
+ACTIVATIONS: Final[dict[str, dict[str, Any]]]
+LOSSES: Final[dict[str, dict[str, Any]]]
+OPTIMIZERS: Final[dict[str, dict[str, Any]]]
+OP_DTYPE: Final[np.dtype[np.void]]
+
+def build_info() -> dict[str, Any]: ...
+def is_forked_child() -> bool: ...
+def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int]: ...
+def loss_and_grad(
+    loss: int, z: NDArray[Any], target: NDArray[Any], dz: NDArray[Any] | None
+) -> float: ...
+def first_nonfinite(x: NDArray[Any]) -> int: ...
+def first_bad_label(labels: NDArray[np.int64], n_classes: int) -> int: ...
+def shuffle(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...
+
+class Program:
+    dtype: np.dtype[Any]
+    n_in: int
+    n_out: int
+    def __init__(
+        self,
+        ops: NDArray[Any],
+        n_params: int,
+        n_decayed: int,
+        acts_width: int,
+        dacts_width: int,
+        dtype: np.dtype[Any] | str = "float32",
+    ) -> None: ...
+    @property
+    def n_params(self) -> int: ...
+    @property
+    def acts_width(self) -> int: ...
+    @property
+    def dacts_width(self) -> int: ...
+
+class Context:
+    program: Program
+    params: NDArray[Any]
+    grads: NDArray[Any]
+    t: int
+    updates: int
+    epoch: int
+    position: int
+    passes: int
+    def __init__(
+        self, program: Program, params: NDArray[Any], grads: NDArray[Any], seed: int
+    ) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    def reserve(
+        self,
+        capacity: int,
+        acts: NDArray[Any],
+        dacts: NDArray[Any],
+        batch: NDArray[Any],
+        row_loss: NDArray[np.float64],
+    ) -> None: ...
+    def set_state(self, state0: NDArray[Any], state1: NDArray[Any]) -> None: ...
+    def forward(self, x: NDArray[Any], training: bool, threads: int) -> NDArray[Any]: ...
+    def backward(self, dz: NDArray[Any], dx: NDArray[Any], threads: int) -> None: ...
+    def end_epoch(self) -> None: ...
+    def update(self, optimizer: int, settings: dict[str, Any], threads: int) -> bool: ...
+    def predict(
+        self,
+        x: NDArray[Any],
+        out: NDArray[Any],
+        acts: NDArray[Any],
+        block: int,
+        first: int,
+        threads: int,
+        seconds: float,
+    ) -> int: ...
+    def train(
+        self,
+        x: NDArray[Any],
+        target: NDArray[Any],
+        order: NDArray[np.int64] | None,
+        batch_size: int,
+        loss: int,
+        optimizer: int,
+        settings: dict[str, Any],
+        outputs: NDArray[Any] | None,
+        threads: int,
+        seconds: float,
+        apart: bool = False,
+    ) -> tuple[float, bool]: ...
