@@ -21,6 +21,7 @@
     X(selu, SELU, y, "", 0, "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)")                       \
     X(gelu, GELU, z, "", 0, "z Phi(z), Phi the normal distribution (Hendrycks, Gimpel 2016)")      \
     X(silu, SiLU, z, "", 0, "z sigmoid(z) (Elfwing et al. 2018)")                                  \
+    X(mish, Mish, z, "", 0, "z tanh(softplus(z)) (Misra 2019)")                                    \
     X(softplus, Softplus, y, "", 0, "log(1 + exp(z))")                                             \
     X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function")            \
     X(tanh, Tanh, y, "", 0, "tanh(z)")

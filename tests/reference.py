@@ -178,6 +178,19 @@ def _tanh_softplus(z: Array) -> tuple[Array, Array]:
     return t, rest
 
 
+def mish(z: Array, a: float = 0.0) -> Array:
+    """z tanh(softplus(z)) (Misra 2019); its limit at -inf is 0."""
+    z = np.maximum(z, -1000.0)
+    return z * _tanh_softplus(z)[0]
+
+
+def mish_slope(z: Array, a: float = 0.0) -> Array:
+    """t + z (1 - t^2) sigmoid(z), t = tanh(softplus(z)); 1 - t^2 = (1 - t) (1 + t)."""
+    c = _clip(z)
+    t, rest = _tanh_softplus(c)
+    return t + c * rest * (1.0 + t) * sigmoid(c)
+
+
 class Activation(NamedTuple):
     f: Callable[[Array, float], Array]
     df: Callable[[Array, float], Array]
@@ -192,6 +205,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "selu": Activation(selu, selu_slope, 0.0),
     "gelu": Activation(gelu, gelu_slope, 0.0),
     "silu": Activation(silu, silu_slope, 0.0),
+    "mish": Activation(mish, mish_slope, 0.0),
     "softplus": Activation(softplus, softplus_slope, 0.0),
     "sigmoid": Activation(sigmoid, sigmoid_slope, 0.0),
     "tanh": Activation(tanh, tanh_slope, 0.0),

@@ -49,6 +49,17 @@ INLINE vec silu_slope(vec z, vec a) {
     return (void)a, s * fma_(c, 1 - s, splat(1));
 }
 
+/* z tanh(softplus(z)); below -1000 the result is 0 in both types */
+INLINE vec mish_of(vec z, vec a) {
+    return (void)a, pick(z < -1000, (vec){0}, z * vtanh(vsoftplus(z)));
+}
+/* t + z (1 - t^2) sigmoid(z), t = tanh(softplus(z)) */
+INLINE vec mish_slope(vec z, vec a) {
+    const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
+    const vec t = vtanh(vsoftplus(c));
+    return (void)a, fma_(c * fma_(-t, t, splat(1)), vsigmoid(c), t);
+}
+
 INLINE vec softplus_of(vec z, vec a) { return (void)a, vsoftplus(z); }
 /* sigmoid(z) = 1 - exp(-y) */
 INLINE vec softplus_slope(vec y, vec a) { return (void)a, -vexpm1_negative(-y); }

@@ -116,7 +116,7 @@ class Linear(Layer):
 
     `Linear(n_out)` takes its input width from the layer before, or from the data. `init` is a name
     from `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array; left out, it
-X
+    is xavier_normal before SELU, glorot_uniform before Sigmoid, Tanh or nothing, he_normal else.
     Biases start at zero. `seed` fixes the weights, in a network too; without it a network's own
     seed does. `dtype` is for a layer alone; in a network the network's counts.
     """
