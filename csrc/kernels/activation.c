@@ -10,7 +10,6 @@
 /* The constants of SELU's fixed point, Klambauer et al. 2017, appendix A */
 #define SELU_SCALE ((real)1.0507009873554804934193349852946)
 #define SELU_ALPHA ((real)1.6732632423543772848170429916717)
-#define SQRT_HALF ((real)0.70710678118654752440)
 #define INV_SQRT_2PI ((real)0.39894228040143267794)
 
 INLINE vec identity_of(vec z, vec a) { return (void)a, z; }
@@ -32,32 +31,30 @@ INLINE vec selu_slope(vec y, vec a) {
 }
 
 /* At -inf the limit is 0, where z Phi(z) would be -inf * 0. */
-INLINE vec gelu_of(vec z, vec a) {
-    return (void)a, pick(z < -100, (vec){0}, z * vhalf_erfc(-SQRT_HALF * z));
-}
+INLINE vec gelu_of(vec z, vec a) { return (void)a, pick(z < -60, (vec){0}, z * vnormal_cdf(z)); }
 INLINE vec gelu_slope(vec z, vec a) {
-    const vec c = pick(vabs(z) > 100, with_sign(splat(100), z), z);
-    const vec density = INV_SQRT_2PI * vexp((real)-0.5 * c * c);
-    return (void)a, fma_(c, density, vhalf_erfc(-SQRT_HALF * c));
+    const vec c = pick(vabs(z) > 60, with_sign(splat(60), z), z);
+    return (void)a, fma_(c * INV_SQRT_2PI, vexp_half_square(c), vnormal_cdf(c));
 }
 
 /* below -1000 the result is 0 in both types; -inf * 0 would be NaN */
 INLINE vec silu_of(vec z, vec a) { return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z)); }
+/* s (1 + z (1 - s)), s = sigmoid(z), and 1 - s = sigmoid(-z) without cancelling */
 INLINE vec silu_slope(vec z, vec a) {
     const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
-    const vec s = vsigmoid(c);
-    return (void)a, s * fma_(c, 1 - s, splat(1));
+    return (void)a, vsigmoid(c) * fma_(c, vsigmoid(-c), splat(1));
 }
 
 /* z tanh(softplus(z)); below -1000 the result is 0 in both types */
 INLINE vec mish_of(vec z, vec a) {
     return (void)a, pick(z < -1000, (vec){0}, z * vtanh(vsoftplus(z)));
 }
-/* t + z (1 - t^2) sigmoid(z), t = tanh(softplus(z)) */
+/* t + z (1 - t^2) sigmoid(z), t = tanh(softplus(z)); 1 - t^2 = 4 u / (1 + u)^2, u = exp(-2
+ * softplus(z)), in which nothing cancels */
 INLINE vec mish_slope(vec z, vec a) {
     const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
-    const vec t = vtanh(vsoftplus(c));
-    return (void)a, fma_(c * fma_(-t, t, splat(1)), vsigmoid(c), t);
+    const vec s = vsoftplus(c), u = vexp(-2 * s);
+    return (void)a, fma_(c * (4 * u / ((1 + u) * (1 + u))), vsigmoid(c), vtanh(s));
 }
 
 INLINE vec softplus_of(vec z, vec a) { return (void)a, vsoftplus(z); }

@@ -1,4 +1,5 @@
-/* exp, expm1, log, log1p, tanh, sigmoid and erfc as branch-free polynomials on vectors.
+/* exp, expm1, log, log1p, tanh, sigmoid and the normal distribution as branch-free polynomials on
+ * vectors.
  *
  * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays
  * NaN, and the limits at +-inf are exact. Errors are measured in tests/test_vmath.py. */
@@ -156,14 +157,21 @@ INLINE vec vsoftplus(vec x) {
     return pick(x == x, y, x);
 }
 
-/* erfc(x) / 2 = Phi(-x sqrt 2), relative accuracy kept in the far tail by exp(-x^2) in two parts */
-INLINE vec vhalf_erfc(vec x) {
-    const vec a = pick(vabs(x) > 30, splat(30), vabs(x));
+/* exp(-x^2 / 2): the square in two parts, since its rounding error would be multiplied by x^2 */
+INLINE vec vexp_half_square(vec x) {
+    const vec a = pick(vabs(x) > 60, splat(60), vabs(x)); /* exp is 0 there in both types */
+    const vec half = (real)0.5 * a, square = half * a, rest = fma_(half, a, -square);
+    return vexp(-square) * (1 - rest);
+}
+
+/* The normal distribution function Phi(x) = erfc(-x / sqrt 2) / 2, to relative accuracy in its tail
+ */
+INLINE vec vnormal_cdf(vec x) {
+    const vec a = (real)0.70710678118654752440 * pick(vabs(x) > 60, splat(60), vabs(x));
     const vec t = ERFC_K / (ERFC_K + a);
     const vec s = (ERFC_K - a) / (ERFC_K + a);
-    const vec square = a * a, rest = fma_(a, a, -square);
-    const vec tail = (real)0.5 * t * POLYNOMIAL(s, erfc_coefs) * vexp(-square) * (1 - rest);
-    return pick(x == x, pick(x < 0, 1 - tail, tail), x);
+    const vec tail = (real)0.5 * t * POLYNOMIAL(s, erfc_coefs) * vexp_half_square(x);
+    return pick(x == x, pick(x > 0, 1 - tail, tail), x);
 }
 
 #endif

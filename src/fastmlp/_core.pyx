@@ -386,7 +386,13 @@ cdef class Context:
 
     @property
     def capacity(self):
+        """Rows that the lent buffers hold."""
         return self.ctx.capacity
+
+    @property
+    def rows(self):
+        """Rows of the last forward pass; 0 when there is none to go back through."""
+        return self.ctx.rows if self.forwarded else 0
 
     def reserve(self, int64_t capacity, cnp.ndarray acts, cnp.ndarray dacts, cnp.ndarray batch,
                 cnp.ndarray row_loss):

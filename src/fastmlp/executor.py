@@ -60,6 +60,11 @@ class Executor:
 
     def backward(self, dz: Array, threads: int | None) -> Array:
         """Fill grads; returns the gradient by the input of the last forward."""
+        expected = (self.context.rows, self.layout.n_out)
+        if expected[0] == 0:
+            raise RuntimeError("backward needs a forward pass first")
+        if dz.shape != expected:
+            raise ValueError(f"dz has the shape {dz.shape}, but the last forward gave {expected}")
         dx = np.empty((len(dz), self.layout.n_in), self.dtype)
         self.context.backward(dz, dx, resolve_threads(threads))
         return dx
