@@ -176,6 +176,9 @@ int32_t fm_team_size(const fm_team *team);
 void fm_threads_init(void);
 int32_t fm_is_forked_child(void);
 
+/* Rows that go through a BLAS together. There bits depend on the cut, so it is always the same. */
+#define FM_BLAS_ROWS 64
+
 /* ---- networks (network.c) -------------------------------------------------------------------- */
 
 /* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */

@@ -68,8 +68,6 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
 
 /* ---- how work is cut ------------------------------------------------------------------------- */
 
-#define BLAS_ROWS                                                                                  \
-    64 /* with a BLAS, bits depend on the cut: it is the same for any number of threads */
 #define MAX_ROWS 128 /* rows of a chunk: their activations stay in L2 */
 #define ROW_STEP 16  /* chunks begin at whole tiles */
 #define SLICE_STEP 8
@@ -84,7 +82,7 @@ static int64_t round_up(int64_t n, int64_t step) { return chunks_of(n, step) * s
 
 static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     if (ctx->blas)
-        return BLAS_ROWS;
+        return FM_BLAS_ROWS;
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
 }
 

@@ -46,8 +46,14 @@ MUTANTS = [
     Mutant(
         "gelu: cut too early",
         "kernels/activation.c",
-        "pick(z < -100, (vec){0}, z * vhalf_erfc",
-        "pick(z < -5, (vec){0}, z * vhalf_erfc",
+        "pick(z < -60, (vec){0}, z * vnormal_cdf(z))",
+        "pick(z < -5, (vec){0}, z * vnormal_cdf(z))",
+    ),
+    Mutant(
+        "silu: 1 - s cancels",
+        "kernels/activation.c",
+        "vsigmoid(c) * fma_(c, vsigmoid(-c), splat(1))",
+        "vsigmoid(c) * fma_(c, 1 - vsigmoid(c), splat(1))",
     ),
     Mutant(
         "activations: last element of a row's rest not written",
@@ -78,6 +84,12 @@ MUTANTS = [
         "kernels/dropout.c",
         "fm_mix64(key ^ (uint64_t)r)",
         "fm_mix64(key)",
+    ),
+    Mutant(
+        "dropout: the mask depends on how rows are split over threads",
+        "kernels/dropout.c",
+        "fm_mix64(key ^ (uint64_t)r)",
+        "fm_mix64(key ^ (uint64_t)(r - r0))",
     ),
     Mutant(
         "dropout: one mask for all layers",
@@ -166,15 +178,21 @@ MUTANTS = [
 ]
 
 
+def check_list(mutants: list[Mutant]) -> None:
+    """Before any work: does each still find its place?"""
+    for mutant in mutants:
+        found = (ROOT / "csrc" / mutant.file).read_text().count(mutant.old)
+        if found != 1:
+            raise SystemExit(
+                f"{mutant.name}: {mutant.old!r} stands {found} times in csrc/{mutant.file}, not "
+                "once; bring the list in tests/mutants.py up to date"
+            )
+
+
 def plant(tree: Path, mutant: Mutant) -> str:
     """Change one file of the copy; returns what stood there."""
     path = tree / "csrc" / mutant.file
     text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise SystemExit(
-            f"{mutant.name}: {mutant.old!r} stands {text.count(mutant.old)} times in "
-            f"csrc/{mutant.file}, not once; bring the list in tests/mutants.py up to date"
-        )
     path.write_text(text.replace(mutant.old, mutant.new))
     return text
 
@@ -221,6 +239,7 @@ def copy_tree(tree: Path) -> None:
 
 def check(mutants: list[Mutant]) -> int:
     """Try each; returns how many survive."""
+    check_list(mutants)
     survivors = 0
     with tempfile.TemporaryDirectory(prefix="fastmlp-mutants-") as folder:
         tree = Path(folder)

@@ -1,6 +1,11 @@
 """Different ways to the same numbers give the same bits: by hand or by fit, fused or not, any
 threads."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import (
@@ -40,8 +45,8 @@ def data(loss="cross_entropy", dtype="float32", rows=ROWS):
 
 
 def assert_same(a, b):
-    """Parameters and what the optimizer remembers: a further step shows it."""
-    assert digest(a.params) == digest(b.params)
+    """Parameters, moments, counters."""
+    assert digest(a.params, *a.state) == digest(b.params, *b.state)
     assert (a.step, a.epoch) == (b.step, b.epoch)
 
 
@@ -222,9 +227,8 @@ def check_threads(
             epochs=2,
             threads=threads,
         )
-        seen.add(
-            (digest(net.params), tuple(history["loss"]), digest(net.predict(X, threads=threads)))
-        )
+        out = net.predict(X, threads=threads)
+        seen.add((digest(net.params, *net.state, out), tuple(history["loss"])))
     assert len(seen) == 1
 
 
@@ -258,6 +262,42 @@ def test_threads_may_change_during_training():
         for net, n in ((a, 1), (b, threads)):
             net.fit(X, y, batch_size=250, epochs=1, threads=n)
     assert_same(a, b)
+
+
+# ---- instruction sets -------------------------------------------------------------------------
+
+
+def fingerprint():
+    """One hash of networks with each activation, loss and optimizer, trained and used."""
+    parts = []
+    for i, name in enumerate(ACTIVATIONS):
+        loss, optimizer = LOSSES[i % len(LOSSES)], list(OPTIMIZERS.values())[i % len(OPTIMIZERS)]
+        for dtype in DTYPES:
+            X, y = data(loss, dtype)
+            net = build(name, dtype=dtype)
+            net.fit(X, y, loss=loss, optimizer=optimizer, batch_size=50, epochs=2)
+            parts += [net.params, *net.state, net.predict(X)]
+    return digest(*parts)
+
+
+def test_every_build_with_fused_multiply_add_gives_the_same_bits():
+    config = fastmlp.get_config()
+    builds = [name for name in config["available_kernels"] if name != "base"]
+    if len(builds) < 2 or config["gemm"] != "native":
+        pytest.skip("needs two builds with fused multiply-add and the native products")
+    command = [sys.executable, "-c", "import test_equivalences as t; print(t.fingerprint())"]
+    seen = {
+        subprocess.run(
+            command,
+            env={**os.environ, "FASTMLP_KERNELS": name},
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in builds
+    }
+    assert len(seen) == 1
 
 
 # ---- seeds -----------------------------------------------------------------------------------

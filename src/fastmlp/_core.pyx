@@ -22,6 +22,7 @@ cdef extern from "fastmlp.h" nogil:
         FM_N_ACTIVATIONS
         FM_N_LOSSES
         FM_N_OPTIMIZERS
+        FM_BLAS_ROWS
 
     ctypedef struct fm_activation_info:
         const char *name
@@ -253,6 +254,11 @@ def build_info():
         "blas": fm_blas_name().decode(),
         "blas_core": fm_blas_core().decode(),
     }
+
+
+def fixed_block():
+    """Rows that must go through the network together for equal bits; 0 where it does not matter."""
+    return FM_BLAS_ROWS if _use_blas else 0
 
 
 def is_forked_child():

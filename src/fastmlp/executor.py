@@ -78,7 +78,7 @@ class Executor:
         """Output for the rows of x, without training, in memory for a few blocks of rows."""
         n_threads = min(resolve_threads(threads), -(-len(x) // _ROW_STEP))
         share = -(-len(x) // n_threads)
-        block = min(-(-share // _ROW_STEP) * _ROW_STEP, _PREDICT_BLOCK)
+        block = _core.fixed_block() or min(-(-share // _ROW_STEP) * _ROW_STEP, _PREDICT_BLOCK)
         size = n_threads * block * self.layout.acts_width
         acts = (
             self._predict_acts

@@ -1,0 +1,236 @@
+"""Model files: exact resume, crash-safe writing, and what a damaged or hostile file may do."""
+
+import copy
+import json
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastmlp
+from fastmlp import (
+    SGD,
+    Adam,
+    AdamW,
+    CheckpointError,
+    Dropout,
+    LeakyReLU,
+    Linear,
+    Sequential,
+    checkpoint,
+    layers,
+)
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((150, 6)).astype(np.float32)
+Y = rng.integers(0, 4, 150)
+
+
+def make(dtype="float32"):
+    parts = [
+        Linear(6, 12, init="orthogonal"),
+        LeakyReLU(0.2),
+        Dropout(0.3),
+        Linear(12, 4, bias=False),
+    ]
+    return Sequential(parts, seed=3, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(), AdamW(weight_decay=0.1)])
+def test_a_loaded_network_goes_on_with_the_same_bits(tmp_path, optimizer, dtype):
+    path = tmp_path / "model.safetensors"
+    undisturbed, saved = make(dtype), make(dtype)
+    how = {"loss": "cross_entropy", "optimizer": optimizer, "batch_size": 32}
+    undisturbed.fit(X, Y, epochs=7, **how)
+    saved.fit(X, Y, epochs=3, metrics=["accuracy"], **how)
+    saved.save(path, metadata={"who": "test", "classes": ["a", "ü"]})
+    loaded = Sequential.load(path)
+    assert loaded.metadata == {"who": "test", "classes": ["a", "ü"]}
+    assert repr(loaded) == repr(saved)
+    assert loaded.optimizer == optimizer
+    assert loaded.evaluate(X, Y) == saved.evaluate(X, Y)
+    assert loaded.predict_proba(X).tobytes() == saved.predict_proba(X).tobytes()
+    loaded.fit(X, Y, epochs=4, batch_size=32)  # loss and optimizer come out of the file
+    assert loaded.params.tobytes() == undisturbed.params.tobytes()
+    assert (loaded.epoch, loaded.step) == (undisturbed.epoch, undisturbed.step)
+
+
+def test_every_layer_comes_back(tmp_path):
+    for name, cls in layers.LAYERS.items():
+        inner = [] if name == "Linear" else [cls()]
+        net = Sequential([Linear(6, 5), *inner, Linear(5, 2)], seed=1)
+        net.save(tmp_path / name)
+        loaded = Sequential.load(tmp_path / name)
+        assert loaded.predict(X).tobytes() == net.predict(X).tobytes()
+        assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in net.layers]
+
+
+def test_copies_and_pickles_are_independent():
+    net = make()
+    net.fit(X, Y, epochs=2)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other.params.tobytes() == net.params.tobytes()
+        other.fit(X, Y, epochs=1)
+        assert other.params.tobytes() != net.params.tobytes()
+
+
+def test_others_can_read_the_file(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    net = make()
+    net.fit(X, Y, epochs=1)
+    net.save(tmp_path / "m")
+    tensors = safetensors.load_file(tmp_path / "m")
+    assert np.array_equal(tensors["layers.0.weight"], net.layers[0].weight)
+    assert tensors["layers.3.weight"].shape == (12, 4)
+    assert "layers.3.bias" not in tensors
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    net = make()
+    net.save(path)
+    old = path.read_bytes()
+    net.fit(X, Y, epochs=1)
+    for call in ("fsync", "replace", "fchmod"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(OSError, match="disk"):
+                net.save(path)
+        assert path.read_bytes() == old
+        assert os.listdir(tmp_path) == ["m"]
+    with pytest.raises(TypeError):
+        net.save(path, metadata={"not": {"json", "able"}})
+    assert path.read_bytes() == old
+
+
+def fail(*args, **kwargs):
+    raise OSError("disk full")
+
+
+def test_mode_links_and_leftovers(tmp_path):
+    net, path = make(), tmp_path / "m"
+    umask = os.umask(0o027)
+    try:
+        net.save(path)
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to("m")
+    dead = tmp_path / f".m.{2**22 + 1}.abc.tmp"
+    alive = tmp_path / ".m.1.abc.tmp"
+    dead.touch()
+    alive.touch()
+    net.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not dead.exists()
+    assert alive.exists()
+
+
+# ---- damaged and hostile files --------------------------------------------------------------------
+
+
+def file_of(net):
+    return checkpoint.to_bytes(net, {})
+
+
+def trained():
+    net = make()
+    net.fit(X, Y, epochs=1)
+    return net
+
+
+GOOD = file_of(trained())
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_any_changed_byte_is_noticed(position, change):
+    bad = bytearray(GOOD)
+    bad[position] ^= change
+    with pytest.raises(CheckpointError):
+        checkpoint.from_bytes(Sequential, bytes(bad))
+
+
+@settings(max_examples=100)
+@given(st.integers(0, len(GOOD) - 1))
+def test_any_cut_is_noticed(length):
+    with pytest.raises(CheckpointError):
+        checkpoint.from_bytes(Sequential, GOOD[:length])
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=200))
+def test_any_rubbish_is_refused(content):
+    with pytest.raises(CheckpointError):
+        checkpoint.from_bytes(Sequential, content)
+
+
+def forge(change):
+    """A file with a changed header and a checksum that is right: only its meaning is hostile."""
+    (length,) = struct.unpack("<Q", GOOD[:8])
+    header = json.loads(GOOD[8 : 8 + length])
+    meta = header["__metadata__"]
+    parts = {name: json.loads(meta[name]) for name in ("network", "training", "user")}
+    change(header, parts)
+    meta |= {name: json.dumps(part) for name, part in parts.items()}
+    meta["checksum"] = "0" * 64
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + GOOD[8 + length :]
+    import hashlib
+
+    return content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+HOSTILE = {
+    "huge layer": lambda h, p: p["network"]["layers"].__setitem__(
+        0, {"type": "Linear", "n_in": 2**31 - 1, "n_out": 2**31 - 1}
+    ),
+    "unknown layer": lambda h, p: p["network"]["layers"].__setitem__(0, {"type": "os.system"}),
+    "no layers": lambda h, p: p["network"].__setitem__("layers", []),
+    "layers of text": lambda h, p: p["network"].__setitem__("layers", "Linear"),
+    "unknown argument": lambda h, p: p["network"]["layers"][0].__setitem__("evil", 1),
+    "width": lambda h, p: p["network"].__setitem__("n_in", 7),
+    "dtype": lambda h, p: p["network"].__setitem__("dtype", "float16"),
+    "seed": lambda h, p: p["network"].__setitem__("seed", -1),
+    "loss": lambda h, p: p["training"].__setitem__("loss", "evil"),
+    "optimizer": lambda h, p: p["training"]["optimizer"].__setitem__("name", "evil"),
+    "rate": lambda h, p: p["training"]["optimizer"].__setitem__("lr", -1),
+    "steps": lambda h, p: p["training"].__setitem__("t", -5),
+    "metadata": lambda h, p: p.__setitem__("user", [1]),
+    "missing tensor": lambda h, p: h.pop("layers.0.bias"),
+    "offsets": lambda h, p: h["layers.0.bias"].__setitem__("data_offsets", [0, 48]),
+    "shape": lambda h, p: h["layers.0.bias"].__setitem__("shape", [3, 4]),
+    "type": lambda h, p: h["layers.0.bias"].__setitem__("dtype", "F64"),
+    "no numbers": lambda h, p: h["layers.0.bias"].__setitem__("data_offsets", ["a", None]),
+    "version": lambda h, p: h["__metadata__"].__setitem__("version", "99"),
+    "format": lambda h, p: h["__metadata__"].__setitem__("format", "pt"),
+}
+
+
+def test_the_forger_can_forge():
+    loaded = checkpoint.from_bytes(Sequential, forge(lambda header, parts: None))
+    assert loaded.epoch == 1
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_raise_the_named_error(name):
+    with pytest.raises(CheckpointError):
+        checkpoint.from_bytes(Sequential, forge(HOSTILE[name]))
+
+
+def test_load_names_the_file(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="x.safetensors"):
+        Sequential.load(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError):
+        Sequential.load(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError):
+        make().save(tmp_path / "no" / "folder")
+    assert fastmlp.CheckpointError is CheckpointError
