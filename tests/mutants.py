@@ -68,10 +68,10 @@ MUTANTS = [
         "r = fma_(*n, splat(LN2_LOW), r);",
     ),
     Mutant(
-        "log1p: what rounding 1 + x loses is not given back",
+        "log1p: small arguments lose their digits",
         "kernels/vmath.h",
-        "(x - (u - 1)) / u)",
-        "(vec){0})",
+        "pick(n == 0, x, m - 1)",
+        "m - 1",
     ),
     Mutant(
         "dropout: not scaled",

@@ -133,7 +133,7 @@ def test_mode_links_and_leftovers(tmp_path):
     assert alive.exists()
 
 
-# ---- damaged and hostile files --------------------------------------------------------------------
+# ---- damaged and hostile files -------------------------------------------------------------------
 
 
 def file_of(net):
@@ -227,7 +227,7 @@ def test_hostile_files_raise_the_named_error(name):
 
 def test_load_names_the_file(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="x.safetensors"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
         Sequential.load(tmp_path / "x.safetensors")
     with pytest.raises(FileNotFoundError):
         Sequential.load(tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""The door and the machinery behind it: the checker, locks, forks, Ctrl-C, divergence, bad input."""
+"""The door and the machinery behind it: the checker, locks, forks, Ctrl-C, bad input."""
 
 import os
 import signal
@@ -106,18 +106,18 @@ def test_the_planned_program_is_accepted_and_a_short_buffer_is_not():
     for i in range(4):
         shorter = list(sizes)
         shorter[i] -= 1
-        with pytest.raises(ValueError, match="op|program"):
+        with pytest.raises(ValueError, match=r"op|program"):
             make_program(ops, shorter)
 
 
 def test_overlapping_ops_are_refused():
     ops, sizes = planned()
     ops[2]["w"] = ops[0]["w"]
-    with pytest.raises(ValueError, match="op 2: .*parameters"):
+    with pytest.raises(ValueError, match=r"op 2: .*parameters"):
         make_program(ops, sizes)
     ops, sizes = planned()
     ops[2]["y"] = ops[1]["y"]
-    with pytest.raises(ValueError, match="op 2: .*activations"):
+    with pytest.raises(ValueError, match=r"op 2: .*activations"):
         make_program(ops, sizes)
 
 
@@ -142,12 +142,12 @@ def test_a_label_or_row_outside_is_refused_by_the_door():
     loss = _core.LOSSES["cross_entropy"]["index"]
     train = net.executor.context.train
     for labels, order in (([0, 1, 3], [0, 1, 2]), ([0, -1, 2], [0, 1, 2]), ([0, 1, 2], [0, 3, 2])):
+        args = np.array(labels), np.array(order)
         with pytest.raises(IndexError):
-            args = np.array(labels), np.array(order)
             train(X[:3].copy(), *args, 3, loss, 1, Adam().settings(), None, 1, 1.0)
 
 
-# ---- one run at a time ------------------------------------------------------------------------------
+# ---- one run at a time ---------------------------------------------------------------------------
 
 
 def test_a_network_in_use_refuses_a_second_thread_and_stays_usable():
@@ -163,16 +163,16 @@ def test_a_network_in_use_refuses_a_second_thread_and_stays_usable():
     thread = threading.Thread(target=run)
     thread.start()
     started.wait()
-    refused = 0
+    refused = []
     while thread.is_alive():
         try:
             wide.predict(data[:4])
         except RuntimeError as error:
-            assert "another thread" in str(error)
-            refused += 1
+            refused.append(str(error))
         time.sleep(0.001)
     thread.join()
-    assert refused > 0
+    assert refused
+    assert all("another thread" in message for message in refused)
     assert np.isfinite(wide.predict(data)).all()
 
 
@@ -264,7 +264,7 @@ def test_ctrl_c_leaves_whole_steps_and_resumes_exactly(tmp_path, delay):
     assert out.split() == ["stopped", "resumed"], err
 
 
-# ---- divergence -------------------------------------------------------------------------------------
+# ---- divergence ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", _core.LOSSES)
@@ -272,8 +272,14 @@ def test_ctrl_c_leaves_whole_steps_and_resumes_exactly(tmp_path, delay):
 def test_divergence_is_reported_and_keeps_finite_weights(loss, dtype):
     net = Sequential([Linear(5, 16), ReLU(), Linear(16, 16), ReLU(), Linear(16, 3)], dtype=dtype)
     y = LABELS if loss == "cross_entropy" else np.eye(3)[LABELS]
-    with pytest.raises(fastmlp.DivergenceError, match="epoch .*learning rate") as caught:
-        net.fit(1e4 * X, y, loss=loss, optimizer=SGD(lr=1e30), epochs=50)
+    with pytest.raises(fastmlp.DivergenceError, match=r"epoch .*learning rate") as caught:
+        net.fit(
+            1e4 * X,
+            y,
+            loss=loss,
+            optimizer=SGD(lr=1e30 if dtype == "float32" else 1e200),
+            epochs=50,
+        )
     assert caught.value.epoch >= 1
     assert np.isfinite(net.params).all()
     assert np.isfinite(net.predict(X)).all() or net.params.max() > 1e10  # usable, if not useful
@@ -281,19 +287,19 @@ def test_divergence_is_reported_and_keeps_finite_weights(loss, dtype):
     net.fit(X, y, loss=loss, optimizer=Adam(), epochs=2)
 
 
-def test_train_step_with_a_loss_that_is_not_finite_changes_nothing():
+def test_a_train_step_that_cannot_be_taken_changes_nothing():
     net = small()
     net.train_step(X, LABELS)
     before = net.params.copy()
-    bad = X.copy()
-    bad[3, 2] = np.inf
+    with pytest.raises(ValueError, match="infinity at row 3, column 2"):
+        net.train_step(with_value(np.inf), LABELS)
     with pytest.raises(fastmlp.DivergenceError):
-        net.train_step(bad, LABELS)
+        net.train_step(X, np.full((200, 3), 1e30), loss="squared_error")
     assert np.array_equal(net.params, before)
-    assert np.isfinite(net.train_step(X, LABELS))
+    assert np.isfinite(net.train_step(X, LABELS, loss="cross_entropy"))
 
 
-# ---- bad input: a clear error before any work -------------------------------------------------------
+# ---- bad input: a clear error before any work ----------------------------------------------------
 
 
 def with_value(value, row=3, column=2):
@@ -456,7 +462,7 @@ def test_sizes_that_cannot_be():
         Sequential([Linear(5, 8), ReLU(), Linear(9, 3)])
 
 
-# ---- the machine --------------------------------------------------------------------------------------
+# ---- the machine ---------------------------------------------------------------------------------
 
 
 def run_python(code, **env):
@@ -498,7 +504,8 @@ hashes = hashlib.sha256()
 for name, activation in layers.ACTIVATION_CLASSES.items():
     for loss in _core.LOSSES:
         for optimizer in (SGD(lr=0.01, momentum=0.9, nesterov=True), AdamW()):
-            net = Sequential([Linear(33, 70), activation(), Dropout(0.1), Linear(70, 5)], dtype="{dtype}")
+            layers_ = [Linear(33, 70), activation(), Dropout(0.1), Linear(70, 5)]
+            net = Sequential(layers_, dtype="{dtype}")
             y = np.arange(300) % 5
             y = y if loss == "cross_entropy" else np.eye(5)[y]
             history = net.fit(X, y, loss=loss, optimizer=optimizer, epochs=3, batch_size=64)
@@ -506,20 +513,19 @@ for name, activation in layers.ACTIVATION_CLASSES.items():
             hashes.update(repr(history["loss"]).encode())
 print(hashes.hexdigest())
 """
-    builds = {
-        name: run_python(code, FASTMLP_KERNELS=name, FASTMLP_GEMM="native") for name in ("v3", "v4")
-    }
-    assert len(builds["v3"]) == 64
-    assert builds["v3"] == builds["v4"]
+    v3, v4 = (run_python(code, FASTMLP_KERNELS=k, FASTMLP_GEMM="native") for k in ("v3", "v4"))
+    assert len(v3) == 64
+    assert v3 == v4
 
 
 def test_floating_point_state_is_left_alone():
     tiny = np.float32(1e-40)
     small().fit(X, LABELS, epochs=1)
     assert tiny * np.float32(0.5) > 0  # no flush to zero
-    assert not np.isfinite(np.float32(1e38) * np.float32(1e5))
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.float32(1e38) * np.float32(1e5))
 
 
 def test_imports_need_numpy_alone():
-    code = "import sys, fastmlp; print([m for m in ('sklearn', 'pandas', 'tqdm', 'matplotlib', 'scipy') if m in sys.modules])"
-    assert run_python(code) == "[]"
+    extras = {"sklearn", "pandas", "tqdm", "matplotlib", "scipy", "safetensors"}
+    assert run_python(f"import sys, fastmlp; print({extras} & set(sys.modules))") == "set()"

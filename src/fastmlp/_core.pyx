@@ -471,10 +471,6 @@ cdef class Context:
             self.ctx.dx = NULL
             fm_unlock(&self.lock)
 
-    def end_epoch(self):
-        """The pass is complete: the next one begins at its first row."""
-        self.epoch, self.position = self.epoch + 1, 0
-
     def update(self, int32_t optimizer, dict settings, int32_t threads):
         """One optimizer step from grads; False if some new value would not have been finite."""
         cdef fm_hyper hyper = _hyper(settings)
@@ -517,13 +513,13 @@ cdef class Context:
               bint apart=False):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
-        `apart`: a run of its own, from the first row, that leaves self.position alone.
-
-        Returns (sum of the losses, finite).
+        A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
+        that leaves both alone. Returns (sum of the losses, rows done, finite).
         """
         cdef Program p = self.program
         cdef fm_train_job job
         cdef int64_t rows = self._rows(x)
+        cdef int64_t done
         cdef bint labels
         if not (0 <= loss < FM_N_LOSSES and 0 <= optimizer < FM_N_OPTIMIZERS) or self.ctx.state0 == NULL:
             raise ValueError("no such loss or optimizer, or no state for it")
@@ -540,7 +536,7 @@ cdef class Context:
                 raise IndexError("order holds a row number outside x")
         if labels and fm_first_bad_label(<const int64_t *>job.target, rows, p.n_out) >= 0:
             raise IndexError("target holds a label outside the outputs")
-        if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position > job.n and not apart):
+        if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position >= job.n and not apart):
             raise ValueError("batch_size or position is out of range")
         job.outputs = NULL
         if outputs is not None:
@@ -558,11 +554,13 @@ cdef class Context:
                 fm_train(&p.net, p.k, &self.ctx, &job, threads)
             self.updates += job.t - self.t
             self.t, self.passes = job.t, self.ctx.draw
+            done = job.position if apart else job.position - self.position
             if not apart:
-                self.position = job.position
+                self.position = job.position % job.n
+                self.epoch += job.position == job.n
         finally:
             fm_unlock(&self.lock)
-        return job.loss_sum, bool(job.finite)
+        return job.loss_sum, done, bool(job.finite)
 
 
 # ---- functions without a network ---------------------------------------------------------------------

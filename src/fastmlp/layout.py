@@ -56,6 +56,10 @@ def plan(
     An activation whose slope is a function of its output is fused into the Linear before it, unless
     `fuse` is False. Raises ValueError where widths do not follow on each other.
     """
+    if not layers:
+        raise ValueError(
+            "layers is empty; a network needs at least one, [Linear(4, 3)] for instance"
+        )
     ops: list[NDArray[Any]] = []
     op_of_layer: list[int] = []
     for index, layer in enumerate(layers):

@@ -43,10 +43,6 @@ class Sequential:
     ) -> None:
         if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
             raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
-        if not layers:
-            raise ValueError(
-                "layers is empty; a network needs at least one, [Linear(4, 3)] for instance"
-            )
         if len({id(layer) for layer in layers}) < len(layers):
             raise ValueError("a layer appears twice; make a new one for each place")
         self.layers = list(layers)
@@ -219,12 +215,13 @@ class Sequential:
         self._see(x)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_matrix(x, self.dtype, self.n_in, "x")
+        check_finite(matrix, "x")
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
         self.loss = chosen
         executor = self.executor
         executor.reserve(len(matrix))
         self.use_optimizer(chosen_optimizer)
-        loss_sum, finite = executor.context.train(
+        loss_sum, _, finite = executor.context.train(
             matrix,
             target,
             None,

@@ -210,10 +210,9 @@ class EpochLoop:
             self.order = self.data.rows.copy()
             _core.shuffle(self.order, self.net.seed, context.epoch)
         self.order = self.order[: self.n]
-        first, loss_sum = context.position, 0.0
-        while context.position < self.n:
-            before = context.position
-            slice_sum, finite = context.train(
+        first, visited, loss_sum = context.position, 0, 0.0
+        while first + visited < self.n:
+            slice_sum, rows, finite = context.train(
                 self.data.X,
                 self.data.y,
                 None if self.in_place else self.order,
@@ -225,13 +224,12 @@ class EpochLoop:
                 self.threads,
                 SLICE_SECONDS,
             )
-            loss_sum += slice_sum
+            loss_sum, visited = loss_sum + slice_sum, visited + rows
             if not finite:
                 raise divergence(run.epoch, context.updates + 1, self.optimizer.lr, run.history)
-            progress.advance(context.position - before, loss_sum / (context.position - first))
+            progress.advance(rows, loss_sum / visited)
         self.order = self.order[first:]
-        context.end_epoch()
-        return loss_sum / (self.n - first)
+        return loss_sum / visited
 
 
 def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:
