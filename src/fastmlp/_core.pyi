@@ -1,7 +1,8 @@
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 OPS: Final[dict[str, int]]
 ACTIVATIONS: Final[dict[str, dict[str, Any]]]
@@ -20,19 +21,20 @@ def first_nonfinite(x: NDArray[Any]) -> int: ...
 def first_bad_label(labels: NDArray[np.int64], n_classes: int) -> int: ...
 def shuffle(order: NDArray[np.int64], seed: int, epoch: int) -> None: ...
 
+@disjoint_base
 class Program:
     dtype: np.dtype[Any]
     n_in: int
     n_out: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         ops: NDArray[Any],
         n_params: int,
         n_decayed: int,
         acts_width: int,
         dacts_width: int,
         dtype: np.dtype[Any] | str = "float32",
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def n_params(self) -> int: ...
     @property
@@ -40,6 +42,7 @@ class Program:
     @property
     def dacts_width(self) -> int: ...
 
+@disjoint_base
 class Context:
     program: Program
     params: NDArray[Any]
