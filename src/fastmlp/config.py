@@ -1,6 +1,7 @@
 """What this installation is, and how many threads it uses."""
 
 import os
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def _omp_num_threads() -> int | None:
     return int(first) if first.isdigit() and int(first) > 0 else None
 
 
+@cache
 def _cgroup_quota() -> int | None:
     """Whole processors in the CPU quota of this container (cgroup v2, then v1)."""
     try:

@@ -3,7 +3,7 @@ them.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
@@ -15,7 +15,7 @@ class Optimizer:
     lr: float = 0.01
 
     def __post_init__(self) -> None:
-        for field, value in asdict(self).items():
+        for field, value in self.settings().items():
             if isinstance(value, bool):
                 continue
             if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
@@ -25,7 +25,7 @@ class Optimizer:
 
     def settings(self) -> dict[str, Any]:
         """The fields as a dict, for C and for a model file."""
-        return asdict(self)
+        return dict(vars(self))  # asdict copies deeply, at a quarter of the cost of a small step
 
 
 @dataclass(frozen=True)
