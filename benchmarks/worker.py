@@ -1,0 +1,119 @@
+"""A process with one peer and one problem; `step.py` starts it and tells it when to run.
+
+Requests and answers are lines of JSON on the pipes that were stdin and stdout:
+
+    {"do": "check"}                      -> {"loss": mean cross entropy after the first steps}
+    {"do": "calibrate", "seconds": s}    -> {"steps": steps that take about s seconds}
+    {"do": "round", "steps": n}          -> {"seconds": time of n steps}
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+PEERS = {  # name -> module and class in `peers`, and environment of its own
+    "fastmlp": ("fastmlp_peer", "Peer", {}),
+    "fastmlp-train_step": ("fastmlp_peer", "TrainStepPeer", {}),
+    "fastmlp-v3": ("fastmlp_peer", "Peer", {"FASTMLP_KERNELS": "v3"}),
+    "torch": ("torch_peer", "Peer", {}),
+    "jax": ("jax_peer", "Peer", {"JAX_PLATFORMS": "cpu"}),
+    "sklearn": ("sklearn_peer", "Peer", {}),
+    "numpy": ("numpy_peer", "Peer", {}),
+    "reference": ("numpy_peer", "ReferencePeer", {}),
+}
+_WARM_UP_SHARE = 10
+
+
+def use_processors(count: int) -> None:
+    """Keep to `count` processors, of different cores as far as there are so many.
+
+    All peers then have the same processors, also those that start a thread for each they see.
+    """
+    available = sorted(os.sched_getaffinity(0), key=lambda cpu: (_place_in_core(cpu), cpu))
+    os.sched_setaffinity(0, available[:count])
+
+
+def _place_in_core(cpu: int) -> int:
+    """0 for a core's first hardware thread, 1 for its second."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        text = path.read_text()
+    except OSError:
+        return 0
+    siblings: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        siblings += range(int(first), int(last or first) + 1)
+    return siblings.index(cpu)
+
+
+def make_peer(name: str, problem: Path, threads: int) -> Any:
+    """The adapter of that name, with the network built."""
+    from shapes import load_problem
+
+    module, adapter, _ = PEERS[name]
+    return getattr(importlib.import_module(f"peers.{module}"), adapter)(
+        load_problem(problem), threads
+    )
+
+
+def timed(peer: Any, steps: int) -> float:
+    """Seconds that `steps` steps take."""
+    start = time.perf_counter()
+    peer.run(steps)
+    return time.perf_counter() - start
+
+
+def calibrate(peer: Any, seconds: float) -> int:
+    """How many steps take about `seconds`."""
+    steps = 1
+    timed(peer, steps)  # compiles, allocates, starts threads
+    while (elapsed := timed(peer, steps)) < seconds / 5:
+        steps *= 2
+    return max(1, round(steps * seconds / elapsed))
+
+
+def answer(peer: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Do what the parent asks."""
+    from shapes import STEPS_BEFORE_LOSS
+
+    if request["do"] == "check":
+        peer.run(STEPS_BEFORE_LOSS)
+        return {"loss": peer.loss()}
+    if request["do"] == "calibrate":
+        return {"steps": calibrate(peer, request["seconds"])}
+    peer.run(max(1, request["steps"] // _WARM_UP_SHARE))  # wakes threads and caches, not timed
+    return {"seconds": timed(peer, request["steps"])}
+
+
+def _pipes() -> tuple[TextIO, TextIO]:
+    """The protocol's pipes; what a library prints goes to stderr from here on."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return sys.stdin, replies
+
+
+def main() -> None:
+    name, problem, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    requests, replies = _pipes()
+
+    def reply(message: dict[str, Any]) -> None:
+        replies.write(json.dumps(message) + "\n")
+
+    try:
+        use_processors(threads)
+        peer = make_peer(name, problem, threads)
+    except Exception as error:  # not installed, not able: a row of the table says so
+        reply({"unavailable": f"{error}" or type(error).__name__})
+        return
+    reply({"version": peer.version, "info": getattr(peer, "info", {})})
+    for line in requests:
+        reply(answer(peer, json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()
