@@ -5,6 +5,9 @@ Requests and answers are lines of JSON on the pipes that were stdin and stdout:
     {"do": "check"}                      -> {"loss": mean cross entropy after the first steps}
     {"do": "calibrate", "seconds": s}    -> {"steps": steps that take about s seconds}
     {"do": "round", "steps": n}          -> {"seconds": time of n steps}
+
+Each of them begins with the initial weights, so that all rounds are the same computation, and none
+trains on where gradients have died out and numbers are denormal.
 """
 
 import importlib
@@ -12,6 +15,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,14 +56,13 @@ def _place_in_core(cpu: int) -> int:
     return siblings.index(cpu)
 
 
-def make_peer(name: str, problem: Path, threads: int) -> Any:
-    """The adapter of that name, with the network built."""
+def builder(name: str, problem_file: Path, threads: int) -> Callable[[], Any]:
+    """What makes the adapter of that name, with a fresh network."""
     from shapes import load_problem
 
     module, adapter, _ = PEERS[name]
-    return getattr(importlib.import_module(f"peers.{module}"), adapter)(
-        load_problem(problem), threads
-    )
+    peer_class = getattr(importlib.import_module(f"peers.{module}"), adapter)
+    return partial(peer_class, load_problem(problem_file), threads)
 
 
 def timed(peer: Any, steps: int) -> float:
@@ -106,13 +110,15 @@ def main() -> None:
 
     try:
         use_processors(threads)
-        peer = make_peer(name, problem, threads)
+        build = builder(name, problem, threads)
+        peer = build()
     except Exception as error:  # not installed, not able: a row of the table says so
         reply({"unavailable": f"{error}" or type(error).__name__})
         return
     reply({"version": peer.version, "info": getattr(peer, "info", {})})
+    del peer
     for line in requests:
-        reply(answer(peer, json.loads(line)))
+        reply(answer(build(), json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,21 @@ static inline const char *fm_blas_core(void) {
 }
 /* Every one of our threads calls it for itself. */
 static inline void fm_blas_init(void) { FM_PASTE(FM_BLAS_PREFIX, openblas_set_num_threads)(1); }
+#elif defined(FM_BLAS_PREFIX)
+#include <dlfcn.h>
+#include <stddef.h>
+
+static inline const char *fm_blas_core(void) { return ""; }
+/* A system BLAS may be any of several; those that bring threads of their own are told to leave
+ * them. */
+static inline void fm_blas_init(void) {
+    static const char *const setters[] = {"openblas_set_num_threads", "MKL_Set_Num_Threads"};
+    for (size_t i = 0; i < sizeof setters / sizeof setters[0]; i++) {
+        void (*set)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, setters[i]);
+        if (set)
+            set(1);
+    }
+}
 #else
 static inline const char *fm_blas_core(void) { return ""; }
 static inline void fm_blas_init(void) {}

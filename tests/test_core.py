@@ -156,22 +156,32 @@ def test_a_network_in_use_refuses_a_second_thread_and_stays_usable():
     labels = rng.integers(0, 10, 4000)
     started = threading.Event()
 
+    class Started(fastmlp.Callback):
+        def on_fit_begin(self, run):
+            started.set()
+
+        def on_epoch_end(self, run):
+            run.net.predict(data[:4])  # the thread that trains may use it
+
+    done = []
+
     def run():
-        started.set()
-        wide.fit(data, labels, epochs=30, batch_size=64, threads=1)
+        settings_ = {"epochs": 8, "batch_size": 64, "threads": 1, "callbacks": [Started()]}
+        done.append(wide.fit(data, labels, **settings_))
 
     thread = threading.Thread(target=run)
     thread.start()
     started.wait()
     refused = []
-    while thread.is_alive():
+    while not done:
         try:
             wide.predict(data[:4])
         except RuntimeError as error:
             refused.append(str(error))
         time.sleep(0.001)
     thread.join()
-    assert refused
+    assert len(done[0]["loss"]) == 8  # what was refused did not disturb it
+    assert len(refused) > 10
     assert all("another thread" in message for message in refused)
     assert np.isfinite(wide.predict(data)).all()
 
@@ -192,6 +202,25 @@ def test_networks_in_two_threads_give_the_bits_they_give_alone():
     for thread in threads:
         thread.join()
     assert together == alone
+
+
+def test_threads_may_predict_on_one_network_together():
+    net = Sequential([Linear(5, 300), ReLU(), Linear(300, 3)])
+    many = rng.standard_normal((5000, 5)).astype(np.float32)
+    want = net.predict(many).tobytes()
+    results = []
+
+    def run():
+        for _ in range(20):
+            results.append(net.predict(many, threads=2).tobytes())
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 80
+    assert set(results) == {want}
 
 
 FORKED = """

@@ -1,8 +1,9 @@
 """fastmlp: steps inside `fit` on a resident data set, or one `train_step` call each."""
 
+from shapes import BETA1, BETA2, EPSILON, LEARNING_RATE, Problem
+
 import fastmlp
 from fastmlp import Adam, Linear, ReLU, Sequential, Tanh
-from shapes import BETA1, BETA2, EPSILON, LEARNING_RATE, Problem
 
 from . import cycles
 

@@ -235,7 +235,7 @@ def _choose():
     if gemm == "blas" and not _build.f32.has_blas:
         raise ImportError("FASTMLP_GEMM=blas, but this build has no BLAS; reinstall with FASTMLP_BLAS=auto")
     _use_blas = gemm == "blas"
-    if _build.f32.has_blas:
+    if _use_blas:
         fm_blas_init()
     return available
 
@@ -500,12 +500,8 @@ cdef class Context:
         c.acts = _data(acts, p.dtype, threads * block * p.net.acts_width, "acts", True)
         c.x = data + first * p.n_in * p.k.real_size
         c.rows, c.capacity = rows - first, block
-        self._acquire()
-        try:
-            with nogil:
-                done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
-        finally:
-            fm_unlock(&self.lock)
+        with nogil:  # without the lock: it reads the parameters and writes to its own buffers
+            done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
         return first + done
 
     def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,

@@ -46,6 +46,11 @@ def save(net: "Sequential", path: str | os.PathLike[str], metadata: dict[str, An
 
 def to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
     """The contents of a model file."""
+    with net.executor.turns.reading:  # not in the middle of another thread's step
+        return _to_bytes(net, metadata)
+
+
+def _to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
     tensors = dict(_tensors(net))
     header: dict[str, Any] = {"__metadata__": _metadata(net, metadata)}
     offset = 0
@@ -66,7 +71,6 @@ def to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
 
 
 def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
-    net.executor  # noqa: B018  builds the network, so that its layers have weights
     for index, layer in enumerate(net.layers):
         if isinstance(layer, Linear):
             yield f"layers.{index}.weight", layer.weight

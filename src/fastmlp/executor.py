@@ -1,5 +1,6 @@
 """The executor: a program with its buffers, driven by whole networks and by single layers alike."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from . import _core
 from .config import resolve_threads
 from .layout import Layout, aligned_empty
 from .optimizers import Optimizer
+from .turns import Turns
 
 Array = NDArray[Any]
 
@@ -33,7 +35,8 @@ class Executor:
             dtype,
         )
         self.context = _core.Context(self.program, params, grads, seed)
-        self._predict_acts: Array = aligned_empty(0, dtype)
+        self.turns = Turns()
+        self._predicting = threading.local()  # buffers of each thread that predicts
 
     def reserve(self, rows: int) -> None:
         """Make room for mini-batches of `rows` rows; keeps what is large enough."""
@@ -55,37 +58,44 @@ class Executor:
 
     def forward(self, x: Array, training: bool, threads: int | None) -> Array:
         """Output for the rows of x, kept for backward. In training every call draws new masks."""
-        self.reserve(len(x))
-        return self.context.forward(x, training, resolve_threads(threads)).copy()
+        with self.turns.changing:
+            self.reserve(len(x))
+            return self.context.forward(x, training, resolve_threads(threads)).copy()
 
     def backward(self, dz: Array, threads: int | None) -> Array:
         """Fill grads; returns the gradient by the input of the last forward."""
+        with self.turns.changing:
+            return self._backward(dz, resolve_threads(threads))
+
+    def _backward(self, dz: Array, threads: int) -> Array:
         expected = (self.context.rows, self.layout.n_out)
         if expected[0] == 0:
             raise RuntimeError("backward needs a forward pass first")
         if dz.shape != expected:
             raise ValueError(f"dz has the shape {dz.shape}, but the last forward gave {expected}")
         dx = np.empty((len(dz), self.layout.n_in), self.dtype)
-        self.context.backward(dz, dx, resolve_threads(threads))
+        self.context.backward(dz, dx, threads)
         return dx
 
     def update(self, optimizer: Optimizer, threads: int | None) -> bool:
         """One optimizer step from grads; False if some new value would not have been finite."""
         index = _core.OPTIMIZERS[optimizer.name]["index"]
-        return self.context.update(index, optimizer.settings(), resolve_threads(threads))
+        with self.turns.changing:
+            return self.context.update(index, optimizer.settings(), resolve_threads(threads))
 
     def predict(self, x: Array, threads: int | None) -> Array:
         """Output for the rows of x, without training, in memory for a few blocks of rows."""
-        n_threads = min(resolve_threads(threads), -(-len(x) // _ROW_STEP))
+        with self.turns.reading:
+            return self._predict(x, resolve_threads(threads))
+
+    def _predict(self, x: Array, threads: int) -> Array:
+        n_threads = min(threads, -(-len(x) // _ROW_STEP))
         share = -(-len(x) // n_threads)
         block = _core.fixed_block() or min(-(-share // _ROW_STEP) * _ROW_STEP, _PREDICT_BLOCK)
         size = n_threads * block * self.layout.acts_width
-        acts = (
-            self._predict_acts
-            if self._predict_acts.size == size
-            else aligned_empty(size, self.dtype)
-        )
-        self._predict_acts = acts
+        acts = getattr(self._predicting, "acts", None)
+        if acts is None or acts.size != size:
+            self._predicting.acts = acts = aligned_empty(size, self.dtype)
         out = np.empty((len(x), self.layout.n_out), self.dtype)
         row = 0
         while row < len(x):

@@ -177,24 +177,24 @@ class Sequential:
         next fit with the same batches goes on in the middle of the pass.
         """
         self._see(X)
-        chosen = self._choose_loss(loss, y)
-        chosen_optimizer = self._choose_optimizer(optimizer)
-        data = TrainingData(self, X, y, chosen, validation_data, validation_split)
-        self.loss = chosen
-        history = training.fit(
-            self,
-            data,
-            chosen,
-            chosen_optimizer,
-            batch_size=batch_size,
-            epochs=epochs,
-            metrics=metrics,
-            callbacks=callbacks,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            threads=threads,
-            verbose=verbose,
-        )
+        with self.executor.turns.changing:
+            chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
+            data = TrainingData(self, X, y, chosen, validation_data, validation_split)
+            self.loss = chosen
+            history = training.fit(
+                self,
+                data,
+                chosen,
+                chosen_optimizer,
+                batch_size=batch_size,
+                epochs=epochs,
+                metrics=metrics,
+                callbacks=callbacks,
+                shuffle=shuffle,
+                drop_last=drop_last,
+                threads=threads,
+                verbose=verbose,
+            )
         self.metrics = tuple(metrics) or None
         return history
 
@@ -217,25 +217,32 @@ class Sequential:
         matrix = as_matrix(x, self.dtype, self.n_in, "x")
         check_finite(matrix, "x")
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
-        self.loss = chosen
-        executor = self.executor
+        with self.executor.turns.changing:
+            return self._train_step(
+                matrix, target, chosen, chosen_optimizer, resolve_threads(threads)
+            )
+
+    def _train_step(
+        self, matrix: Array, target: Array, chosen: str, optimizer: Optimizer, threads: int
+    ) -> float:
+        executor, self.loss = self.executor, chosen
         executor.reserve(len(matrix))
-        self.use_optimizer(chosen_optimizer)
+        self.use_optimizer(optimizer)
         loss_sum, _, finite = executor.context.train(
             matrix,
             target,
             None,
             len(matrix),
             _core.LOSSES[chosen]["index"],
-            _core.OPTIMIZERS[chosen_optimizer.name]["index"],
-            chosen_optimizer.settings(),
+            _core.OPTIMIZERS[optimizer.name]["index"],
+            optimizer.settings(),
             None,
-            resolve_threads(threads),
+            threads,
             SLICE_SECONDS,
             apart=True,
         )
         if not finite:
-            raise training.divergence(self.epoch + 1, self.step + 1, chosen_optimizer.lr)
+            raise training.divergence(self.epoch + 1, self.step + 1, optimizer.lr)
         return float(loss_sum / len(matrix))
 
     def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:

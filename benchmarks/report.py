@@ -1,0 +1,132 @@
+"""The result of `step.py` as a markdown table."""
+
+import math
+from typing import Any
+
+_TITLES = {
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "sklearn": "scikit-learn",
+    "numpy": "NumPy",
+    "fastmlp": "fastmlp",
+    "fastmlp-train_step": "train_step",
+    "fastmlp-v3": "AVX2 build",
+}
+_OTHERS = ("torch", "jax", "sklearn", "numpy")
+_VARIANTS = ("fastmlp-train_step", "fastmlp-v3")
+Row = dict[str, Any]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Machine, times and ratios, and what the ratios come to over the grid."""
+    grid: dict[str, dict[str, Row]] = {}
+    for row in result["rows"]:
+        grid.setdefault(row["shape"], {})[row["peer"]] = row
+    others = [p for p in _OTHERS if any(p in rows for rows in grid.values())]
+    parts = [_caption(result["header"]), _times(grid, others)]
+    if others:
+        parts.append(_summary(grid, others))
+    notes = _notes(result["rows"])
+    return "\n\n".join(parts + ([notes] if notes else []))
+
+
+def _caption(header: dict[str, Any]) -> str:
+    names = {"torch": "PyTorch", "jax": "JAX", "scikit-learn": "scikit-learn", "numpy": "NumPy"}
+    shown = [f"{names[k]} {v}" for k, v in header["versions"].items() if k in names]
+    limit = header["peak"]["float32"]["all_threads"]
+    peak = f", peak {limit:.0f} GFLOP/s" if limit else ""
+    return (
+        f"Microseconds a training step (forward, cross entropy, backward, Adam; float32), "
+        f"{header['threads']} threads, best of {header['rounds']} rounds; in brackets how many "
+        f"times fastmlp's. {header['cpu']}{peak}; {', '.join(shown)}; {header['date'][:10]}, "
+        f"commit {header['commit']}."
+    )
+
+
+def _times(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
+    columns = ["net", "batch", "fastmlp", "GFLOP/s", "of peak"]
+    columns += [_TITLES[p] for p in (*_VARIANTS, *others)]
+    lines = []
+    for shape, rows in grid.items():
+        own = rows["fastmlp"]
+        cells = [f"{shape} {own['activation']}", f"{own['batch']:,}", _time(own)]
+        cells += [_number(own.get("gflops")), _percent(own.get("share_of_peak"))]
+        cells += [_time(rows.get(p)) for p in _VARIANTS]
+        cells += [_time(rows.get(p)) + _bracket(_ratio(rows, p, "fastmlp")) for p in others]
+        lines.append(cells)
+    return _markdown(columns, lines)
+
+
+def _summary(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
+    """Per peer the least ratio and the geometric mean, for each way to run fastmlp."""
+    lines = []
+    for own in ("fastmlp", *_VARIANTS):
+        cells = [_TITLES[own] if own != "fastmlp" else "fastmlp, fit"]
+        for peer in others:
+            found = [_ratio(rows, peer, own) for rows in grid.values()]
+            ratios = [r for r in found if r is not None]
+            mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
+            cells.append(f"{min(ratios):.2f}, {mean:.2f}" if mean else "-")
+        lines.append(cells)
+    columns = ["least ratio, geometric mean", *(f"to {_TITLES[p]}" for p in others)]
+    return _markdown(columns, lines)
+
+
+def _ratio(rows: dict[str, Row], peer: str, own: str) -> float | None:
+    """How many times longer the peer takes; None unless both have the right loss."""
+    pair = rows.get(peer, {}), rows.get(own, {})
+    if not all(row.get("loss_agrees") for row in pair):
+        return None
+    return pair[0]["us_best"] / pair[1]["us_best"]
+
+
+def _notes(rows: list[Row]) -> str:
+    """What is missing from the table, and why."""
+    lines, seen = [], set()
+    for row in rows:
+        if "unavailable" in row:
+            note = f"- {_TITLES[row['peer']]} on {row['shape']}: {row['unavailable']}"
+        elif not row["loss_agrees"]:
+            note = (
+                f"- (!) {_TITLES[row['peer']]} on {row['shape']}: the loss is "
+                f"{row['loss_after']:.6f}, expected {row['loss_reference']:.6f}; does not count"
+            )
+        else:
+            continue
+        if note not in seen:
+            lines.append(note)
+            seen.add(note)
+    return "\n".join(lines)
+
+
+def _time(row: Row | None) -> str:
+    if row is None or "us_best" not in row:
+        return "-"
+    return _number(row["us_best"]) + ("" if row["loss_agrees"] else " (!)")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _bracket(ratio: float | None) -> str:
+    return "" if ratio is None else f" ({ratio:.1f})"
+
+
+def _markdown(columns: list[str], lines: list[list[str]]) -> str:
+    """Columns of equal width, numbers to the right."""
+    widths = [max(len(line[i]) for line in (columns, *lines)) for i in range(len(columns))]
+
+    def join(cells: list[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [f"{'-' * widths[0]}", *("-" * (w - 1) + ":" for w in widths[1:])]
+    return "\n".join([join(columns), join(rule), *map(join, lines)])

@@ -1,0 +1,293 @@
+"""Time of one training step over a grid of networks, fastmlp beside other libraries.
+
+python benchmarks/step.py --threads 2 --json step.json     # measure; see README.md for the columns
+python benchmarks/step.py --table step.json                # print the table of an earlier run
+
+Every peer has a process of its own, with the same environment, data and initial weights. They take
+turns, round by round, and only one works at a time.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from peak import Meter, measure
+from report import table
+from shapes import SHAPES, STEPS_BEFORE_LOSS, Shape, make_problem, save_problem
+from worker import PEERS
+
+_HERE = Path(__file__).parent
+_OWN = ("fastmlp", "fastmlp-train_step", "fastmlp-v3")
+_OTHERS = ("torch", "jax", "sklearn", "numpy")
+_PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy")
+_PAUSE = 0.05  # until threads that wait for work have stopped spinning
+_LOSS_TOLERANCE = 1e-3  # relative, after 20 steps of Adam in float32
+_REMOVED = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_", "JAX_", "TORCH_", "FASTMLP_")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Worker:
+    """A process with one peer; see worker.py."""
+
+    def __init__(self, name: str, problem: Path, threads: int) -> None:
+        self.name = name
+        self.steps = 0
+        self.seconds: list[float] = []
+        self._process = subprocess.Popen(
+            [sys.executable, str(_HERE / "worker.py"), name, str(problem), str(threads)],
+            env=clean_environment(threads) | PEERS[name][2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.ready: dict[str, Any] = {}
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._process.kill()
+        self._process.communicate()
+
+    def wait(self) -> "Worker":
+        """Read the answer to the start: what the peer is, or why it cannot take part."""
+        self.ready = self._answer()
+        return self
+
+    def ask(self, **request: Any) -> Any:
+        """Let the worker do something, and wait until it has."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        time.sleep(_PAUSE)
+        return answer
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the worker of {self.name} ended; its message stands above")
+        return json.loads(line)
+
+
+def clean_environment(threads: int) -> dict[str, str]:
+    """This environment, without what steers a numerical library, with the number of threads."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_REMOVED)}
+    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def run_shape(shape: Shape, names: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All peers on one network: check their losses, then time them in turns."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        problem = Path(folder, "problem.npz")
+        save_problem(make_problem(shape), problem)
+        expected = reference_loss(problem, args.threads)
+        workers = [stack.enter_context(Worker(n, problem, args.threads)) for n in names]
+        able = [w for w in workers if "unavailable" not in w.wait().ready]
+        losses = {w.name: w.ask(do="check")["loss"] for w in able}
+        for w in able:
+            w.steps = w.ask(do="calibrate", seconds=args.seconds)["steps"]
+            w.steps = whole_passes(w.steps, shape.n_batches)
+        for turn in range(args.rounds):
+            for w in able[turn % len(able) :] + able[: turn % len(able)]:
+                w.seconds.append(w.ask(do="round", steps=w.steps)["seconds"] / w.steps)
+        return [row(shape, w, args.threads, losses.get(w.name), expected) for w in workers]
+
+
+def reference_loss(problem: Path, threads: int) -> float:
+    """The loss after the first steps, in float64."""
+    with Worker("reference", problem, threads) as worker:
+        return worker.wait().ask(do="check")["loss"]
+
+
+def whole_passes(steps: int, n_batches: int) -> int:
+    """About as many steps, but whole passes if it is one at least."""
+    return round(steps / n_batches) * n_batches if steps >= n_batches else steps
+
+
+def row(
+    shape: Shape, worker: Worker, threads: int, loss: float | None, expected: float
+) -> dict[str, Any]:
+    """One line of the result; share_of_peak comes when the whole run is over."""
+    known = {
+        "shape": shape.name,
+        "batch": shape.batch,
+        "activation": shape.activation,
+        "optimizer": "adam",
+        "peer": worker.name,
+        "threads": threads,
+    }
+    if loss is None:
+        return known | {"unavailable": worker.ready["unavailable"]}
+    best, median = min(worker.seconds), statistics.median(worker.seconds)
+    return known | {
+        "version": worker.ready["version"],
+        **worker.ready["info"],
+        "steps": worker.steps,
+        "rounds": len(worker.seconds),
+        "us_median": round(median * 1e6, 3),
+        "us_best": round(best * 1e6, 3),
+        "spread": round((max(worker.seconds) - best) / median, 3),
+        "gflops": round(shape.flop / best * 1e-9, 2),
+        "share_of_peak": None,
+        "loss_after": loss,
+        "loss_reference": expected,
+        "loss_agrees": abs(loss - expected) <= _LOSS_TOLERANCE * abs(expected),
+    }
+
+
+def header(args: argparse.Namespace, peak: dict[str, Any], load: str) -> dict[str, Any]:
+    """What a reader needs to know about the run."""
+    return {
+        "what": "one training step: forward, cross entropy, backward, Adam; float32",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "cpu": cpu_name(),
+        "processors": len(os.sched_getaffinity(0)),
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "seconds_per_round": args.seconds,
+        "steps_before_loss": STEPS_BEFORE_LOSS,
+        "loss_tolerance": _LOSS_TOLERANCE,
+        "load_average_before": load,
+        "load_average_after": load_average(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": versions(),
+        "peak": peak,
+    }
+
+
+def commit() -> str | None:
+    """Of this folder's repository, with -dirty where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=_HERE, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def cpu_name() -> str:
+    """The model, with its numbers, since names of virtual processors say little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    if "model name" not in fields:
+        return platform.machine()
+    return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}"
+
+
+def load_average() -> str:
+    """Of the last 1, 5 and 15 minutes."""
+    return " ".join(f"{value:.2f}" for value in os.getloadavg())
+
+
+def versions() -> dict[str, str]:
+    """Of the packages in the table."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def better_peak(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The higher of two measurements, number by number."""
+    if old["compiler"] is None:
+        return old
+    both = {d: {k: round(max(old[d][k], new[d][k]), 1) for k in old[d]} for d in _dtypes(old)}
+    return old | both
+
+
+def _dtypes(peak: dict[str, Any]) -> list[str]:
+    return [key for key, value in peak.items() if isinstance(value, dict)]
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The whole benchmark."""
+    load, meter = load_average(), Meter()
+    peak = measure(args.threads, meter=meter)
+    rows: list[dict[str, Any]] = []
+    for name in args.shapes:
+        start = time.perf_counter()
+        rows += run_shape(SHAPES[name], [*_OWN, *args.peers], args)
+        # On a shared machine the peak comes and goes, as the best of the rounds does.
+        peak = better_peak(peak, measure(args.threads, meter=meter))
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    limit = peak["float32"]["all_threads"]
+    for line in rows:
+        if "gflops" in line and limit:
+            line["share_of_peak"] = round(line["gflops"] / limit, 4)
+    if not limit:
+        print("no C compiler, so no peak and no share of it", file=sys.stderr)
+    return {"header": header(args, peak, load), "rows": rows}
+
+
+def _names(known: tuple[str, ...]) -> Any:
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(unknown)} unknown; known: {', '.join(known)}"
+            )
+        return names
+
+    return parse
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", type=_names(_OTHERS), default=",".join(_OTHERS))
+    parser.add_argument("--shapes", type=_names(tuple(SHAPES)), default=",".join(SHAPES))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5, help="of which best and median count")
+    parser.add_argument("--seconds", type=float, default=0.3, help="that a round takes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the table of a result")
+    args = parser.parse_args()
+    if not 1 <= args.threads <= len(os.sched_getaffinity(0)):
+        parser.error(f"--threads: 1 .. {len(os.sched_getaffinity(0))} on this machine")
+    if args.rounds < 1 or args.seconds <= 0:
+        parser.error("--rounds and --seconds must be positive")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.table:
+        print(table(json.loads(args.table.read_text())))
+        return
+    result = run(args)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Who may use a network at a moment: any number of threads that read it, or one that changes it."""
+
+import threading
+
+_BUSY = (
+    "this network is already running in another thread; use a copy of it there (copy.deepcopy), "
+    "or wait for the other thread"
+)
+
+
+class Turns:
+    """Two context managers, `reading` and `changing`; both refuse at once and never wait.
+
+    The thread that changes a network may also read it and enter again, as callbacks of fit do.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()  # held for a few instructions only
+        self._owner = 0  # identity of the changing thread, 0: none
+        self._depth = 0
+        self._readers = 0
+        self.reading, self.changing = _Reading(self), _Changing(self)
+
+    def enter_reading(self) -> None:
+        """Raises RuntimeError where another thread changes the network."""
+        with self._guard:
+            if self._owner not in (0, threading.get_ident()):
+                raise RuntimeError(_BUSY)
+            self._readers += 1
+
+    def leave_reading(self) -> None:
+        """The end of enter_reading."""
+        with self._guard:
+            self._readers -= 1
+
+    def enter_changing(self) -> None:
+        """Raises RuntimeError where another thread changes or reads the network."""
+        me = threading.get_ident()
+        with self._guard:
+            if self._owner not in (0, me) or (self._owner == 0 and self._readers):
+                raise RuntimeError(_BUSY)
+            self._owner, self._depth = me, self._depth + 1
+
+    def leave_changing(self) -> None:
+        """The end of enter_changing."""
+        with self._guard:
+            self._depth -= 1
+            if self._depth == 0:
+                self._owner = 0
+
+
+class _Reading:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def __enter__(self) -> None:
+        self._turns.enter_reading()
+
+    def __exit__(self, *exception: object) -> None:
+        self._turns.leave_reading()
+
+
+class _Changing:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def __enter__(self) -> None:
+        self._turns.enter_changing()
+
+    def __exit__(self, *exception: object) -> None:
+        self._turns.leave_changing()
