@@ -122,6 +122,18 @@ static void pack_rows(real *to, const real *b, int64_t b_row, int64_t depth, int
             store(to + j, load_upto(b + j, width - j));
 }
 
+/* lanes of a and b, counted through from 0, that `index` names */
+INLINE vec shuffle(vec a, vec b, mask index) {
+#if defined(__clang__)
+    vec c;
+    for (int i = 0; i < LANES; i++)
+        c[i] = index[i] < LANES ? a[index[i]] : b[index[i] - LANES];
+    return c;
+#else
+    return __builtin_shuffle(a, b, index);
+#endif
+}
+
 /* Transpose a square of LANES vectors in log2(LANES) rounds of exchanges between rows s apart */
 INLINE void transpose(vec *m) {
 #pragma GCC unroll 4
@@ -135,8 +147,8 @@ INLINE void transpose(vec *m) {
         for (int i = 0; i < LANES; i++)
             if (!(i & s)) {
                 const vec a = m[i], b = m[i + s];
-                m[i] = __builtin_shuffle(a, b, low);
-                m[i + s] = __builtin_shuffle(a, b, high);
+                m[i] = shuffle(a, b, low);
+                m[i + s] = shuffle(a, b, high);
             }
     }
 }
