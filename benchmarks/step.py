@@ -33,7 +33,9 @@ _OWN = ("fastmlp", "fastmlp-train_step", "fastmlp-v3")
 _OTHERS = ("torch", "jax", "sklearn", "numpy")
 _PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy")
 _PAUSE = 0.05  # until threads that wait for work have stopped spinning
-_LOSS_TOLERANCE = 1e-3  # relative, after 20 steps of Adam in float32
+# Relative, after 20 steps of Adam in float32: it magnifies the rounding of gradients near 0, and
+# scikit-learn adds epsilon in another place.
+_LOSS_TOLERANCE = 2e-3
 _REMOVED = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_", "JAX_", "TORCH_", "FASTMLP_")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -20,7 +20,7 @@ class Peer(Protocol):
         """Train for `steps` steps, from the first mini-batch on and round; return when done."""
 
     def loss(self) -> float:
-        """Mean cross entropy of the first mini-batch, nothing being trained."""
+        """Mean cross entropy of the last mini-batch (problem.held_out()), nothing being trained."""
 
 
 def cycles(steps: int, n_batches: int) -> list[tuple[int, int]]:

@@ -43,7 +43,7 @@ class Peer:
             )
 
     def loss(self) -> float:
-        x, y = self.problem.batches()[0]
+        x, y = self.problem.held_out()
         return self.net.evaluate(x, y)["loss"]
 
 

@@ -53,4 +53,4 @@ class Peer:
         jax.block_until_ready(self.state)
 
     def loss(self) -> float:
-        return float(_cross_entropy(self.state[0], *self.batches[0], self.activation))
+        return float(_cross_entropy(self.state[0], *self.batches[-1], self.activation))

@@ -28,7 +28,7 @@ class Peer:
             self._update(self._backward(self._forward(x), y))
 
     def loss(self) -> float:
-        x, y = self.batches[0]
+        x, y = self.batches[-1]
         z = self._forward(x)[-1]
         z = z - z.max(axis=1, keepdims=True)
         return float(np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]))

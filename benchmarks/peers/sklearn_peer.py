@@ -44,6 +44,6 @@ class Peer:
                 self.net.partial_fit(self.problem.X[rows], self.problem.y[rows])
 
     def loss(self) -> float:
-        x, y = self.problem.batches()[0]
+        x, y = self.problem.held_out()
         probability = self.net.predict_proba(x)[np.arange(len(y)), y]
         return float(-np.log(probability).mean(dtype=np.float64))

@@ -2,7 +2,7 @@
  * vectors.
  *
  * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays
- * NaN, and the limits at +-inf are exact. Errors are measured in tests/test_vmath.py. */
+ * NaN, and the limits at +-inf are exact. tests/test_layers.py holds their errors. */
 #ifndef FASTMLP_VMATH_H
 #define FASTMLP_VMATH_H
 
