@@ -8,16 +8,17 @@ turns, round by round, and only one works at a time.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,9 @@ _HERE = Path(__file__).parent
 _OWN = ("fastmlp", "fastmlp-train_step", "fastmlp-v3")
 _OTHERS = ("torch", "jax", "sklearn", "numpy")
 _PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy")
-_PAUSE = 0.05  # until threads that wait for work have stopped spinning
+# OpenBLAS's threads spin for a tenth of a second before they sleep, and would slow the next peer.
+_PAUSE, _LONGEST_PAUSE, _IDLE_SHARE = 0.025, 2.0, 0.04
+_FIXED_PAUSE = 0.25
 # Relative, after 20 steps of Adam in float32: it magnifies the rounding of gradients near 0, and
 # scikit-learn adds epsilon in another place.
 _LOSS_TOLERANCE = 2e-3
@@ -80,8 +83,27 @@ class Worker:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
-        time.sleep(_PAUSE)
+        self._rest()
         return answer
+
+    def _rest(self) -> None:
+        """Wait until the worker's threads have stopped spinning."""
+        used = self._cpu_seconds()
+        if not used:  # a kernel that does not count
+            time.sleep(_FIXED_PAUSE)
+        for _ in range(round(_LONGEST_PAUSE / _PAUSE)):
+            time.sleep(_PAUSE)
+            before, used = used, self._cpu_seconds()
+            if used - before < _PAUSE * _IDLE_SHARE:
+                return
+
+    def _cpu_seconds(self) -> float:
+        """Of all threads of the worker so far."""
+        total = 0
+        for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # the thread has just ended
+                total += int((thread / "schedstat").read_text().split()[0])
+        return total * 1e-9
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout
@@ -99,7 +121,7 @@ def clean_environment(threads: int) -> dict[str, str]:
 
 def run_shape(shape: Shape, names: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
     """All peers on one network: check their losses, then time them in turns."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         problem = Path(folder, "problem.npz")
         save_problem(make_problem(shape), problem)
         expected = reference_loss(problem, args.threads)
@@ -110,7 +132,7 @@ def run_shape(shape: Shape, names: list[str], args: argparse.Namespace) -> list[
             w.steps = w.ask(do="calibrate", seconds=args.seconds)["steps"]
             w.steps = whole_passes(w.steps, shape.n_batches)
         for turn in range(args.rounds):
-            for w in able[turn % len(able) :] + able[: turn % len(able)]:
+            for w in random.Random(turn).sample(able, len(able)):  # nobody always after the same
                 w.seconds.append(w.ask(do="round", steps=w.steps)["seconds"] / w.steps)
         return [row(shape, w, args.threads, losses.get(w.name), expected) for w in workers]
 

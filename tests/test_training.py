@@ -1,0 +1,346 @@
+"""fit around its steps: history, validation, stopping, metrics, progress, tasks."""
+"""
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import (
+    SGD,
+    Adam,
+    Callback,
+    DataLoader,
+    Dropout,
+    EarlyStopping,
+    Linear,
+    ReLU,
+    Sequential,
+    Tanh,
+    metrics,
+)
+
+rng = np.random.default_rng(3)
+X = rng.standard_normal((300, 4)).astype(np.float32)
+LABELS = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int) + (X[:, 2] > 0.8)
+VALUES = np.stack([X[:, 0] - 2 * X[:, 1], X[:, 2]], axis=1)
+
+
+def classifier(**kwargs):
+    return Sequential([Linear(4, 24), ReLU(), Linear(24, 3)], **kwargs)
+
+
+# ---- what is logged ------------------------------------------------------------------------------
+
+
+def test_history_has_one_entry_an_epoch_for_every_name():
+    history = classifier().fit(
+        X, LABELS, epochs=4, metrics=["accuracy"], validation_data=(X[:50], LABELS[:50])
+    )
+    assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert {len(values) for values in history.values()} == {4}
+
+
+def test_the_logged_validation_is_what_evaluate_says():
+    net = classifier()
+    history = net.fit(X[50:], LABELS[50:], epochs=3, validation_data=(X[:50], LABELS[:50]))
+    scores = net.evaluate(X[:50], LABELS[:50])
+    assert scores["loss"] == history["val_loss"][-1]
+    assert scores["accuracy"] == np.mean(net.predict(X[:50]).argmax(axis=1) == LABELS[:50])
+
+
+def test_the_logged_loss_and_accuracy_are_those_of_the_batches_as_they_came():
+    net, loop = classifier(), classifier()
+    history = net.fit(
+        X, LABELS, loss="cross_entropy", epochs=2, batch_size=64, metrics=["accuracy"]
+    )
+    loader = DataLoader(X, LABELS, batch_size=64, shuffle=True, seed=0)
+    for epoch in range(2):
+        losses, right = [], 0
+        for xb, yb in loader:
+            right += np.sum(loop.forward(xb).argmax(axis=1) == yb)
+            losses += [loop.train_step(xb, yb)] * len(xb)
+        assert history["loss"][epoch] == pytest.approx(np.mean(losses), rel=1e-12)
+        assert history["accuracy"][epoch] == right / len(X)
+
+
+def test_metrics_are_what_their_names_say():
+    y, out = VALUES.astype(float), VALUES + rng.normal(0, 0.3, VALUES.shape)
+    error = out - y
+    assert metrics.mae(y, out) == pytest.approx(np.abs(error).mean())
+    assert metrics.rmse(y, out) == pytest.approx(np.sqrt((error**2).mean()))
+    sklearn = pytest.importorskip("sklearn.metrics")
+    assert metrics.r2(y, out) == pytest.approx(sklearn.r2_score(y, out))
+    assert np.isnan(metrics.r2(np.ones((5, 1)), np.zeros((5, 1))))
+    assert metrics.accuracy(np.array([0, 2, 1]), np.eye(3)) == pytest.approx(1 / 3)
+    assert metrics.accuracy(np.array([[1.0, 0.0]]), np.array([[0.3, 0.2]])) == 0.5
+
+
+def test_a_function_is_a_metric():
+    def bias(y, out):
+        return float((out - y).mean())
+
+    net = Sequential([Linear(4, 2)])
+    history = net.fit(X, VALUES, epochs=2, metrics=[bias, "r2"], validation_split=0.2)
+    assert list(history) == ["loss", "bias", "r2", "val_loss", "val_bias", "val_r2"]
+    assert net.evaluate(X, VALUES).keys() == {"loss", "bias", "r2"}
+
+
+def test_plot_draws_the_losses():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    axes = classifier().fit(X, LABELS, epochs=3, validation_split=0.2).plot()
+    assert [line.get_label() for line in axes.lines] == ["training", "validation"]
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3]
+    assert axes.get_xlabel() == "epoch"
+
+
+# ---- rows held out -------------------------------------------------------------------------------
+
+
+def test_validation_split_holds_rows_out():
+    seen = []
+
+    class Watch(Callback):
+        def on_fit_begin(self, run):
+            seen.append(run.has_validation)
+
+    # One row is an outlier that only training on it can fit; where it is held out, it is in no
+    # batch.
+    net = classifier()
+    net.fit(X, LABELS, epochs=1, validation_split=0.25, callbacks=[Watch()], batch_size=50)
+    assert seen == [True]
+    assert net.step == 5  # ceil(225 / 50), not ceil(300 / 50)
+    again = classifier()
+    again.fit(X, LABELS, epochs=1, validation_split=0.25, batch_size=50)
+    assert again.params.tobytes() == net.params.tobytes()
+
+
+def test_drop_last_and_a_batch_larger_than_the_data():
+    net = classifier()
+    net.fit(X, LABELS, epochs=1, batch_size=128, drop_last=True)
+    assert net.step == 2
+    net = classifier()
+    net.fit(X, LABELS, epochs=2, batch_size=1000)
+    assert net.step == 2
+
+
+# ---- early stopping ------------------------------------------------------------------------------
+
+
+class Scripted(Callback):
+    """Logs a given curve, and remembers the weights of each epoch."""
+
+    def __init__(self, curve):
+        self.curve, self.weights = curve, []
+
+    def on_epoch_end(self, run):
+        run.logs["score"] = self.curve[run.epoch - 1]
+        self.weights.append(run.net.params.copy())
+
+
+@pytest.mark.parametrize(
+    ("curve", "settings", "epochs", "best"),
+    [
+        ([5, 4, 3, 4, 5, 6, 7], {"patience": 2}, 5, 3),
+        ([5, 4, 3, 4, 5, 2, 7], {"patience": 3}, 7, 6),
+        ([5, 4.9, 4.8, 4.7, 4.6], {"patience": 2, "min_delta": 0.5}, 3, 1),
+        ([1, 2, 3, 2, 2, 9], {"patience": 2, "mode": "max"}, 5, 3),
+        ([3, np.nan, np.nan, 1], {"patience": 2}, 3, 1),
+        ([3, 2, 1], {"patience": 5}, 3, 3),
+    ],
+)
+def test_early_stopping(curve, settings, epochs, best):
+    script, stopping = Scripted(curve), EarlyStopping("score", **settings)
+    net = classifier()
+    history = net.fit(X, LABELS, epochs=len(curve), callbacks=[script, stopping])
+    assert len(history["loss"]) == epochs
+    assert stopping.best_epoch == best
+    assert np.array_equal(net.params, script.weights[best - 1])
+    stopped = epochs < len(curve)
+    assert (stopping.stopped_epoch == epochs) == stopped
+    assert bool(history.stop_reason) == stopped
+
+
+def test_early_stopping_may_leave_the_last_weights():
+    script = Scripted([1, 2, 3])
+    stopping = EarlyStopping("score", patience=2, restore_best=False)
+    net = classifier()
+    net.fit(X, LABELS, epochs=9, callbacks=[script, stopping])
+    assert np.array_equal(net.params, script.weights[2])
+
+
+def test_early_stopping_names_what_is_not_logged():
+    with pytest.raises(ValueError, match=r"'val_f1'.* logged are loss, val_loss"):
+        classifier().fit(X, LABELS, validation_split=0.1, callbacks=[EarlyStopping("val_f1")])
+
+
+def test_accuracy_is_maximised():
+    assert EarlyStopping("val_accuracy").mode == "max"
+    assert EarlyStopping("val_loss").mode == "min"
+
+
+# ---- going on ------------------------------------------------------------------------------------
+
+
+def test_two_fits_equal_one_long_one():
+    one, two = classifier(), classifier()
+    one.fit(X, LABELS, epochs=5, batch_size=32)
+    two.fit(X, LABELS, epochs=2, batch_size=32)
+    two.fit(X, LABELS, epochs=3, batch_size=32)
+    assert one.params.tobytes() == two.params.tobytes()
+
+
+def test_a_change_of_optimizer_starts_its_state_anew_and_a_change_of_rate_does_not():
+    net = classifier()
+    net.fit(X, LABELS, optimizer=Adam(lr=0.01), epochs=1)
+    moments = net.state[0].copy()
+    net.fit(X, LABELS, optimizer=Adam(lr=0.0), epochs=0)
+    assert np.array_equal(net.state[0], moments)
+    net.use_optimizer(SGD())
+    assert not net.state[0].any()
+
+
+def test_a_callback_that_raises_leaves_a_usable_network():
+    class Boom(Callback):
+        def on_epoch_end(self, run):
+            raise RuntimeError("boom")
+
+    net = classifier()
+    with pytest.raises(RuntimeError, match="boom"):
+        net.fit(X, LABELS, callbacks=[Boom()])
+    assert net.epoch == 1
+    net.fit(X, LABELS, epochs=1)
+
+
+# ---- tasks ---------------------------------------------------------------------------------------
+
+
+def test_the_loss_follows_from_y():
+    for y, want in ((LABELS, "cross_entropy"), (VALUES, "squared_error")):
+        net = Sequential([Linear(4, 3 if y.ndim == 1 else 2)])
+        net.fit(X, y, epochs=1)
+        assert net.loss == want
+    with pytest.raises(ValueError, match="binary_cross_entropy"):
+        Sequential([Linear(4, 1)]).fit(X, LABELS > 0)
+
+
+def test_every_task_is_learnt():
+    binary = (X[:, :1] * X[:, 1:2] > 0).astype(np.float32)
+    both = np.hstack([binary, X[:, 2:3] > 0]).astype(np.float32)
+    for y, loss, n_out in ((binary, "binary_cross_entropy", 1), (both, "binary_cross_entropy", 2)):
+        net = Sequential([Linear(4, 32), Tanh(), Linear(32, n_out)], seed=1)
+        net.fit(X, y, loss=loss, optimizer=Adam(lr=0.02), epochs=80, batch_size=32)
+        assert net.evaluate(X, y)["accuracy"] > 0.95
+        probability = net.predict_proba(X)
+        assert np.allclose(probability, 1 / (1 + np.exp(-net.predict(X).astype(float))), atol=1e-6)
+    flat = Sequential([Linear(4, 1)])
+    flat.fit(X, binary[:, 0], loss="binary_cross_entropy", epochs=1)  # (rows,) for one output
+    net = classifier()
+    net.fit(X, LABELS, optimizer=Adam(lr=0.02), epochs=60, batch_size=32)
+    assert net.evaluate(X, LABELS)["accuracy"] > 0.95
+    assert np.allclose(net.predict_proba(X).sum(axis=1), 1, atol=1e-6)
+    line = Sequential([Linear(4, 2)])
+    line.fit(X, VALUES, optimizer=SGD(lr=0.1), epochs=100, batch_size=50)
+    assert line.evaluate(X, VALUES, metrics=["r2"])["r2"] > 0.9999
+    with pytest.raises(ValueError, match="use predict"):
+        line.predict_proba(X)
+
+
+def test_xor_needs_a_hidden_layer():
+    """The lecture: a line cannot, one hidden layer can."""
+    x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    y = np.array([0, 1, 1, 0])
+    line = Sequential([Linear(2, 2)], seed=0)
+    line.fit(x, y, optimizer=Adam(lr=0.05), epochs=500, batch_size=4)
+    assert line.evaluate(x, y)["accuracy"] <= 0.75
+    net = Sequential([Linear(2, 8), Tanh(), Linear(8, 2)], seed=0)
+    net.fit(x, y, optimizer=Adam(lr=0.05), epochs=500, batch_size=4)
+    assert net.evaluate(x, y) == {"loss": pytest.approx(0, abs=0.01), "accuracy": 1.0}
+
+
+def test_before_there_is_anything_to_say():
+    net = Sequential([Linear(3), Dropout(0.1)])
+    with pytest.raises(ValueError, match="width is not known"):
+        _ = net.params
+    with pytest.raises(ValueError, match="not been trained"):
+        classifier().predict_proba(X)
+    assert net.forward(X).shape == (300, 3)
+    assert net.n_params == 15
+
+
+# ---- initial weights -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", fastmlp.initializers.INITIALIZERS)
+def test_initializers_have_the_variance_of_their_formula(name):
+    n_in, n_out = 400, 300
+    weight = Linear(n_in, n_out, init=name, seed=0).weight
+    want = {
+        "zeros": 0,
+        "small_normal": 1e-4,
+        "xavier": 1 / n_in,
+        "he": 2 / n_in,
+        "glorot": 2 / (n_in + n_out),
+        "orthogonal": 1 / n_in,
+    }[name if name in ("zeros", "small_normal", "orthogonal") else name.split("_")[0]]
+    # 120,000 draws: the standard error of a variance is sqrt(2 / n), 0.4%
+    assert weight.var() == pytest.approx(want, rel=0.02)
+    assert abs(weight.mean()) < 5 * np.sqrt(want / weight.size) + 1e-12
+    if name.endswith("uniform"):
+        assert np.abs(weight).max() <= np.sqrt(3 * want) * (1 + 1e-6)
+    if name == "orthogonal":
+        assert np.allclose(weight.T @ weight, np.eye(n_out), atol=1e-5)
+
+
+def test_an_initializer_may_be_a_function_and_biases_are_zero():
+    lin = Linear(3, 2, init=lambda rng, n_in, n_out: np.full((n_in, n_out), 0.25))
+    assert np.all(lin.weight == 0.25)
+    assert not lin.bias.any()
+    with pytest.raises(ValueError, match=r"shape \(3, 2\)"):
+        _ = Linear(3, 2, init=lambda rng, n_in, n_out: np.zeros(5)).weight
+    with pytest.raises(ValueError, match="he_normal"):
+        Linear(3, 2, init="henormal")
+
+
+def test_the_default_suits_the_activation():
+    def variance(*after):
+        return Sequential([Linear(500, 400), *after], seed=0).layers[0].weight.var()
+
+    assert variance(ReLU()) == pytest.approx(2 / 500, rel=0.02)
+    assert variance(Tanh()) == pytest.approx(2 / 900, rel=0.02)
+    assert variance() == pytest.approx(2 / 900, rel=0.02)
+
+
+# ---- progress ------------------------------------------------------------------------------------
+
+
+def test_progress(capsys):
+    classifier().fit(X, LABELS, epochs=2, verbose=0)
+    assert capsys.readouterr() == ("", "")
+    classifier().fit(X, LABELS, epochs=2, verbose=2, validation_split=0.1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("epoch 2/2  loss ")
+    assert "val_loss" in lines[1]
+    assert "rows/s" in lines[1]
+
+
+def test_the_bar_shows_loss_metrics_and_rate(capsys):
+    pytest.importorskip("tqdm")
+    classifier().fit(X, LABELS, epochs=3, verbose=1, metrics=["accuracy"])
+    shown = capsys.readouterr().err
+    assert "epoch 3/3" in shown
+    assert "accuracy" in shown
+    assert "row/s" in shown
+
+
+def test_loader_covers_every_row_once():
+    loader = DataLoader(X, LABELS, batch_size=64, shuffle=True, seed=1)
+    assert len(loader) == 5
+    first, second = (np.concatenate([x for x, _ in loader]) for _ in range(2))
+    for rows in (first, second):
+        assert np.array_equal(np.sort(rows, axis=0), np.sort(X, axis=0))
+    assert not np.array_equal(first, second)
+    assert [len(x) for x, _ in DataLoader(X, LABELS, batch_size=64, drop_last=True)] == [64] * 4
+    with pytest.raises(ValueError, match="as many rows"):
+        DataLoader(X, LABELS[:-1])
