@@ -37,7 +37,7 @@ def _caption(header: dict[str, Any]) -> str:
     peak = f", peak {limit:.0f} GFLOP/s" if limit else ""
     return (
         f"Microseconds a training step (forward, cross entropy, backward, Adam; float32), "
-        f"{header['threads']} threads, best of {header['rounds']} rounds; in brackets how many "
+        f"{header['threads']} thread{'s' * (header['threads'] > 1)}, best of {header['rounds']} rounds; in brackets how many "
         f"times fastmlp's. {header['cpu']}{peak}; {', '.join(shown)}; {header['date'][:10]}, "
         f"commit {header['commit']}."
     )

@@ -1,5 +1,4 @@
 """fit around its steps: history, validation, stopping, metrics, progress, tasks."""
-"""
 
 import numpy as np
 import pytest
