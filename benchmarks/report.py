@@ -35,9 +35,10 @@ def _caption(header: dict[str, Any]) -> str:
     shown = [f"{names[k]} {v}" for k, v in header["versions"].items() if k in names]
     limit = header["peak"]["float32"]["all_threads"]
     peak = f", peak {limit:.0f} GFLOP/s" if limit else ""
+    threads = f"{header['threads']} thread{'s' * (header['threads'] > 1)}"
     return (
         f"Microseconds a training step (forward, cross entropy, backward, Adam; float32), "
-        f"{header['threads']} thread{'s' * (header['threads'] > 1)}, best of {header['rounds']} rounds; in brackets how many "
+        f"{threads}, best of {header['rounds']} rounds; in brackets how many "
         f"times fastmlp's. {header['cpu']}{peak}; {', '.join(shown)}; {header['date'][:10]}, "
         f"commit {header['commit']}."
     )

@@ -6,8 +6,8 @@ Requests and answers are lines of JSON on the pipes that were stdin and stdout:
     {"do": "calibrate", "seconds": s}    -> {"steps": steps that take about s seconds}
     {"do": "round", "steps": n}          -> {"seconds": time of n steps}
 
-Each of them begins with the initial weights, so that all rounds are the same computation, and none
-trains on where gradients have died out and numbers are denormal.
+Each of them begins with the initial weights, so that all rounds are the same computation. Going on
+from round to round would lead to nets that have learnt all by heart, full of denormal numbers.
 """
 
 import importlib
