@@ -1,8 +1,7 @@
-"""Tables for the command line: files read into columns, columns made into the matrix of a network.
+"""Tables for the command line: files read into columns, whatever their format.
 
-`read_table` reads a file; `infer_task` says what its target asks for; `Preparation` learns from the
-training rows how to make numbers of the columns. It is a dictionary that JSON can hold, so that the
-model file carries it and `predict` does the same to new rows.
+A column is float64 with NaN for missing values, or text with None for them; nothing else reaches
+preparations.py.
 """
 
 import difflib
@@ -18,13 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-TASKS = ("binary", "multiclass", "regression")
-MISSING_CHOICES = ("impute", "drop", "refuse")
 EXTENSIONS = (".csv", ".npz", ".npy", ".parquet")
 DIGITS = "digits"
-_MAX_CLASSES = 20  # whole numbers with more distinct values than this are quantities
-_MAX_CATEGORIES = 100
-_TRUTH = {"true": 1.0, "false": 0.0}
+TRUTH = {"true": 1.0, "false": 0.0}
 
 
 class TableError(ValueError):
@@ -53,11 +48,11 @@ class Table:
     def column(self, name: str, what: str = "column") -> Array:
         """A column; TableError with the near misses for an unknown name."""
         if name not in self.columns:
-            raise TableError(f"{self.source} has no {what} {name!r}; {_near(name, self.columns)}")
+            raise TableError(f"{self.source} has no {what} {name!r}; {near_misses(name, self.columns)}")
         return self.columns[name]
 
 
-def _near(name: str, names: Sequence[str] | dict[str, Array]) -> str:
+def near_misses(name: str, names: Sequence[str] | dict[str, Array]) -> str:
     lower = {known.lower(): known for known in names}
     close = [lower[hit] for hit in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
     if close:
@@ -183,7 +178,7 @@ def _from_frame(path: Path, frame: Any) -> Table:
             stamps = series.to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT"))
             values = stamps.astype(np.float64) / 86_400e6
             values[np.isnat(stamps)] = np.nan
-        elif kind in "biuf":
+        elif kind in "iuf":
             values = series.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             values = as_column(series.to_numpy(dtype=object, na_value=None))
@@ -195,16 +190,16 @@ def _from_frame(path: Path, frame: Any) -> Table:
 
 
 def as_column(values: Array) -> Array:
-    """Numbers and booleans as float64, everything else as text."""
-    if values.dtype.kind in "biuf":
+    """Numbers as float64, everything else as text; booleans as "True" and "False"."""
+    if values.dtype.kind in "iuf":
         return values.astype(np.float64)
-    if values.dtype.kind not in "OUS":
+    if values.dtype.kind not in "bOUS":
         raise TableError(f"values of type {values.dtype} cannot be used; store numbers or text")
     texts = [None if _is_missing(value) else as_text(value) for value in values.tolist()]
     kinds = {text.lower() for text in texts if text is not None}
-    if kinds <= _TRUTH.keys():
-        return np.array([math.nan if t is None else _TRUTH[t.lower()] for t in texts])
-    if not any(isinstance(value, str | bytes) for value in values.tolist()):
+    if kinds and kinds <= TRUTH.keys():
+        texts = [None if text is None else text.capitalize() for text in texts]
+    elif not any(isinstance(value, str | bytes) for value in values.tolist()):
         try:
             return np.array([math.nan if t is None else float(t) for t in texts])
         except ValueError:
@@ -231,7 +226,7 @@ def _npz(path: Path, target: str | None) -> Table:
     if "X" not in arrays:
         raise TableError(f'{path} has no array "X"; it has {", ".join(arrays) or "none"}')
     if name not in arrays and target is not None:
-        raise TableError(f"{path} has no array {name!r}; {_near(name, arrays)}")
+        raise TableError(f"{path} has no array {name!r}; {near_misses(name, arrays)}")
     X = arrays["X"]
     if X.ndim > 2:
         X = X.reshape(len(X), -1)

@@ -1,0 +1,249 @@
+"""The commands behind `fastmlp train`, `predict` and `info`; __main__.py reads their options."""
+
+import csv
+import io
+import os
+import sys
+import time
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import checkpoint, reports
+from .callbacks import Callback, EarlyStopping
+from .errors import CheckpointError, DivergenceError
+from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
+from .losses import probabilities
+from .network import Sequential
+from .optimizers import SGD, Adam, AdamW, Optimizer
+from .preparations import (
+    Preparation,
+    Target,
+    check_missing,
+    infer_task,
+    is_missing,
+    split_rows,
+)
+from .tables import DIGITS, Table, TableError, near_misses, read_table
+from .training import History
+
+Array = NDArray[Any]
+
+ACTIVATIONS = {name.lower(): kind for name, kind in ACTIVATION_CLASSES.items()}
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+FAILED = 1
+
+
+class Voice:
+    """Prints, or with --quiet does not."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, title: str, text: str = "") -> None:
+        """A line "title  text", or a paragraph."""
+        if not self.quiet:
+            print(f"{title:<11}{text}".rstrip() if text else title, flush=True)
+
+
+@dataclass
+class Split:
+    """The prepared rows of one part."""
+
+    X: Array
+    y: Array
+    raw: Array  # the target as it stands in the file
+
+
+# ---- train ---------------------------------------------------------------------------------------
+
+
+def train(options: Namespace) -> int:
+    """`fastmlp train`; returns the exit code."""
+    voice = Voice(options.quiet)
+    model = Path(options.output)
+    picture = model.with_name(model.stem.removesuffix("-model") + "-learning-curve.png")
+    for path in (model, picture):
+        check_writable(path)
+    reports.require_plots()
+    optimizer = make_optimizer(options)
+    table, target_name = _load(options)
+    preparation, parts = _prepare(options, voice, table, target_name)
+    net = build_network(options, preparation)
+    hidden = [layer for layer in net.layers if isinstance(layer, Linear)]
+    widths = " - ".join(str(n) for n in (net.n_in, *(layer.weight.shape[1] for layer in hidden)))
+    voice.say("network", f"{widths}, {options.activation}, {net.n_params:,} parameters")
+    started = time.perf_counter()
+    interrupted = _fit(options, net, optimizer, parts)
+    if interrupted and net.step == 0:
+        print("fastmlp: interrupted before the first step; nothing was saved", file=sys.stderr)
+        return INTERRUPTED
+    history = net.history or History()
+    _tell_end(voice, history, net, bool(interrupted), time.perf_counter() - started)
+    results = {} if interrupted else _test(voice, net, preparation.target, parts)
+    metadata = {
+        "preparation": preparation.to_dict(),
+        "data": {"source": table.source, "rows": table.rows},
+        "results": results,
+        "history": dict(history),
+    }
+    net.save(model, metadata=metadata)
+    written = [str(model)]
+    if history:
+        title = f"{table.source}: {target_name} ({preparation.target.task})"
+        checkpoint.write_safely(
+            picture, reports.learning_curve(history, preparation.target, title)
+        )
+        written.append(str(picture))
+    voice.say("")
+    voice.say("written", ", ".join(written))
+    if interrupted:
+        print(
+            f"fastmlp: interrupted in epoch {net.epoch + 1}; the model so far is in {model}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    _suggest(voice, options, model)
+    return 0
+
+
+def _load(options: Namespace) -> tuple[Table, str]:
+    """The table and the name of its target column."""
+    suffix = Path(options.data).suffix.lower()
+    by_place = suffix in (".npz", ".npy")
+    table = read_table(options.data, options.target if by_place else None)
+    target = table.target if by_place else options.target or table.target
+    if target is None:
+        raise TableError(
+            f"--target is missing; {table.source} has the columns "
+            f"{', '.join(list(table.columns)[:20])}{', ...' if len(table.columns) > 20 else ''}"
+        )
+    table.column(target, "array" if suffix == ".npz" else "column")
+    return table, target
+
+
+def _prepare(
+    options: Namespace, voice: Voice, table: Table, name: str
+) -> tuple[Preparation, dict[str, Split]]:
+    """Say what the data are and make matrices of them."""
+    voice.say(
+        "data",
+        f"{table.source}: {reports.plural(table.rows, 'row')}, "
+        f"{reports.plural(len(table.columns) - 1, 'feature column')}, target {name!r}",
+    )
+    kept, missing = check_missing(table, name, options.missing)
+    _tell_missing(voice, table, kept, missing, name, options.missing)
+    values = kept.columns[name]
+    task, reason = infer_task(name, values, options.task)
+    is_values = task == "regression"
+    labels = None if is_values else Target.learn(name, task, values, values).encode(values)
+    rows = split_rows(
+        labels, kept.rows, options.validation_size, options.test_size, options.seed
+    )
+    if len(rows[0]) < 2:
+        raise TableError("no training rows are left; lower --test-size or --validation-size")
+    target = Target.learn(name, task, values, rows[0])
+    preparation = Preparation.learn(kept.take(rows[0]), target, options.missing)
+    _tell_columns(voice, preparation)
+    classes = f", {len(target.classes)} classes" if task == "multiclass" else ""
+    voice.say("task", f"{task}{classes}: {reason}" + ("" if options.task else "; --task overrides"))
+    names = ("train", "validation", "test")
+    sizes = ", ".join(f"{len(part):,} {part_name}" for part, part_name in zip(rows, names, strict=True))
+    voice.say("split", f"{sizes} rows" + ("" if is_values else ", stratified by class"))
+    parts = {}
+    for part_name, part in zip(names, rows, strict=True):
+        raw = values[part]
+        X = preparation.encode(kept.take(part))[0]
+        parts[part_name] = Split(X.astype(options.dtype), target.encode(raw), raw)
+    return preparation, parts
+
+
+def _tell_missing(
+    voice: Voice, table: Table, kept: Table, missing: dict[str, int], target: str, choice: str
+) -> None:
+    if not missing:
+        return
+    counts = ", ".join(f"{name} {count:,}" for name, count in missing.items())
+    voice.say("missing", f"values by column: {counts}")
+    dropped = table.rows - kept.rows
+    if dropped:
+        why = "a missing target" if choice == "impute" else "missing values"
+        voice.say("", f"{'':11}{reports.plural(dropped, 'row')} with {why} dropped")
+    if choice == "impute" and set(missing) - {target}:
+        voice.say("", f"{'':11}numbers filled with the median, text with the most frequent")
+
+
+def _tell_columns(voice: Voice, preparation: Preparation) -> None:
+    kinds = [spec["kind"] for spec in preparation.specs]
+    counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds) if kind != "ignored"]
+    voice.say("columns", f"{', '.join(counted)} -> {reports.plural(preparation.n_in, 'input')}")
+    left_out: dict[str, list[str]] = {}
+    for spec in preparation.specs:
+        if spec["kind"] == "ignored":
+            left_out.setdefault(spec["reason"], []).append(spec["name"])
+        elif spec.get("distinct", 0) > len(spec.get("categories", [])):
+            text = f"{spec['name']}: the {len(spec['categories'])} most frequent of "
+            voice.say("", f"{'':11}{text}{spec['distinct']} categories are used")
+    for reason, names in left_out.items():
+        shown = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
+        voice.say("", f"{'':11}left out ({reason}): {shown}")
+
+
+def make_optimizer(options: Namespace) -> Optimizer:
+    """The optimizer of the options; TableError for a decay that it does not have."""
+    decay = options.weight_decay
+    if options.optimizer == "adam":
+        if decay:
+            raise TableError("adam has no weight decay; use --optimizer adamw or sgd")
+        return Adam(lr=options.lr or 1e-3)
+    if options.optimizer == "adamw":
+        return AdamW(lr=options.lr or 1e-3, weight_decay=0.01 if decay is None else decay)
+    return SGD(lr=options.lr or 0.05, momentum=0.9, weight_decay=decay or 0.0)
+
+
+def build_network(options: Namespace, preparation: Preparation) -> Sequential:
+    """Linear, activation and dropout for every hidden width, then the outputs."""
+    layers: list[Layer] = []
+    width = preparation.n_in
+    for n_out in options.hidden:
+        layers += [Linear(width, n_out), ACTIVATIONS[options.activation]()]
+        if options.dropout:
+            layers.append(Dropout(options.dropout))
+        width = n_out
+    layers.append(Linear(width, preparation.target.n_out))
+    return Sequential(layers, seed=options.seed, dtype=options.dtype)
+
+
+def _fit(
+    options: Namespace, net: Sequential, optimizer: Optimizer, parts: dict[str, Split]
+) -> bool:
+    """Train; True if the user pressed Ctrl-C."""
+    part, held = parts["train"], parts["validation"]
+    has_validation = len(held.y) > 0
+    loss = _loss(net, options)
+    callbacks: list[Callback] = []
+    if has_validation and options.patience:
+        callbacks.append(EarlyStopping(patience=options.patience))
+    try:
+        net.fit(
+            part.X,
+            part.y,
+            loss=loss,
+            optimizer=optimizer,
+            batch_size=options.batch_size,
+            epochs=options.epochs,
+            validation_data=(held.X, held.y) if has_validation else None,
+            metrics=["rmse" if loss == "squared_error" else "accuracy"],
+            callbacks=callbacks,
+            threads=options.threads,
+            verbose=0 if options.quiet else 1,
+        )
+    except KeyboardInterrupt:
+        return True
+    return False
+
+

@@ -1,0 +1,179 @@
+"""What the command line shows: aligned tables, test metrics, the picture of the learning curve."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layers import Dropout, Linear
+from .network import Sequential
+from .preparations import Target
+from .training import History
+
+Array = NDArray[Any]
+Scores = dict[str, float]
+
+_MAX_CLASS_ROWS = 20
+_TINY = 1e-15
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: str = "  ") -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+
+    def cell(i: int, text: str) -> str:
+        return text.rjust(widths[i]) if i else text.ljust(widths[i])
+
+    return "\n".join(
+        (indent + "  ".join(cell(i, text) for i, text in enumerate(line))).rstrip()
+        for line in lines
+    )
+
+
+def number(value: float) -> str:
+    """Four significant digits, as people write them."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def plural(count: int, thing: str) -> str:
+    """1 row, 2 rows, 3 classes."""
+    ending = "es" if thing.endswith("s") else "s"
+    return f"{count:,} {thing}{ending if count != 1 else ''}"
+
+
+# ---- metrics -------------------------------------------------------------------------------------
+
+
+def class_probabilities(proba: Array) -> Array:
+    """(rows, classes), also where the network has one output for two classes."""
+    proba = proba.astype(np.float64)
+    return np.hstack([1 - proba, proba]) if proba.shape[1] == 1 else proba
+
+
+def class_scores(labels: Array, proba: Array) -> Scores:
+    """Accuracy and log loss of probabilities (rows, classes)."""
+    of_label = np.clip(proba[np.arange(len(labels)), labels], _TINY, 1)
+    accuracy = float(np.mean(proba.argmax(axis=1) == labels))
+    return {"accuracy": accuracy, "log loss": float(-np.log(of_label).mean())}
+
+
+def value_scores(y: Array, predicted: Array) -> Scores:
+    """RMSE, MAE and R2, in the target's own units."""
+    error = predicted - y
+    spread = float(np.square(y - y.mean()).sum())
+    return {
+        "RMSE": float(np.sqrt(np.square(error).mean())),
+        "MAE": float(np.abs(error).mean()),
+        "R2": 1 - float(np.square(error).sum()) / spread if spread > 0 else math.nan,
+    }
+
+
+def baseline(target: Target, train: Array, test: Array) -> tuple[str, Scores]:
+    """(name, scores) of a model that ignores the features; train and test are the raw targets."""
+    if target.task == "regression":
+        return "baseline (mean)", value_scores(test, np.full(len(test), train.mean()))
+    labels = target.encode(train)
+    shares = np.bincount(labels, minlength=len(target.classes)) / len(labels)
+    return "baseline (majority)", class_scores(
+        target.encode(test), np.tile(shares, (len(test), 1))
+    )
+
+
+def comparison(scores: Scores, name: str, base: Scores, what: str) -> str:
+    """The table of the model's scores beside the baseline's."""
+    rows = [[metric, number(scores[metric]), number(base[metric])] for metric in scores]
+    return table(rows, [what, "network", name])
+
+
+def per_class(target: Target, labels: Array, predicted: Array) -> str:
+    """Precision and recall of every class; a dash where nothing was predicted or there."""
+    rows = []
+    for label, name in enumerate(target.classes):
+        hits = int(np.sum((labels == label) & (predicted == label)))
+        found, there = int(np.sum(predicted == label)), int(np.sum(labels == label))
+        precision = f"{hits / found:.3f}" if found else "-"
+        recall = f"{hits / there:.3f}" if there else "-"
+        rows.append([name, precision, recall, str(there)])
+    return table(rows, ["class", "precision", "recall", "rows"])
+
+
+def shows_classes(target: Target) -> bool:
+    """Whether there are few enough classes for a table."""
+    return 0 < len(target.classes) <= _MAX_CLASS_ROWS
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+
+def architecture(net: Sequential) -> str:
+    """One line a layer, with shapes and parameters."""
+    width, rows = net.n_in, []
+    for layer in net.layers:
+        n_out, params = width, 0
+        if isinstance(layer, Linear):
+            n_out = layer.weight.shape[1]
+            params = layer.weight.size + (0 if layer.bias is None else layer.bias.size)
+        name = type(layer).__name__ + (f"({layer.p:g})" if isinstance(layer, Dropout) else "")
+        rows.append([name, f"{width:,}", f"{n_out:,}", f"{params:,}" if params else "-"])
+        width = n_out
+    rows.append(["total", "", "", f"{net.n_params:,}"])
+    return table(rows, ["layer", "in", "out", "parameters"])
+
+
+# ---- the picture ---------------------------------------------------------------------------------
+
+
+def require_plots() -> None:
+    """ImportError now rather than after the training."""
+    import matplotlib.figure  # noqa: F401
+
+
+def learning_curve(history: History, target: Target, title: str) -> bytes:
+    """The PNG: losses on one panel, the task's metric on the other, the best epoch marked."""
+    from matplotlib.figure import Figure
+
+    metric = "rmse" if target.task == "regression" else "accuracy"
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    loss_axes, metric_axes = figure.subplots(1, 2)
+    is_value = target.task == "regression"
+    _panel(loss_axes, history, "loss", 1.0)
+    _panel(metric_axes, history, metric, target.std if is_value else 1.0)
+    loss_name = "squared error, standardised target" if is_value else target.loss.replace("_", " ")
+    loss_axes.set(ylabel=f"loss ({loss_name})", yscale="log")
+    metric_axes.set(ylabel=f"RMSE of {target.name}" if is_value else "accuracy")
+    figure.suptitle(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _panel(axes: Any, history: History, name: str, scale: float) -> None:
+    for key, label, color in (
+        (name, "training", "tab:blue"),
+        (f"val_{name}", "validation", "tab:orange"),
+    ):
+        values = np.array(history.get(key, [])) * scale
+        marker = "o" if len(values) < 2 else None
+        axes.plot(np.arange(1, len(values) + 1), values, label=label, color=color, marker=marker)
+    best = best_epoch(history)
+    if best:
+        value = history[f"val_{name}"][best - 1] * scale
+        axes.axvline(best, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        axes.plot([best], [value], "o", color="tab:orange", label=f"best epoch {best}: {value:.4g}")
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+
+
+def best_epoch(history: History) -> int:
+    """The epoch (from 1) of the lowest validation loss; 0 without one."""
+    values = history.get("val_loss", [])
+    return int(np.nanargmin(values)) + 1 if np.isfinite(values).any() else 0
