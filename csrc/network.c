@@ -68,11 +68,11 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
 
 /* ---- how work is cut ------------------------------------------------------------------------- */
 
-#define MAX_ROWS 128 /* rows of a chunk: their activations stay in L2 */
+#define MAX_ROWS 256 /* rows of a chunk: enough uses of a packed panel, and activations in L2 */
 #define ROW_STEP 16  /* chunks begin at whole tiles */
 #define SLICE_STEP 8
 #define MIN_SLICE_WORK 65536 /* multiply-adds worth claiming: about half a microsecond */
-#define MAX_SLICE_WORK 1048576
+#define MAX_SLICE_WORK 33554432
 #define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -91,7 +91,7 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, const fm_o
                                 const fm_sizes *s) {
     const int64_t work = ctx->rows * op->n_out * (s->n_weights / s->n_slices / op->n_out);
     const int64_t target =
-        at_most(at_least(net->n_decayed * ctx->rows / 16, MIN_SLICE_WORK), MAX_SLICE_WORK);
+        at_most(at_least(net->n_decayed * ctx->rows / 32, MIN_SLICE_WORK), MAX_SLICE_WORK);
     return round_up(at_least(target / at_least(work, 1), SLICE_STEP), SLICE_STEP);
 }
 

@@ -63,7 +63,11 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .b_row = s.n_out,
                          .c = dw,
                          .c_row = s.n_out};
-    product(t, form_of(s.n_out, i1 - i0), i1 - i0, s.n_out, s.rows);
+    const b_form form = form_of(s.n_out, i1 - i0);
+    if (s.n_in * (int64_t)sizeof(real) >= 2048)
+        transposed_product(t, form, i1 - i0, s.n_out, s.rows);
+    else
+        product(t, form, i1 - i0, s.n_out, s.rows);
 }
 
 #endif

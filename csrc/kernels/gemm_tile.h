@@ -185,7 +185,7 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
             t.a = whole.a + p * whole.a_col;
             t.c = whole.c + j;
             t.bias = whole.bias ? whole.bias + j : NULL;
-            t.accumulate = p > 0;
+            t.accumulate = whole.accumulate || p > 0;
             t.b = packed;
             t.b_row = PANEL_WIDTH;
             if (form == B_PACKED) {
@@ -201,10 +201,40 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
     }
 }
 
-/* Rows of 4 KiB and more fall onto the same few sets of the cache: pack them, if they are used
- * often enough. */
+/* Rows of 4 KiB and more fall onto the same few sets of the cache. */
+static int falls_on_few_sets(int64_t row) { return row * (int64_t)sizeof(real) >= 4096; }
+
+/* Pack such rows of b, if the panel is used often enough. */
 static b_form form_of(int64_t row, int64_t uses) {
-    return row * (int64_t)sizeof(real) >= 4096 && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
+    return falls_on_few_sets(row) && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
+}
+
+#define MOST_COLUMNS 64 /* of a packed left operand: 64 KiB in float32 at full depth */
+
+/* to (depth, width) = `width` columns of `depth` rows of x */
+static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int64_t width) {
+    for (int64_t p = 0; p < depth; p++, to += width, x += x_row)
+        memcpy(to, x, (size_t)width * sizeof(real));
+}
+
+/* c (m, n) = x^T (m, k) b (k, n), x (k, m) in rows `a_col` apart, of which the tile would use only
+ * a few columns at a time: those are packed */
+static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
+    real packed[PANEL_DEPTH * MOST_COLUMNS] __attribute__((aligned(64)));
+    const tile_args whole = t;
+    for (int64_t i = 0; i < m; i += MOST_COLUMNS) {
+        const int64_t columns = m - i < MOST_COLUMNS ? m - i : MOST_COLUMNS;
+        for (int64_t p = 0; p < k; p += PANEL_DEPTH) {
+            const int64_t depth = k - p < PANEL_DEPTH ? k - p : PANEL_DEPTH;
+            pack_left(packed, whole.a + p * whole.a_col + i, whole.a_col, depth, columns);
+            t.a = packed;
+            t.a_col = columns;
+            t.b = whole.b + p * whole.b_row;
+            t.c = whole.c + i * whole.c_row;
+            t.accumulate = p > 0;
+            product(t, form, columns, n, depth);
+        }
+    }
 }
 
 #endif
