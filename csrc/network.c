@@ -10,6 +10,10 @@
 #include <string.h>
 #include <time.h>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "fastmlp.h"
 #include "random.h"
 
@@ -156,13 +160,32 @@ static void backward_chunk(void *arg, int64_t chunk, int32_t worker) {
     backward_rows(r->net, r->k, r->ctx, r0, r1);
 }
 
+/* Moments whose gradient has become zero decay into subnormal numbers and stay there, and
+ * arithmetic on those is many times slower. While the optimizer runs they count as zero; the mode
+ * is put back after. */
+#if defined(__SSE2__)
+#define FLUSH_SUBNORMALS 0x8040u
+static uint32_t flush_subnormals(void) {
+    const uint32_t mode = _mm_getcsr();
+    _mm_setcsr(mode | FLUSH_SUBNORMALS);
+    return mode;
+}
+static void restore_mode(uint32_t mode) { _mm_setcsr(mode); }
+#else
+static uint32_t flush_subnormals(void) { return 0; }
+static void restore_mode(uint32_t mode) { (void)mode; }
+#endif
+
 static void update_range(run *r, int64_t first, int64_t n, double weight_decay) {
     const fm_ctx *c = r->ctx;
     const fm_kernels *k = r->k;
-    if (!k->updates[r->optimizer](plus(c->params, first, k),
-                                  c->state0 ? plus(c->state0, first, k) : NULL,
-                                  c->state1 ? plus(c->state1, first, k) : NULL,
-                                  plus(c->grads, first, k), n, r->hyper, weight_decay))
+    const uint32_t mode = flush_subnormals();
+    const int32_t is_finite = k->updates[r->optimizer](
+        plus(c->params, first, k), c->state0 ? plus(c->state0, first, k) : NULL,
+        c->state1 ? plus(c->state1, first, k) : NULL, plus(c->grads, first, k), n, r->hyper,
+        weight_decay);
+    restore_mode(mode);
+    if (!is_finite)
         __atomic_store_n(&r->update_finite, 0, __ATOMIC_RELAXED);
 }
 
