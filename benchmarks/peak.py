@@ -1,7 +1,8 @@
 """The limit: how many floating-point operations a second this machine does at best.
 
-A loop of independent fused multiply-adds on vectors, compiled here and now, on one thread and on
-several at once. `python benchmarks/peak.py [--threads N] [--json FILE]`
+A loop of independent fused multiply-adds on vectors, compiled here and now for each instruction set
+of this machine, on one thread and on several at once.
+`python benchmarks/peak.py [--threads N] [--json FILE]`
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,83 +38,89 @@ REAL run(long repeats, REAL a0, REAL b0) {
 """
 _CHAINS = 12
 _SECONDS = 0.02  # of one measurement
-_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-_V3 = {"avx2", "fma", "bmi1", "bmi2"}
+_FLAGS = ("-O2", "-ffp-contract=fast")
+_TYPES = {  # C type, its ctypes twin, bytes
+    "float32": ("float", ctypes.c_float, 4),
+    "float64": ("double", ctypes.c_double, 8),
+}
 
 
-def instruction_set() -> tuple[list[str], int]:
-    """Compiler flags and vector bytes for the widest vectors here."""
+@dataclass(frozen=True)
+class InstructionSet:
+    """Vectors of `vector_bytes`; `words` of /proc/cpuinfo tell whether the machine has them."""
+
+    name: str
+    flags: tuple[str, ...]
+    vector_bytes: int
+    words: frozenset[str] = frozenset()
+
+
+_X86_SETS = (
+    InstructionSet(
+        "avx512",
+        ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+        64,
+        frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+    ),
+    InstructionSet("avx2", ("-march=x86-64-v3",), 32, frozenset({"avx2", "fma", "bmi1", "bmi2"})),
+)
+_X86_BASELINE = InstructionSet("sse2", (), 16)
+_OTHER_MACHINE = InstructionSet("native", ("-mcpu=native",), 16)
+
+
+def instruction_sets() -> list[InstructionSet]:
+    """Those of this machine, the widest first."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        return ["-mcpu=native"], 16
+        return [_OTHER_MACHINE]
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         words = set()
-    if words >= _V4:
-        return ["-march=x86-64-v4", "-mprefer-vector-width=512"], 64
-    return (["-march=x86-64-v3"], 32) if words >= _V3 else ([], 16)
+    return [s for s in _X86_SETS if words >= s.words] or [_X86_BASELINE]
+
+
+def find_compiler() -> str | None:
+    """The first of $CC, gcc, cc and clang that is there."""
+    names = (os.environ.get("CC"), "gcc", "cc", "clang")
+    return next((name for name in names if name and shutil.which(name)), None)
 
 
 class Meter:
-    """The compiled loops; `compiler` is None, and every result too, where nothing compiles."""
+    """The loop for one instruction set and type."""
 
-    def __init__(self) -> None:
-        flags, self.vector_bytes = instruction_set()
-        self.flags = ["-O2", "-ffp-contract=fast", *flags]
-        names = (os.environ.get("CC"), "gcc", "cc", "clang")
-        self.compiler = next((name for name in names if name and shutil.which(name)), None)
-        self._loops: dict[str, Any] = {}
-        self._repeats: dict[str, int] = {}
-        if self.compiler:
-            self._compile()
-
-    def _compile(self) -> None:
+    def __init__(self, compiler: str, instructions: InstructionSet, dtype: str) -> None:
+        c_name, c_type, n_bytes = _TYPES[dtype]
+        self.flop = 2 * _CHAINS * instructions.vector_bytes // n_bytes  # of one repeat
         with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "peak.c")
+            source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
             source.write_text(_SOURCE)
-            for dtype, real in (("float32", "float"), ("float64", "double")):
-                library = Path(folder, f"{dtype}.so")
-                defines = [f"-DREAL={real}", f"-DBYTES={self.vector_bytes}"]
-                command = [self.compiler, *self.flags, *defines, "-shared", "-fPIC"]
-                try:
-                    subprocess.run(
-                        [*command, "-o", str(library), str(source)], check=True, capture_output=True
-                    )
-                    loop = ctypes.CDLL(str(library)).run
-                except (OSError, subprocess.CalledProcessError):
-                    self.compiler = None
-                    return
-                c_real = ctypes.c_float if real == "float" else ctypes.c_double
-                loop.argtypes, loop.restype = [ctypes.c_long, c_real, c_real], c_real
-                self._loops[dtype] = loop
+            defines = [f"-DREAL={c_name}", f"-DBYTES={instructions.vector_bytes}"]
+            command = [compiler, *_FLAGS, *instructions.flags, *defines, "-shared", "-fPIC"]
+            command += ["-o", str(library), str(source)]
+            subprocess.run(command, check=True, capture_output=True)
+            self._loop = ctypes.CDLL(str(library)).run
+        self._loop.argtypes, self._loop.restype = [ctypes.c_long, c_type, c_type], c_type
+        self._repeats = self._calibrate()
 
-    def gflops(self, dtype: str = "float32", threads: int = 1) -> float | None:
+    def gflops(self, threads: int) -> float:
         """One measurement, of about a fiftieth of a second; the best of several counts."""
-        if not self.compiler:
-            return None
-        if dtype not in self._repeats:
-            self._repeats[dtype] = self._calibrate(dtype)
-        seconds = self._timed(dtype, self._repeats[dtype], threads)
-        return threads * self._repeats[dtype] * self._flop(dtype) / seconds * 1e-9
+        seconds = self._timed(self._repeats, threads)
+        return threads * self._repeats * self.flop / seconds * 1e-9
 
-    def _flop(self, dtype: str) -> int:
-        """Of one repeat."""
-        return 2 * _CHAINS * self.vector_bytes // (4 if dtype == "float32" else 8)
-
-    def _calibrate(self, dtype: str) -> int:
+    def _calibrate(self) -> int:
         repeats = 1000
-        while (seconds := self._timed(dtype, repeats, 1)) < _SECONDS / 4:
+        while (seconds := self._timed(repeats, 1)) < _SECONDS / 4:
             repeats *= 2
         return max(1, round(repeats * _SECONDS / seconds))
 
-    def _timed(self, dtype: str, repeats: int, threads: int) -> float:
+    def _timed(self, repeats: int, threads: int) -> float:
         """Seconds from the common start to the last end; ctypes lets go of the GIL."""
         barrier = threading.Barrier(threads + 1)
         ends = [0.0] * threads
 
         def work(i: int) -> None:
             barrier.wait()
-            self._loops[dtype](repeats, 0.999, 0.001)
+            self._loop(repeats, 0.999, 0.001)
             ends[i] = time.perf_counter()
 
         workers = [threading.Thread(target=work, args=(i,)) for i in range(threads)]
@@ -125,23 +133,60 @@ class Meter:
         return max(ends) - start
 
 
-def measure(
-    threads: int | None = None, rounds: int = 10, meter: Meter | None = None
-) -> dict[str, Any]:
-    """Best GFLOP/s of `rounds` measurements: {"float32": {"one_thread", "all_threads"}, ...}."""
-    meter = meter or Meter()
-    count = threads or len(os.sched_getaffinity(0))
-    result: dict[str, Any] = {
-        "compiler": meter.compiler,
-        "flags": " ".join(meter.flags),
-        "threads": count,
-    }
-    for dtype in ("float32", "float64"):
-        result[dtype] = {}
-        for name, n in (("one_thread", 1), ("all_threads", count)):
-            measured = [meter.gflops(dtype, n) for _ in range(rounds)]
-            result[dtype][name] = max((m for m in measured if m is not None), default=None)
-    return result
+class Peak:
+    """The best measured so far; `measure` again at any time, since shared machines vary.
+
+    Without a working compiler there are no numbers, and `problem` says why.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.problem = threads, ""
+        self.compiler = find_compiler()
+        self._sets = instruction_sets()
+        self._meters: dict[tuple[str, str], Meter] = {}
+        self._best: dict[tuple[str, str, int], float] = {}
+        if self.compiler is None:
+            self.problem = "no C compiler (gcc, cc, clang or $CC)"
+            return
+        try:
+            for s in self._sets:
+                for dtype in _TYPES:
+                    self._meters[s.name, dtype] = Meter(self.compiler, s, dtype)
+        except (OSError, subprocess.CalledProcessError):
+            self._meters, self.problem = {}, f"{self.compiler} could not build the loop"
+
+    def measure(self, rounds: int = 10) -> None:
+        """Measure each loop `rounds` times, in turns."""
+        for _ in range(rounds):
+            for (name, dtype), meter in self._meters.items():
+                for threads in {1, self.threads}:
+                    key = (name, dtype, threads)
+                    self._best[key] = max(self._best.get(key, 0.0), meter.gflops(threads))
+
+    def limit(self, name: str | None = None, dtype: str = "float32") -> float | None:
+        """GFLOP/s of all threads with that instruction set, the widest by default."""
+        return self._best.get((name or self._sets[0].name, dtype, self.threads))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the widest instruction set first."""
+        sets: dict[str, Any] = {}
+        for s in self._sets if self._best else []:
+            sets[s.name] = {"flags": " ".join((*_FLAGS, *s.flags))}
+            for dtype in _TYPES:
+                one, several = (self._best[s.name, dtype, n] for n in (1, self.threads))
+                sets[s.name][dtype] = {
+                    "one_thread": round(one, 1),
+                    "all_threads": round(several, 1),
+                }
+        known = {"compiler": self.compiler, "threads": self.threads}
+        return known | ({"problem": self.problem} if self.problem else {}) | {"sets": sets}
+
+
+def measure(threads: int | None = None, rounds: int = 10) -> dict[str, Any]:
+    """Best GFLOP/s of `rounds` measurements, on one thread and on `threads` (default: all)."""
+    peak = Peak(threads or len(os.sched_getaffinity(0)))
+    peak.measure(rounds)
+    return peak.as_dict()
 
 
 def main() -> None:
@@ -151,14 +196,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     result = measure(args.threads, args.rounds)
-    if result["compiler"] is None:
-        print("no working C compiler (gcc, cc, clang or $CC): the peak is not known")
-    else:
-        for dtype in ("float32", "float64"):
-            one, several = result[dtype]["one_thread"], result[dtype]["all_threads"]
+    if "problem" in result:
+        print(f"the peak is not known: {result['problem']}")
+    for name, numbers in result["sets"].items():
+        for dtype in _TYPES:
+            one, several = numbers[dtype]["one_thread"], numbers[dtype]["all_threads"]
             print(
-                f"{dtype}: {one:7.1f} GFLOP/s on one thread, "
-                f"{several:7.1f} on {result['threads']} ({result['flags']})"
+                f"{name:6} {dtype}: {one:7.1f} GFLOP/s on one thread, "
+                f"{several:7.1f} on {result['threads']} ({numbers['flags']})"
             )
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -33,8 +33,9 @@ def table(result: dict[str, Any]) -> str:
 def _caption(header: dict[str, Any]) -> str:
     names = {"torch": "PyTorch", "jax": "JAX", "scikit-learn": "scikit-learn", "numpy": "NumPy"}
     shown = [f"{names[k]} {v}" for k, v in header["versions"].items() if k in names]
-    limit = header["peak"]["float32"]["all_threads"]
-    peak = f", peak {limit:.0f} GFLOP/s" if limit else ""
+    sets = header["peak"]["sets"]
+    limits = [f"{numbers['float32']['all_threads']:.0f} ({name})" for name, numbers in sets.items()]
+    peak = f", peak {' or '.join(limits)} GFLOP/s" if limits else ""
     threads = f"{header['threads']} thread{'s' * (header['threads'] > 1)}"
     return (
         f"Microseconds a training step (forward, cross entropy, backward, Adam; float32), "

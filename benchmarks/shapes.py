@@ -29,6 +29,11 @@ class Shape:
         )
 
     @property
+    def n_params(self) -> int:
+        """Weights and biases."""
+        return sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+
+    @property
     def flop(self) -> int:
         """Of the matrix products in a step: forward, weight gradient, input gradient.
 

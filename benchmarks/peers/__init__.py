@@ -5,10 +5,6 @@ from typing import Protocol
 from shapes import Problem
 
 
-class UnsupportedError(Exception):
-    """The peer cannot do this step as the others do; the message says why."""
-
-
 class Peer(Protocol):
     """A library with a network and its Adam, ready to train on the mini-batches of a problem."""
 

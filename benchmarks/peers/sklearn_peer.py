@@ -5,7 +5,7 @@ import sklearn
 from shapes import BETA1, BETA2, EPSILON, LEARNING_RATE, Problem
 from sklearn.neural_network import MLPClassifier
 
-from . import UnsupportedError, cycles
+from . import cycles
 
 
 class Peer:
@@ -14,9 +14,10 @@ class Peer:
     def __init__(self, problem: Problem, threads: int) -> None:
         # The number of threads is NumPy's BLAS's, which the worker's environment has set.
         shape = problem.shape
-        if shape.widths[-1] == 2:
-            raise UnsupportedError("MLPClassifier has one logistic output for two classes")
-        self.problem = problem
+        n_classes = shape.widths[-1]
+        self.problem, self.y = problem, problem.y
+        if n_classes == 2:  # it would make one logistic output of integers: columns keep both
+            self.y = np.eye(n_classes, dtype=np.int64)[problem.y]
         self.net = MLPClassifier(
             hidden_layer_sizes=shape.widths[1:-1],
             activation=shape.activation,
@@ -29,8 +30,9 @@ class Peer:
             epsilon=EPSILON,
             shuffle=False,
         )
-        x, y = problem.batches()[0]
-        self.net.partial_fit(x, y, classes=np.arange(shape.widths[-1]))
+        rows = slice(shape.batch)
+        self.net.partial_fit(problem.X[rows], self.y[rows], classes=np.arange(n_classes))
+        self.net.out_activation_ = "softmax"  # two columns are two logistic outputs otherwise
         for own, given in zip(self.net.coefs_, problem.weights, strict=True):
             own[:] = given
         for own, given in zip(self.net.intercepts_, problem.biases, strict=True):
@@ -41,7 +43,7 @@ class Peer:
         for passes, n in cycles(steps, self.problem.shape.n_batches):
             rows = slice(n * self.problem.shape.batch)
             for _ in range(passes):
-                self.net.partial_fit(self.problem.X[rows], self.problem.y[rows])
+                self.net.partial_fit(self.problem.X[rows], self.y[rows])
 
     def loss(self) -> float:
         x, y = self.problem.held_out()

@@ -45,16 +45,27 @@ INLINE vec silu_slope(vec z, vec a) {
     return (void)a, vsigmoid(c) * fma_(c, vsigmoid(-c), splat(1));
 }
 
-/* z tanh(softplus(z)); below -1000 the result is 0 in both types */
-INLINE vec mish_of(vec z, vec a) {
-    return (void)a, pick(z < -1000, (vec){0}, z * vtanh(vsoftplus(z)));
+/* tanh(softplus(z)) = u / (u + 2), u = n (n + 2), n = exp(z): one exponential, and nothing cancels.
+ * Above 40 it is 1 in both types, below -1000 the result is 0; both ends would overflow. */
+typedef struct {
+    vec z, n, u;
+} mish_parts;
+
+INLINE mish_parts mish_of_parts(vec z) {
+    z = pick(z > 40, splat(40), z);
+    z = pick(z < -1000, splat(-1000), z);
+    const vec n = vexp(z);
+    return (mish_parts){.z = z, .n = n, .u = n * (n + 2)};
 }
-/* t + z (1 - t^2) sigmoid(z), t = tanh(softplus(z)); 1 - t^2 = 4 u / (1 + u)^2, u = exp(-2
- * softplus(z)), in which nothing cancels */
+INLINE vec mish_of(vec z, vec a) {
+    const mish_parts p = mish_of_parts(z);
+    return (void)a, pick(z < -1000, (vec){0}, z * (p.u / (p.u + 2)));
+}
+/* t + z (1 - t)(1 + t) sigmoid(z), 1 - t = 2 / (u + 2), 1 + t = 2 (u + 1) / (u + 2) */
 INLINE vec mish_slope(vec z, vec a) {
-    const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
-    const vec s = vsoftplus(c), u = vexp(-2 * s);
-    return (void)a, fma_(c * (4 * u / ((1 + u) * (1 + u))), vsigmoid(c), vtanh(s));
+    const mish_parts p = mish_of_parts(z);
+    const vec below = 2 / (p.u + 2), above = below * (p.u + 1);
+    return (void)a, fma_(p.z * (below * above), p.n / (1 + p.n), p.u / (p.u + 2));
 }
 
 INLINE vec softplus_of(vec z, vec a) { return (void)a, vsoftplus(z); }

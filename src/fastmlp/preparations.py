@@ -244,7 +244,10 @@ def _learn_numeric(name: str, kind: str, values: Array, present: Array, fill: fl
 def _one_hot(spec: Spec, values: Array, lacking: Array, out: Array) -> int:
     """Fill `out` (rows, categories); returns how many values are in no category."""
     index = {text: i for i, text in enumerate(spec["categories"])}
-    texts = [spec["fill"] if gone else as_text(v) for v, gone in zip(values.tolist(), lacking, strict=True)]
+    texts = [
+        spec["fill"] if gone else as_text(v)
+        for v, gone in zip(values.tolist(), lacking, strict=True)
+    ]
     codes = np.array([index.get(text, -1) for text in texts])
     known = np.flatnonzero(codes >= 0)
     out[known, codes[known]] = 1.0

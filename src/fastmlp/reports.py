@@ -80,9 +80,7 @@ def baseline(target: Target, train: Array, test: Array) -> tuple[str, Scores]:
         return "baseline (mean)", value_scores(test, np.full(len(test), train.mean()))
     labels = target.encode(train)
     shares = np.bincount(labels, minlength=len(target.classes)) / len(labels)
-    return "baseline (majority)", class_scores(
-        target.encode(test), np.tile(shares, (len(test), 1))
-    )
+    return "baseline (majority)", class_scores(target.encode(test), np.tile(shares, (len(test), 1)))
 
 
 def comparison(scores: Scores, name: str, base: Scores, what: str) -> str:

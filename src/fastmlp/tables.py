@@ -48,11 +48,14 @@ class Table:
     def column(self, name: str, what: str = "column") -> Array:
         """A column; TableError with the near misses for an unknown name."""
         if name not in self.columns:
-            raise TableError(f"{self.source} has no {what} {name!r}; {near_misses(name, self.columns)}")
+            raise TableError(
+                f"{self.source} has no {what} {name!r}; {near_misses(name, self.columns)}"
+            )
         return self.columns[name]
 
 
 def near_misses(name: str, names: Sequence[str] | dict[str, Array]) -> str:
+    """A question about similar names, or the names there are."""
     lower = {known.lower(): known for known in names}
     close = [lower[hit] for hit in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
     if close:
@@ -151,9 +154,7 @@ def _parquet(path: Path, target: str | None) -> Table:
     try:
         import pyarrow
     except ImportError:
-        raise TableError(
-            'reading Parquet needs pyarrow; pip install "fastmlp[parquet]"'
-        ) from None
+        raise TableError('reading Parquet needs pyarrow; pip install "fastmlp[parquet]"') from None
     try:
         frame = pandas.read_parquet(path, engine="pyarrow")
     except (pyarrow.ArrowException, ValueError, OSError) as error:

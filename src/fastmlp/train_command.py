@@ -1,7 +1,5 @@
-"""The commands behind `fastmlp train`, `predict` and `info`; __main__.py reads their options."""
+"""`fastmlp train`: from a table to a tested model; __main__.py reads the options."""
 
-import csv
-import io
 import os
 import sys
 import time
@@ -15,7 +13,6 @@ from numpy.typing import NDArray
 
 from . import checkpoint, reports
 from .callbacks import Callback, EarlyStopping
-from .errors import CheckpointError, DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .losses import probabilities
 from .network import Sequential
@@ -25,10 +22,9 @@ from .preparations import (
     Target,
     check_missing,
     infer_task,
-    is_missing,
     split_rows,
 )
-from .tables import DIGITS, Table, TableError, near_misses, read_table
+from .tables import DIGITS, Table, TableError, read_table
 from .training import History
 
 Array = NDArray[Any]
@@ -59,9 +55,6 @@ class Split:
     raw: Array  # the target as it stands in the file
 
 
-# ---- train ---------------------------------------------------------------------------------------
-
-
 def train(options: Namespace) -> int:
     """`fastmlp train`; returns the exit code."""
     voice = Voice(options.quiet)
@@ -78,7 +71,7 @@ def train(options: Namespace) -> int:
     widths = " - ".join(str(n) for n in (net.n_in, *(layer.weight.shape[1] for layer in hidden)))
     voice.say("network", f"{widths}, {options.activation}, {net.n_params:,} parameters")
     started = time.perf_counter()
-    interrupted = _fit(options, net, optimizer, parts)
+    interrupted = _fit(options, net, optimizer, preparation.target.loss, parts)
     if interrupted and net.step == 0:
         print("fastmlp: interrupted before the first step; nothing was saved", file=sys.stderr)
         return INTERRUPTED
@@ -95,9 +88,7 @@ def train(options: Namespace) -> int:
     written = [str(model)]
     if history:
         title = f"{table.source}: {target_name} ({preparation.target.task})"
-        checkpoint.write_safely(
-            picture, reports.learning_curve(history, preparation.target, title)
-        )
+        checkpoint.write_safely(picture, reports.learning_curve(history, preparation.target, title))
         written.append(str(picture))
     voice.say("")
     voice.say("written", ", ".join(written))
@@ -141,9 +132,7 @@ def _prepare(
     task, reason = infer_task(name, values, options.task)
     is_values = task == "regression"
     labels = None if is_values else Target.learn(name, task, values, values).encode(values)
-    rows = split_rows(
-        labels, kept.rows, options.validation_size, options.test_size, options.seed
-    )
+    rows = split_rows(labels, kept.rows, options.validation_size, options.test_size, options.seed)
     if len(rows[0]) < 2:
         raise TableError("no training rows are left; lower --test-size or --validation-size")
     target = Target.learn(name, task, values, rows[0])
@@ -152,7 +141,9 @@ def _prepare(
     classes = f", {len(target.classes)} classes" if task == "multiclass" else ""
     voice.say("task", f"{task}{classes}: {reason}" + ("" if options.task else "; --task overrides"))
     names = ("train", "validation", "test")
-    sizes = ", ".join(f"{len(part):,} {part_name}" for part, part_name in zip(rows, names, strict=True))
+    sizes = ", ".join(
+        f"{len(part):,} {part_name}" for part, part_name in zip(rows, names, strict=True)
+    )
     voice.say("split", f"{sizes} rows" + ("" if is_values else ", stratified by class"))
     parts = {}
     for part_name, part in zip(names, rows, strict=True):
@@ -172,9 +163,9 @@ def _tell_missing(
     dropped = table.rows - kept.rows
     if dropped:
         why = "a missing target" if choice == "impute" else "missing values"
-        voice.say("", f"{'':11}{reports.plural(dropped, 'row')} with {why} dropped")
+        voice.say("", f"{reports.plural(dropped, 'row')} with {why} dropped")
     if choice == "impute" and set(missing) - {target}:
-        voice.say("", f"{'':11}numbers filled with the median, text with the most frequent")
+        voice.say("", "numbers filled with the median, text with the most frequent")
 
 
 def _tell_columns(voice: Voice, preparation: Preparation) -> None:
@@ -187,10 +178,10 @@ def _tell_columns(voice: Voice, preparation: Preparation) -> None:
             left_out.setdefault(spec["reason"], []).append(spec["name"])
         elif spec.get("distinct", 0) > len(spec.get("categories", [])):
             text = f"{spec['name']}: the {len(spec['categories'])} most frequent of "
-            voice.say("", f"{'':11}{text}{spec['distinct']} categories are used")
+            voice.say("", f"{text}{spec['distinct']} categories are used")
     for reason, names in left_out.items():
         shown = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
-        voice.say("", f"{'':11}left out ({reason}): {shown}")
+        voice.say("", f"left out ({reason}): {shown}")
 
 
 def make_optimizer(options: Namespace) -> Optimizer:
@@ -219,12 +210,11 @@ def build_network(options: Namespace, preparation: Preparation) -> Sequential:
 
 
 def _fit(
-    options: Namespace, net: Sequential, optimizer: Optimizer, parts: dict[str, Split]
+    options: Namespace, net: Sequential, optimizer: Optimizer, loss: str, parts: dict[str, Split]
 ) -> bool:
     """Train; True if the user pressed Ctrl-C."""
     part, held = parts["train"], parts["validation"]
     has_validation = len(held.y) > 0
-    loss = _loss(net, options)
     callbacks: list[Callback] = []
     if has_validation and options.patience:
         callbacks.append(EarlyStopping(patience=options.patience))
@@ -247,3 +237,53 @@ def _fit(
     return False
 
 
+def _tell_end(
+    voice: Voice, history: History, net: Sequential, interrupted: bool, seconds: float
+) -> None:
+    epochs = f"{reports.plural(net.epoch, 'epoch')} in {seconds:.1f} s"
+    if interrupted:
+        voice.say("trained", f"{epochs}, then interrupted")
+    elif history.stop_reason:
+        voice.say("trained", f"{epochs}; {history.stop_reason}")
+    else:
+        voice.say("trained", epochs)
+
+
+def _test(
+    voice: Voice, net: Sequential, target: Target, parts: dict[str, Split]
+) -> dict[str, float]:
+    """Score the test rows, which training has not seen, and show the scores beside a baseline's."""
+    test = parts["test"]
+    if len(test.y) == 0:
+        voice.say("test", "no rows were set aside (--test-size 0)")
+        return {}
+    name, base = reports.baseline(target, parts["train"].raw, test.raw)
+    out = net.predict(test.X)
+    if target.task == "regression":
+        predicted = out[:, 0].astype(np.float64) * target.std + target.mean
+        scores = reports.value_scores(test.raw, predicted)
+    else:
+        proba = reports.class_probabilities(probabilities(target.loss, out))
+        scores = reports.class_scores(test.y, proba)
+    voice.say("")
+    voice.say(reports.comparison(scores, name, base, f"test, {reports.plural(len(test.y), 'row')}"))
+    if reports.shows_classes(target):
+        voice.say("")
+        voice.say(reports.per_class(target, test.y, proba.argmax(axis=1)))
+    return scores
+
+
+def _suggest(voice: Voice, options: Namespace, model: Path) -> None:
+    data = DIGITS if options.data == DIGITS else "NEW_ROWS.csv"
+    voice.say("next", f"fastmlp predict {model} {data} -o predictions.csv")
+    voice.say("", f"fastmlp info {model}")
+
+
+def check_writable(path: Path) -> None:
+    """TableError where a file cannot be written, before hours are spent on what goes into it."""
+    if path.is_dir():
+        raise TableError(f"{path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise TableError(f"there is no folder {path.parent}; create it, or write elsewhere with -o")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise TableError(f"{path} cannot be written; choose another place with -o")

@@ -1,0 +1,146 @@
+"""`fastmlp predict` and `fastmlp info`: what one does with a model file."""
+
+import csv
+import io
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import checkpoint, reports
+from .errors import CheckpointError
+from .losses import probabilities
+from .network import Sequential
+from .preparations import Preparation, Target, is_missing
+from .tables import Table, TableError, read_table
+from .train_command import check_writable
+
+Array = NDArray[Any]
+
+
+def predict(options: Namespace) -> int:
+    """`fastmlp predict`: a CSV with a row for every row of the data."""
+    if options.output:
+        check_writable(Path(options.output))
+    net, preparation = load_model(options.model)
+    table = _name_columns(read_table(options.data), preparation)
+    matrix, counts = preparation.encode(table)
+    for what, columns in counts.items():
+        if columns:
+            shown = ", ".join(f"{name} ({count})" for name, count in list(columns.items())[:10])
+            effect = "filled as in training" if what == "missing" else "count as no category"
+            print(f"fastmlp: {what} values in {shown}: {effect}", file=sys.stderr)
+    out = net.predict(matrix.astype(net.dtype), threads=options.threads)
+    target = preparation.target
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if target.task == "regression":
+        predicted = out[:, 0].astype(np.float64) * target.std + target.mean
+        writer.writerow([target.name])
+        writer.writerows([f"{value:.9g}"] for value in predicted)
+    else:
+        proba = reports.class_probabilities(probabilities(target.loss, out))
+        predicted = proba.argmax(axis=1)
+        writer.writerow([target.name, *(f"probability_{name}" for name in target.classes)])
+        for label, row in zip(predicted, proba, strict=True):
+            writer.writerow([target.classes[label], *(f"{value:.6g}" for value in row)])
+    if options.output:
+        checkpoint.write_safely(Path(options.output), text.getvalue().encode())
+        print(f"{reports.plural(len(out), 'row')} written to {options.output}")
+        _tell_truth(table, target, predicted)
+    else:
+        sys.stdout.write(text.getvalue())
+    return 0
+
+
+def _name_columns(table: Table, preparation: Preparation) -> Table:
+    """A matrix without its target column goes by the order of the features."""
+    names = [spec["name"] for spec in preparation.specs]
+    if table.source.endswith(".npy") and len(table.columns) == len(names):
+        return Table(table.source, dict(zip(names, table.columns.values(), strict=True)))
+    return table
+
+
+def _tell_truth(table: Table, target: Target, predicted: Array) -> None:
+    """How good the predictions are, where the table holds the target too."""
+    values = table.columns.get(target.name)
+    if values is None or is_missing(values).any():
+        return
+    if target.task == "regression":
+        if values.dtype.kind == "f":
+            rmse = reports.number(reports.value_scores(values, predicted)["RMSE"])
+            print(f"RMSE {rmse} by the column {target.name!r} of these rows")
+        return
+    share = float(np.mean(target.encode(values) == predicted))
+    print(f"accuracy {share:.4f} by the column {target.name!r} of these rows")
+
+
+def load_model(path: str) -> tuple[Sequential, Preparation]:
+    """A model that `fastmlp train` wrote; TableError for any other file."""
+    net = _load_network(path)
+    try:
+        return net, Preparation.from_dict(net.metadata["preparation"])
+    except (KeyError, TypeError):
+        raise TableError(
+            f"{path} was not written by `fastmlp train`, so how to prepare a table is unknown; "
+            "use fastmlp.Sequential.load in Python"
+        ) from None
+
+
+def _load_network(path: str) -> Sequential:
+    if Path(path).is_dir():
+        raise TableError(f"{path} is a folder; give the model file in it")
+    try:
+        return Sequential.load(path)
+    except FileNotFoundError:
+        raise TableError(f"there is no model {path}; `fastmlp train` writes one") from None
+    except CheckpointError as error:
+        raise TableError(str(error)) from None
+
+
+# ---- info ----------------------------------------------------------------------------------------
+
+
+def info(options: Namespace) -> int:
+    """`fastmlp info`: what a model file holds."""
+    net = _load_network(options.model)
+    print(reports.architecture(net))
+    print()
+    lines = [
+        ["dtype", net.dtype.name],
+        ["seed", str(net.seed)],
+        ["loss", str(net.loss or "-")],
+        ["optimizer", repr(net.optimizer) if net.optimizer else "-"],
+        ["trained", f"{reports.plural(net.epoch, 'epoch')}, {net.step:,} steps"],
+    ]
+    if "preparation" in net.metadata:
+        lines += _of_table(net, load_model(options.model)[1])
+    elif net.metadata:
+        lines.append(["metadata", ", ".join(map(str, net.metadata))])
+    for name, shown in lines:
+        print(f"  {name:<11}{shown}")
+    return 0
+
+
+def _of_table(net: Sequential, preparation: Preparation) -> list[list[str]]:
+    target, data = preparation.target, net.metadata.get("data", {})
+    lines = [
+        ["data", f"{data.get('source', '-')}, {data.get('rows', 0):,} rows"],
+        ["task", f"{target.task}, target {target.name!r}"],
+    ]
+    if target.classes:
+        classes = ", ".join(target.classes[:20]) + (", ..." if len(target.classes) > 20 else "")
+        lines.append(["classes", f"{len(target.classes)}: {classes}"])
+    scores = net.metadata.get("results", {})
+    shown = ", ".join(f"{name} {reports.number(value)}" for name, value in scores.items())
+    lines.append(["test", shown or "-"])
+    by_kind: dict[str, list[str]] = {}
+    for spec in preparation.specs:
+        by_kind.setdefault(spec["kind"], []).append(spec["name"])
+    for kind, names in by_kind.items():
+        listed = ", ".join(names[:8]) + (f", ... ({len(names)})" if len(names) > 8 else "")
+        lines.append([kind, listed])
+    return lines
