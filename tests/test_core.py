@@ -429,6 +429,19 @@ def test_bad_settings_are_refused_before_any_work(settings_, message):
     assert np.array_equal(net.params, before)
 
 
+def test_callbacks_must_be_callbacks():
+    for bad in (EarlyStopping("loss"), [3]):
+        with pytest.raises(TypeError, match=r"\[EarlyStopping\(\)\]"):
+            small().fit(X, LABELS, callbacks=bad)
+
+
+def test_weights_that_are_not_finite_are_named():
+    net = small()
+    net.params[3] = np.nan
+    with pytest.raises(ValueError, match="weights of this network"):
+        net.fit(X, LABELS)
+
+
 def test_any_layout_of_the_same_numbers_gives_the_same_bits(tmp_path):
     want = small().fit(X, LABELS, epochs=2)["loss"]
     on_disk = np.memmap(tmp_path / "x", np.float32, "w+", shape=X.shape)

@@ -160,7 +160,10 @@ def _add_network(group: "argparse._ArgumentGroup") -> None:
         "--activation", choices=names, metavar="NAME", default="relu", help=", ".join(names)
     )
     group.add_argument(
-        "--dropout", type=_share, metavar="P", default=0.4, help="probability (%(default)s)"
+        "--dropout",
+        type=_share,
+        metavar="P",
+        help="probability (0.4 for classes, 0 for regression)",
     )
     group.add_argument(
         "--dtype", choices=("float32", "float64"), default="float32", help="(%(default)s)"

@@ -180,6 +180,7 @@ class Sequential:
         with self.executor.turns.changing:
             chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
             data = TrainingData(self, X, y, chosen, validation_data, validation_split)
+            training.check_weights(self.params)
             self.loss = chosen
             history = training.fit(
                 self,

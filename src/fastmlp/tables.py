@@ -274,11 +274,11 @@ def _load_numpy(path: Path) -> dict[str, Array]:
             raise
         raise TableError(f"{path} is no NumPy file, or damaged") from None
     except Exception as error:  # zipfile, zlib and struct errors: whatever broken bytes cause
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        if "Object arrays" in str(error):
             raise TableError(
                 f"{path} holds Python objects, which are never loaded; store numbers or text"
             ) from None
-        raise TableError(f"{path} is no NumPy file, or damaged: {_line(error)}") from None
+        raise TableError(f"{path} is no NumPy file, or damaged") from None
 
 
 def _from_matrix(path: Path, matrix: Array, names: Sequence[str]) -> dict[str, Array]:

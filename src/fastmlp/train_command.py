@@ -78,18 +78,7 @@ def train(options: Namespace) -> int:
     history = net.history or History()
     _tell_end(voice, history, net, bool(interrupted), time.perf_counter() - started)
     results = {} if interrupted else _test(voice, net, preparation.target, parts)
-    metadata = {
-        "preparation": preparation.to_dict(),
-        "data": {"source": table.source, "rows": table.rows},
-        "results": results,
-        "history": dict(history),
-    }
-    net.save(model, metadata=metadata)
-    written = [str(model)]
-    if history:
-        title = f"{table.source}: {target_name} ({preparation.target.task})"
-        checkpoint.write_safely(picture, reports.learning_curve(history, preparation.target, title))
-        written.append(str(picture))
+    written = _save(net, model, picture, table, preparation, results)
     voice.say("")
     voice.say("written", ", ".join(written))
     if interrupted:
@@ -100,6 +89,30 @@ def train(options: Namespace) -> int:
         return INTERRUPTED
     _suggest(voice, options, model)
     return 0
+
+
+def _save(
+    net: Sequential,
+    model: Path,
+    picture: Path,
+    table: Table,
+    preparation: Preparation,
+    results: dict[str, float],
+) -> list[str]:
+    """Write the model and, where an epoch was finished, its learning curve; returns their names."""
+    history, target = net.history or History(), preparation.target
+    metadata = {
+        "preparation": preparation.to_dict(),
+        "data": {"source": table.source, "rows": table.rows},
+        "results": results,
+        "history": dict(history),
+    }
+    net.save(model, metadata=metadata)
+    if not history:
+        return [str(model)]
+    title = f"{table.source}: {target.name} ({target.task})"
+    checkpoint.write_safely(picture, reports.learning_curve(history, target, title))
+    return [str(model), str(picture)]
 
 
 def _load(options: Namespace) -> tuple[Table, str]:
@@ -198,12 +211,15 @@ def make_optimizer(options: Namespace) -> Optimizer:
 
 def build_network(options: Namespace, preparation: Preparation) -> Sequential:
     """Linear, activation and dropout for every hidden width, then the outputs."""
+    dropout = options.dropout
+    if dropout is None:  # its noise costs precise values more than it gains
+        dropout = 0.0 if preparation.target.task == "regression" else 0.4
     layers: list[Layer] = []
     width = preparation.n_in
     for n_out in options.hidden:
         layers += [Linear(width, n_out), ACTIVATIONS[options.activation]()]
-        if options.dropout:
-            layers.append(Dropout(options.dropout))
+        if dropout:
+            layers.append(Dropout(dropout))
         width = n_out
     layers.append(Linear(width, preparation.target.n_out))
     return Sequential(layers, seed=options.seed, dtype=options.dtype)

@@ -133,6 +133,7 @@ def fit(
     """Train for `epochs` passes; see Sequential.fit."""
     epoch_loop = EpochLoop(net, data, loss, optimizer, batch_size, shuffle, drop_last, threads)
     functions = get_metrics(metrics, loss)
+    check_callbacks(callbacks)
     run = Run(net, optimizer, _check_epochs(epochs))
     run.has_validation = data.validation is not None
     net.history = run.history
@@ -241,6 +242,21 @@ def divergence(epoch: int, step: int, lr: float, history: History | None = None)
         step,
         history,
     )
+
+
+def check_weights(params: Array) -> None:
+    """ValueError where training would begin with weights that are not finite."""
+    if _core.first_nonfinite(params) >= 0:
+        raise ValueError("the weights of this network hold NaN or infinity; make a new network")
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
+    """TypeError unless every one is a Callback."""
+    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
+        raise TypeError(
+            "callbacks must be a list of Callback objects, [EarlyStopping()] for instance"
+        )
+    return callbacks
 
 
 def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
