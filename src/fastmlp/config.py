@@ -43,13 +43,10 @@ def resolve_threads(threads: int | None) -> int:
     """The number of threads for a call; ValueError if the user's is not a positive integer."""
     if threads is None:
         return default_threads()
-    if (
-        isinstance(threads, bool)
-        or not isinstance(threads, int)
-        or not 1 <= threads <= _MAX_THREADS
-    ):
+    is_integer = hasattr(threads, "__index__") and not isinstance(threads, bool)
+    if not is_integer or not 1 <= threads <= _MAX_THREADS:
         raise ValueError(f"threads must be an integer in 1 .. {_MAX_THREADS}, not {threads!r}")
-    return threads
+    return int(threads)
 
 
 def _affinity() -> int:
