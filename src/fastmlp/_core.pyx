@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True, autotestdict=False
 """The door between Python and C: exact types in, the GIL released, a status turned into an exception.
 
+Longer than other files, since the declarations of the C interface stand here too.
+
 No arithmetic and no loops over elements happen here. Arrays must already have the right type and layout
 (`fastmlp.data` converts them); outputs are written in place.
 """
