@@ -189,7 +189,6 @@ class EpochLoop:
         self.batch_size = min(check_batch_size(batch_size), len(data.rows))
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
-        self.in_place = not shuffle and self.n == len(data.X)
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
@@ -216,7 +215,7 @@ class EpochLoop:
             slice_sum, rows, finite = context.train(
                 self.data.X,
                 self.data.y,
-                None if self.in_place else self.order,
+                self.order,
                 self.batch_size,
                 _core.LOSSES[self.loss]["index"],
                 _core.OPTIMIZERS[self.optimizer.name]["index"],
