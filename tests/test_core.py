@@ -240,7 +240,21 @@ for _ in range(20):
         os._exit(0 if ok else 1)
     assert os.waitpid(pid, 0)[1] == 0
 net.fit(X, y, epochs=1, threads=2)             # and keeps them
-print("alive")
+
+import threading
+thread = threading.Thread(target=lambda: net.fit(X, y, epochs=20000, batch_size=32, threads=2))
+thread.start()                                 # forks while another thread trains
+while net.step < 1000:
+    pass
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        ok = np.isfinite(net.predict(X)).all()
+        net.fit(X, y, epochs=1, batch_size=32)
+        os._exit(0 if ok else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+print("alive", flush=True)
+os._exit(0)
 """
 
 

@@ -392,6 +392,10 @@ cdef class Context:
         if not fm_try_lock(&self.lock):
             raise RuntimeError("this network is already running in another thread; use a copy of it there")
 
+    def release(self):
+        """Give the lock back for a thread that no longer exists: in a forked child."""
+        fm_unlock(&self.lock)
+
     @property
     def capacity(self):
         """Rows that the lent buffers hold."""

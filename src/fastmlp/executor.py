@@ -1,6 +1,8 @@
 """The executor: a program with its buffers, driven by whole networks and by single layers alike."""
 
+import os
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,20 @@ Array = NDArray[Any]
 SLICE_SECONDS = 0.1  # C runs this long before Python may see a Ctrl-C
 _PREDICT_BLOCK = 128  # rows that one thread takes through the whole network at a time
 _ROW_STEP = 16  # buffers for this many rows begin at a cache line
+
+
+_executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
+
+
+def _release_all() -> None:
+    """In a forked child: the threads that held a network in the parent are not there."""
+    for executor in list(_executors):
+        executor.turns = Turns()
+        executor.context.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_all)
 
 
 class Executor:
@@ -36,6 +52,7 @@ class Executor:
         )
         self.context = _core.Context(self.program, params, grads, seed)
         self.turns = Turns()
+        _executors.add(self)
         self._predicting = threading.local()  # buffers of each thread that predicts
 
     def reserve(self, rows: int) -> None:
