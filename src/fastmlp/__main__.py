@@ -148,7 +148,7 @@ def _add_data(group: "argparse._ArgumentGroup") -> None:
 
 
 def _add_network(group: "argparse._ArgumentGroup") -> None:
-    names = [name.lower() for name in layers.ACTIVATION_CLASSES]
+    names = [kind.name for kind in layers.ACTIVATION_CLASSES.values()]
     group.add_argument(
         "--hidden",
         type=_widths,

@@ -163,7 +163,9 @@ def _panel(axes: Any, history: History, name: str, scale: float) -> None:
     if best:
         value = history[f"val_{name}"][best - 1] * scale
         axes.axvline(best, color="0.6", linestyle="--", linewidth=1, zorder=0)
-        axes.plot([best], [value], "o", color="tab:orange", label=f"best epoch {best}: {value:.4g}")
+        axes.plot(
+            [best], [value], "o", color="tab:orange", label=f"best epoch {best}: {number(value)}"
+        )
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)

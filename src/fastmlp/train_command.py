@@ -29,7 +29,7 @@ from .training import History
 
 Array = NDArray[Any]
 
-ACTIVATIONS = {name.lower(): kind for name, kind in ACTIVATION_CLASSES.items()}
+ACTIVATIONS = {kind.name: kind for kind in ACTIVATION_CLASSES.values()}
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 FAILED = 1
 
