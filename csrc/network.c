@@ -76,8 +76,10 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
 #define ROW_STEP 16  /* chunks begin at whole tiles */
 #define SLICE_STEP 8
 #define MIN_SLICE_WORK 65536 /* multiply-adds worth claiming: about half a microsecond */
-#define MAX_SLICE_WORK 33554432
-#define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
+#define MAX_SLICE_WORK 67108864
+#define CHUNKS_PER_THREAD 6 /* of weight gradients: few, since each of them packs dz */
+#define BLAS_THREADS 2      /* bits depend on the cut there, so it is always that for two */
+#define THREAD_WORK 100000  /* multiply-adds that pay for one more thread */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -90,12 +92,13 @@ static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
 }
 
-/* Slices of an op's parameter gradient that make one chunk; the same for any number of threads. */
-static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, const fm_op *op,
-                                const fm_sizes *s) {
+/* Slices of an op's parameter gradient that make one chunk */
+static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t threads,
+                                const fm_op *op, const fm_sizes *s) {
     const int64_t work = ctx->rows * op->n_out * (s->n_weights / s->n_slices / op->n_out);
+    const int64_t chunks = CHUNKS_PER_THREAD * (ctx->blas ? BLAS_THREADS : threads);
     const int64_t target =
-        at_most(at_least(net->n_decayed * ctx->rows / 32, MIN_SLICE_WORK), MAX_SLICE_WORK);
+        at_most(at_least(net->n_decayed * ctx->rows / chunks, MIN_SLICE_WORK), MAX_SLICE_WORK);
     return round_up(at_least(target / at_least(work, 1), SLICE_STEP), SLICE_STEP);
 }
 
@@ -115,6 +118,7 @@ typedef struct {
     void *out;         /* fm_predict */
     int32_t optimizer; /* -1: gradients only */
     const fm_hyper *hyper;
+    int32_t threads;
     int64_t rows_per_chunk;
     int64_t first; /* fm_predict: row at which chunk 0 begins */
     double seconds;
@@ -197,7 +201,7 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
         const fm_sizes s = r->k->ops[op->kind].sizes(op);
         if (s.n_slices == 0)
             continue;
-        const int64_t size = slices_per_chunk(r->net, r->ctx, op, &s);
+        const int64_t size = slices_per_chunk(r->net, r->ctx, r->threads, op, &s);
         const int64_t chunks = chunks_of(s.n_slices, size);
         if (chunk >= chunks) {
             chunk -= chunks;
@@ -217,11 +221,12 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
 
 static void all_slices(fm_team *team, run *r) {
     int64_t chunks = 0;
+    r->threads = fm_team_size(team);
     for (int64_t i = 0; i < r->net->n_ops; i++) {
         const fm_op *op = &r->net->ops[i];
         const fm_sizes s = r->k->ops[op->kind].sizes(op);
         if (s.n_slices)
-            chunks += chunks_of(s.n_slices, slices_per_chunk(r->net, r->ctx, op, &s));
+            chunks += chunks_of(s.n_slices, slices_per_chunk(r->net, r->ctx, r->threads, op, &s));
     }
     fm_team_run(team, slices_chunk, r, chunks);
 }

@@ -24,6 +24,7 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
     const tile_args t = {.a = x,
                          .a_row = s.n_in,
                          .a_col = 1,
+                         .a_tile = TILE_ROWS * s.n_in,
                          .b = w,
                          .b_row = s.n_out,
                          .c = z,
@@ -41,9 +42,18 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
         return;
     }
 #endif
-    const tile_args t = {
-        .a = dz, .a_row = s.n_out, .a_col = 1, .b = w, .b_row = s.n_out, .c = dx, .c_row = s.n_in};
-    product(t, B_TRANSPOSED, s.rows, s.n_in, s.n_out);
+    const tile_args t = {.a = dz,
+                         .a_row = s.n_out,
+                         .a_col = 1,
+                         .a_tile = TILE_ROWS * s.n_out,
+                         .b = w,
+                         .b_row = s.n_out,
+                         .c = dx,
+                         .c_row = s.n_in};
+    if (s.rows * (s.n_in + s.n_out) < s.n_in * s.n_out)
+        product_by_columns(t, s.rows, s.n_in, s.n_out);
+    else
+        product(t, B_TRANSPOSED, s.rows, s.n_in, s.n_out);
 }
 
 /* dW[i0:i1] = x[:, i0:i1]^T dz      dw points to row i0 */
@@ -58,13 +68,14 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
 #endif
     const tile_args t = {.a = x + i0,
                          .a_row = 1,
+                         .a_tile = TILE_ROWS,
                          .a_col = s.n_in,
                          .b = dz,
                          .b_row = s.n_out,
                          .c = dw,
                          .c_row = s.n_out};
     const b_form form = form_of(s.n_out, i1 - i0);
-    if (s.n_in * (int64_t)sizeof(real) >= 2048)
+    if (falls_on_few_sets(s.n_in))
         transposed_product(t, form, i1 - i0, s.n_out, s.rows);
     else
         product(t, form, i1 - i0, s.n_out, s.rows);

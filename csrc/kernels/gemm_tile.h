@@ -18,7 +18,7 @@
 #define TILE_VECS 2
 #endif
 #define PANEL_WIDTH (TILE_VECS * LANES)
-#define PANEL_DEPTH 256 /* rows of a packed panel: 48 KiB with AVX-512, on the stack */
+#define PANEL_DEPTH 1024 /* rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2 */
 
 /* c (rows, vecs * LANES) = start + a b over k: element (i, p) of a stands at a[i * a_row + p *
  * a_col]. `last` is the number of valid elements of the last vector in a row. start: a bias row, c
@@ -26,12 +26,15 @@
 typedef struct {
     const real *a;
     int64_t a_row, a_col;
+    int64_t a_tile; /* from one TILE_ROWS rows of a to the next */
     const real *b;
     int64_t b_row, k;
     real *c;
     int64_t c_row;
     const real *bias;
     int accumulate;
+    const real *ahead; /* prefetched into L2, ahead_step elements further for each p */
+    int64_t ahead_step;
 } tile_args;
 
 INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
@@ -47,8 +50,11 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
                                       : (vec){0};
     const real *a = t->a, *b = t->b;
     const int64_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row;
-    for (int64_t p = 0; p < t->k; p++, a += a_col, b += b_row) {
+    const real *ahead = t->ahead;
+    const int64_t ahead_step = t->ahead_step;
+    for (int64_t p = 0; p < t->k; p++, a += a_col, b += b_row, ahead += ahead_step) {
         vec row[TILE_VECS];
+        __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 4
         for (int v = 0; v < vecs; v++)
             row[v] = COLUMN(b, v);
@@ -100,26 +106,34 @@ static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
 static void panel(tile_args t, int64_t rows, int64_t width) {
     const int vecs = (int)((width + LANES - 1) / LANES);
     const int64_t last = width - (vecs - 1) * LANES;
-    while (rows > 0) {
+    const real *ahead = t.ahead;
+    for (int i = 0; rows > 0; i++) {
+        t.ahead = ahead + i % TILE_VECS * LANES;
         const int step = rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
         tile_of(&t, step, vecs, last);
-        t.a += step * t.a_row;
+        t.a += step == TILE_ROWS ? t.a_tile : step * t.a_row;
         t.c += step * t.c_row;
         rows -= step;
     }
 }
 
-/* Panels as even as whole vectors allow: 4 vectors as 2 + 2, not 3 + 1 */
+/* Columns of the next panel when n are left: full ones, but 2 + 2 vectors rather than 3 + 1, since
+ * a tile one vector wide has too few accumulators to keep the units busy. */
 static int64_t panel_width(int64_t n) {
-    const int64_t vecs = (n + LANES - 1) / LANES, panels = (vecs + TILE_VECS - 1) / TILE_VECS;
-    return (vecs + panels - 1) / panels * LANES;
+    const int64_t vecs = (n + LANES - 1) / LANES;
+    const int64_t width = (vecs == TILE_VECS + 1 ? (vecs + 1) / 2 : TILE_VECS) * LANES;
+    return n < width ? n : width;
 }
+
+#define PACK_AHEAD 12 /* rows that are asked for before their turn */
 
 /* to (depth, PANEL_WIDTH) = the first `width` columns of `depth` rows of b */
 static void pack_rows(real *to, const real *b, int64_t b_row, int64_t depth, int64_t width) {
     for (int64_t p = 0; p < depth; p++, to += PANEL_WIDTH, b += b_row)
-        for (int64_t j = 0; j < width; j += LANES)
+        for (int64_t j = 0; j < width; j += LANES) {
+            __builtin_prefetch(b + PACK_AHEAD * b_row + j);
             store(to + j, load_upto(b + j, width - j));
+        }
 }
 
 /* lanes of a and b, counted through from 0, that `index` names */
@@ -167,6 +181,19 @@ static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, 
         }
 }
 
+/* The other way: rows of c (rows, columns <= LANES) from its transpose (columns, PANEL_WIDTH) */
+static void unpack_columns(real *c, int64_t c_row, const real *from, int64_t columns,
+                           int64_t rows) {
+    for (int64_t r = 0; r < rows; r += LANES) {
+        vec square[LANES];
+        for (int i = 0; i < LANES; i++)
+            square[i] = load(from + i * PANEL_WIDTH + r);
+        transpose(square);
+        for (int i = 0; i < LANES && r + i < rows; i++)
+            store_upto(c + (r + i) * c_row, square[i], columns);
+    }
+}
+
 typedef enum {
     B_DIRECT,
     B_PACKED,
@@ -176,10 +203,10 @@ typedef enum {
 /* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
 static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
     real packed[PANEL_DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
-    const int64_t width = panel_width(n), depth = form == B_DIRECT ? k : PANEL_DEPTH;
+    const int64_t depth = form == B_DIRECT ? k : PANEL_DEPTH;
     const tile_args whole = t;
-    for (int64_t j = 0; j < n; j += width) {
-        const int64_t columns = n - j < width ? n - j : width;
+    for (int64_t j = 0, columns; j < n; j += columns) {
+        columns = panel_width(n - j);
         for (int64_t p = 0; p < k; p += depth) {
             t.k = k - p < depth ? k - p : depth;
             t.a = whole.a + p * whole.a_col;
@@ -188,6 +215,8 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
             t.accumulate = whole.accumulate || p > 0;
             t.b = packed;
             t.b_row = PANEL_WIDTH;
+            t.ahead = whole.b + (p + depth < k ? (p + depth) * whole.b_row + j : j + columns);
+            t.ahead_step = whole.b_row;
             if (form == B_PACKED) {
                 pack_rows(packed, whole.b + p * whole.b_row + j, whole.b_row, t.k, columns);
             } else if (form == B_TRANSPOSED) {
@@ -201,6 +230,39 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
     }
 }
 
+/* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c,
+ * which is less than all of b where m is small. */
+static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
+    real packed[PANEL_DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
+    real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
+    const tile_args whole = t;
+    t.a_row = whole.b_row;
+    t.a_col = 1;
+    t.a_tile = TILE_ROWS * t.a_row;
+    t.b = packed;
+    t.b_row = t.c_row = PANEL_WIDTH;
+    t.ahead_step = TILE_ROWS;
+    for (int64_t i = 0, rows; i < m; i += rows) {
+        rows = panel_width(m - i);
+        for (int64_t p = 0; p < k; p += PANEL_DEPTH) {
+            t.k = k - p < PANEL_DEPTH ? k - p : PANEL_DEPTH;
+            t.accumulate = p > 0;
+            pack_columns(packed, whole.a + i * whole.a_row + p, whole.a_row, t.k, rows);
+            for (int64_t j = 0; j < n; j += LANES) {
+                const int64_t columns = n - j < LANES ? n - j : LANES;
+                real *c = whole.c + i * whole.c_row + j;
+                if (p > 0)
+                    pack_columns(block, c, whole.c_row, columns, rows);
+                t.a = whole.b + j * whole.b_row + p;
+                t.c = block;
+                t.ahead = t.a + LANES * whole.b_row;
+                panel(t, columns, rows);
+                unpack_columns(c, whole.c_row, block, columns, rows);
+            }
+        }
+    }
+}
+
 /* Rows of 4 KiB and more fall onto the same few sets of the cache. */
 static int falls_on_few_sets(int64_t row) { return row * (int64_t)sizeof(real) >= 4096; }
 
@@ -209,26 +271,36 @@ static b_form form_of(int64_t row, int64_t uses) {
     return falls_on_few_sets(row) && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
 }
 
-#define MOST_COLUMNS 64 /* of a packed left operand: 64 KiB in float32 at full depth */
+#define LEFT_DEPTH 256   /* rows of a packed left operand */
+#define MOST_COLUMNS 128 /* 128 KiB in float32 */
 
-/* to (depth, width) = `width` columns of `depth` rows of x */
+/* to: for every TILE_ROWS of `width` columns their `depth` rows of x, one after another */
 static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int64_t width) {
-    for (int64_t p = 0; p < depth; p++, to += width, x += x_row)
-        memcpy(to, x, (size_t)width * sizeof(real));
+    for (int64_t p = 0; p < depth; p++, x += x_row)
+        for (int64_t i = 0; i < width; i += TILE_ROWS) {
+            __builtin_prefetch(x + PACK_AHEAD * x_row + i);
+            real *tile = to + i * depth + p * TILE_ROWS;
+            if (width - i >= TILE_ROWS)
+                memcpy(tile, x + i, TILE_ROWS * sizeof(real));
+            else
+                memcpy(tile, x + i, (size_t)(width - i) * sizeof(real));
+        }
 }
 
 /* c (m, n) = x^T (m, k) b (k, n), x (k, m) in rows `a_col` apart, of which the tile would use only
  * a few columns at a time: those are packed */
 static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
-    real packed[PANEL_DEPTH * MOST_COLUMNS] __attribute__((aligned(64)));
+    real packed[LEFT_DEPTH * MOST_COLUMNS] __attribute__((aligned(64)));
     const tile_args whole = t;
     for (int64_t i = 0; i < m; i += MOST_COLUMNS) {
         const int64_t columns = m - i < MOST_COLUMNS ? m - i : MOST_COLUMNS;
-        for (int64_t p = 0; p < k; p += PANEL_DEPTH) {
-            const int64_t depth = k - p < PANEL_DEPTH ? k - p : PANEL_DEPTH;
+        for (int64_t p = 0; p < k; p += LEFT_DEPTH) {
+            const int64_t depth = k - p < LEFT_DEPTH ? k - p : LEFT_DEPTH;
             pack_left(packed, whole.a + p * whole.a_col + i, whole.a_col, depth, columns);
             t.a = packed;
-            t.a_col = columns;
+            t.a_row = 1;
+            t.a_col = TILE_ROWS;
+            t.a_tile = depth * TILE_ROWS;
             t.b = whole.b + p * whole.b_row;
             t.c = whole.c + i * whole.c_row;
             t.accumulate = p > 0;
