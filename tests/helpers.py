@@ -10,7 +10,18 @@ import numpy as np
 import reference
 
 import fastmlp
-from fastmlp import SGD, Adam, AdamW, _core
+from fastmlp import (
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    Lion,
+    NAdam,
+    RMSprop,
+    ScheduleFreeAdamW,
+    _core,
+)
 
 DTYPES = ["float32", "float64"]
 ACTIVATIONS = list(_core.ACTIVATIONS)
@@ -26,6 +37,12 @@ OPTIMIZERS = {
     "adam": Adam(lr=0.01),
     "adam-betas": Adam(lr=0.01, beta1=0.7, beta2=0.9, eps=1e-3),
     "adamw": AdamW(lr=0.01, weight_decay=0.1),
+    "amsgrad": AMSGrad(lr=0.01, beta2=0.9, weight_decay=0.1),
+    "nadam": NAdam(lr=0.01, momentum_decay=0.1, weight_decay=0.1),
+    "adagrad": AdaGrad(lr=0.05, weight_decay=0.1),
+    "rmsprop": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1),
+    "lion": Lion(lr=0.003, weight_decay=0.1),
+    "schedule_free_adamw": ScheduleFreeAdamW(lr=0.01, weight_decay=0.1),
 }
 
 
@@ -143,8 +160,10 @@ def twin_parameters(layers: list) -> list[np.ndarray]:
 
 
 def settings(optimizer) -> tuple[str, dict]:
-    """The twin's name and keywords for one of the package's optimizers."""
-    return type(optimizer).__name__.lower(), dataclasses.asdict(optimizer)
+    """The twin's name and keywords for one of the package's optimizers, without what all have."""
+    shared = {field.name for field in dataclasses.fields(fastmlp.Optimizer)} - {"lr"}
+    own = [f.name for f in dataclasses.fields(optimizer) if f.name not in shared]
+    return optimizer.name, {name: getattr(optimizer, name) for name in own}
 
 
 def digest(*arrays) -> str:
