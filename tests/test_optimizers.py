@@ -27,8 +27,6 @@ from fastmlp import (
     Adam,
     AdamW,
     Linear,
-    RMSprop,
-    ScheduleFreeAdamW,
     Sequential,
     _core,
     optimizers,

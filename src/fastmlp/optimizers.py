@@ -289,6 +289,8 @@ class ScheduleFreeAdamW(Optimizer):
             raise ValueError("beta1 must be above 0: the averaged weights follow from it")
         if self.weight_average is not None:
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
+        if self.max_norm is not None:  # of y alone it would part y from z and x
+            raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
 
     @property
     def keeps_average(self) -> bool:
