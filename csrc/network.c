@@ -107,8 +107,6 @@ static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) 
 
 /* ---- the phases ------------------------------------------------------------------------------ */
 
-#define NORM_CHUNKS 256 /* at most: the cut depends on the number of parameters alone */
-
 typedef struct {
     const fm_net *net;
     const fm_kernels *k;
@@ -118,7 +116,7 @@ typedef struct {
     int32_t optimizer;    /* -1: gradients only */
     fm_hyper hyper[2];    /* of this step: [1] for weights, [0] for what is not decayed */
     double average_share; /* of the new parameters in their average; 0: it stays as it is */
-    double partial[NORM_CHUNKS];
+    double *partial;      /* sums of squares of the gradient's chunks */
     int64_t rows_per_chunk;
     int64_t first;   /* fm_predict: row at which chunk 0 begins */
     int64_t first_t; /* fm_train: steps taken before this call */
@@ -299,6 +297,8 @@ static void update_all(fm_team *team, run *r) {
                     chunks_of(net->n_params - net->n_decayed, UPDATE_CHUNK));
 }
 
+#define NORM_CHUNKS 256 /* at most: the cut depends on the number of parameters alone */
+
 static int64_t norm_chunk_size(const fm_net *net) {
     return at_least(UPDATE_CHUNK, round_up(chunks_of(net->n_params, NORM_CHUNKS), 64));
 }
@@ -315,10 +315,11 @@ static void norm_chunk(void *arg, int64_t chunk, int32_t worker) {
  * finite (Pascanu et al. 2013). */
 static double clipped_share(fm_team *team, run *r, double clip_norm) {
     const int64_t chunks = chunks_of(r->net->n_params, norm_chunk_size(r->net));
-    double sum = 0;
+    double partial[NORM_CHUNKS], sum = 0;
+    r->partial = partial;
     fm_team_run(team, norm_chunk, r, chunks);
     for (int64_t i = 0; i < chunks; i++)
-        sum += r->partial[i];
+        sum += partial[i];
     const double norm = sqrt(sum);
     return !isfinite(norm) ? (double)NAN : norm > clip_norm ? clip_norm / norm : 1;
 }

@@ -35,6 +35,7 @@ from fastmlp import (
     Dropout,
     EarlyStopping,
     Linear,
+    Lion,
     NAdam,
     ReLU,
     ScheduleFreeAdamW,
@@ -155,6 +156,18 @@ def test_a_penalty_pulls_weights_to_zero_and_spares_biases():
         want = w - 0.1 * (0.01 * np.sign(w) + 0.5 * w)
         assert_within(layer.weight, want, np.abs(w) + 0.001)
         np.testing.assert_array_equal(layer.bias, b)
+
+
+def test_zero_has_no_sign():
+    """Lion does not move without a gradient, and l1 does not move a weight of 0."""
+    net = build("float32")
+    before = net.params.copy()
+    net.grads[...] = 0
+    net.update(Lion(lr=0.1))
+    np.testing.assert_array_equal(net.params, before)
+    net.params[...] = 0
+    net.update(SGD(lr=0.1, l1=0.5))
+    assert not net.params.any()
 
 
 def test_the_reported_loss_is_that_of_the_data():

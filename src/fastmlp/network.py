@@ -28,8 +28,8 @@ class Sequential:
     "float64". The input width comes from the first Linear, from `n_in`, or from the first data.
 
     Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases;
-    `history` of the last fit; `epoch` (whole passes so far); `step` (updates so far); `metadata` of
-    a loaded file.
+    `averaged_params`, where the optimizer keeps averages; `history` of the last fit; `epoch` (whole
+    passes so far); `step` (updates so far); `metadata` of a loaded file.
     """
 
     _fuse = True  # tests compare with the same network unfused
