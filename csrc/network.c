@@ -16,6 +16,7 @@
 
 #include "fastmlp.h"
 #include "random.h"
+#include "step.h"
 
 #define MAX_OPS 4096
 #define MAX_ELEMENTS ((int64_t)1 << 56) /* sums and byte counts stay far below 2^63 */
@@ -364,58 +365,11 @@ static void limit_norms(fm_team *team, run *r) {
         fm_team_run(team, average_chunk, r, chunks_of(r->net->n_params, UPDATE_CHUNK));
 }
 
-/* Dozat 2016, with PyTorch's decay of the momentum: mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)
- */
-static void nadam_shares(fm_hyper *h, double *product, int64_t t) {
-    const double mu = h->beta1 * (1 - 0.5 * pow(0.96, (double)t * h->momentum_decay));
-    const double next = h->beta1 * (1 - 0.5 * pow(0.96, (double)(t + 1) * h->momentum_decay));
-    *product = (t == 1 ? 1 : *product) * mu;
-    h->gradient_share = (1 - mu) / (1 - *product);
-    h->momentum_share = next / (1 - *product * next);
-}
-
-/* Defazio et al. 2024: the mean of the z weighs each by the square of the largest rate so far. */
-static void schedule_free_mix(fm_hyper *h, double *largest_lr, double *sum) {
-    *largest_lr = *largest_lr > h->lr ? *largest_lr : h->lr;
-    const double weight = *largest_lr * *largest_lr;
-    *sum += weight;
-    h->mix = *sum > 0 ? weight / *sum : 0;
-}
-
-/* Share of the new parameters in their average after step t; counts what goes in. */
-static double average_share(const fm_hyper *h, fm_ctx *c, int64_t t) {
-    if (!c->average)
-        return 0;
-    if (t < h->average_start || (t - h->average_start) % h->average_every)
-        return c->n_averaged == 0; /* until the first, the average is the parameters */
-    c->n_averaged++;
-    return c->n_averaged == 1     ? 1
-           : h->average_decay > 0 ? 1 - h->average_decay
-                                  : 1 / (double)c->n_averaged;
-}
-
-/* The settings of step t, all of whose scalars are functions of t and of ctx->running. */
 static void begin_step(run *r, const fm_hyper *hyper, double lr, int64_t t, double grad_scale) {
-    fm_hyper h = *hyper;
-    fm_ctx *c = r->ctx;
-    h.lr = lr;
-    h.is_first = t == 1;
-    h.correction1 = 1 - pow(h.beta1, (double)t);
-    h.correction2 = sqrt(1 - pow(h.beta2, (double)t));
-    if (r->optimizer == FM_OPTIMIZER_nadam)
-        nadam_shares(&h, &c->running[0], t);
-    if (r->optimizer == FM_OPTIMIZER_schedule_free_adamw)
-        schedule_free_mix(&h, &c->running[0], &c->running[1]);
-    h.grad_scale = grad_scale;
-    r->average_share = average_share(&h, c, t);
+    r->average_share = average_share(hyper, r->ctx, t);
     r->update_finite = 1;
-    for (int is_decayed = 0; is_decayed < 2; is_decayed++) {
-        fm_hyper *own = &r->hyper[is_decayed];
-        *own = h;
-        if (!is_decayed)
-            own->weight_decay = own->l1 = own->l2 = 0;
-        own->is_shaped = own->l1 > 0 || own->l2 > 0 || grad_scale != 1 || isfinite(own->clip_value);
-    }
+    r->hyper[1] = settings_of_step(hyper, r->ctx, r->optimizer, lr, t, grad_scale);
+    r->hyper[0] = not_decayed(&r->hyper[1]);
 }
 
 typedef struct {

@@ -142,7 +142,7 @@ MUTANTS = [
     ),
     Mutant(
         "adam: root of the second correction forgotten",
-        "network.c",
+        "step.h",
         "sqrt(1 - pow(h.beta2, (double)t))",
         "(1 - pow(h.beta2, (double)t))",
     ),
@@ -166,13 +166,13 @@ MUTANTS = [
     ),
     Mutant(
         "nadam: the product forgets its past",
-        "network.c",
+        "step.h",
         "(t == 1 ? 1 : *product) * mu",
         "mu",
     ),
     Mutant(
         "nadam: one step late",
-        "network.c",
+        "step.h",
         "pow(0.96, (double)(t + 1) * h->momentum_decay)",
         "pow(0.96, (double)t * h->momentum_decay)",
     ),
@@ -202,7 +202,7 @@ MUTANTS = [
     ),
     Mutant(
         "schedule free: the mean weighs all steps alike",
-        "network.c",
+        "step.h",
         "const double weight = *largest_lr * *largest_lr;",
         "const double weight = 1;",
     ),
@@ -214,9 +214,9 @@ MUTANTS = [
     ),
     Mutant(
         "penalty: on biases",
-        "network.c",
-        "own->weight_decay = own->l1 = own->l2 = 0;",
-        "own->weight_decay = 0;",
+        "step.h",
+        "h.weight_decay = h.l1 = h.l2 = 0;",
+        "h.weight_decay = 0;",
     ),
     Mutant(
         "clip_value: on one side",
@@ -256,9 +256,9 @@ MUTANTS = [
     ),
     Mutant(
         "swa: the first of the mean counts twice",
-        "network.c",
-        "1 / (double)c->n_averaged",
-        "1 / (double)(c->n_averaged + 1)",
+        "step.h",
+        "1 / (double)ctx->n_averaged",
+        "1 / (double)(ctx->n_averaged + 1)",
     ),
     Mutant(
         "schedule: every slice begins at its first rate",
