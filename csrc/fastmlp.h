@@ -76,25 +76,41 @@ typedef struct {
     int64_t acts_width, dacts_width; /* elements per row */
 } fm_net;
 
+#define FM_MAX_STATES 3
+
 /* Where the numbers live during a run; all borrowed. Arrays of the element type unless noted. */
 typedef struct {
-    void *params, *grads, *state0, *state1;
-    void *acts, *dacts; /* capacity * width elements */
-    const void *x;      /* (rows, n_in) input of the first op */
-    void *dx;           /* (rows, n_in) gradient by that input, or NULL: not wanted */
-    int64_t rows;       /* in this step */
-    int64_t capacity;   /* rows that acts and dacts can hold */
-    int32_t training;   /* dropout draws masks */
-    int32_t blas;       /* products through BLAS instead of the native tile */
-    uint64_t seed;      /* with `draw`, the row and the column it fixes every dropout mask */
-    uint64_t draw;      /* number of training passes before this one */
+    void *params, *grads;
+    void *state[FM_MAX_STATES]; /* of the optimizer, flat like the parameters */
+    void *average;              /* of the parameters over the steps, or NULL: not wanted */
+    int64_t n_averaged;         /* how many are in it */
+    double running[2];          /* what an optimizer carries from step to step besides */
+    void *acts, *dacts;         /* capacity * width elements */
+    const void *x;              /* (rows, n_in) input of the first op */
+    void *dx;                   /* (rows, n_in) gradient by that input, or NULL: not wanted */
+    int64_t rows;               /* in this step */
+    int64_t capacity;           /* rows that acts and dacts can hold */
+    int32_t training;           /* dropout draws masks */
+    int32_t blas;               /* products through BLAS instead of the native tile */
+    uint64_t seed; /* with `draw`, the row and the column it fixes every dropout mask */
+    uint64_t draw; /* number of training passes before this one */
 } fm_ctx;
 
 /* An optimizer's settings; a kernel reads those it knows. */
 typedef struct {
-    double lr, weight_decay, momentum, beta1, beta2, eps;
+    double lr, weight_decay, momentum, beta1, beta2, eps, momentum_decay;
     int32_t nesterov, averaged;
-    double correction1, correction2; /* 1 - beta1^t and sqrt(1 - beta2^t), set for every step */
+    double l1, l2;                          /* penalty l1 |w| + l2 / 2 w^2 on every weight */
+    double clip_norm, clip_value, max_norm; /* infinity: none */
+    double average_decay;                   /* running mean of the parameters; 0: plain mean ... */
+    int64_t average_start, average_every;   /* ... of every so many steps from this one on */
+    /* set for every step */
+    double correction1, correction2;       /* 1 - beta1^t and sqrt(1 - beta2^t) */
+    double gradient_share, momentum_share; /* nadam */
+    double mix;                            /* schedule_free_adamw */
+    double grad_scale;                     /* what clipping by norm leaves of the gradient */
+    int32_t is_shaped;                     /* the gradient is scaled, clipped or penalised */
+    int32_t is_first;
 } fm_hyper;
 
 typedef enum {
@@ -129,10 +145,13 @@ typedef struct {
 typedef void (*fm_loss_fn)(double *row_loss, void *dz, const void *z, const void *target,
                            const int64_t *order, double scale, int64_t n, int64_t n_out);
 
-/* One fused pass over n elements. Returns 0 if some new value would not have been finite; such an
- * element keeps its old parameter and state. */
-typedef int32_t (*fm_update_fn)(void *params, void *state0, void *state1, const void *grads,
-                                int64_t n, const fm_hyper *hyper, double weight_decay);
+/* One fused pass over n elements; states: one pointer for each state array. Returns 0 if some new
+ * value would not have been finite; such an element keeps its old parameter and state. */
+typedef int32_t (*fm_update_fn)(void *params, void *const *states, const void *grads, int64_t n,
+                                const fm_hyper *hyper);
+
+/* Columns that limit_columns takes at most */
+#define FM_NORM_COLUMNS 64
 
 typedef struct {
     const char *name;  /* "f32_v4" */
@@ -142,7 +161,12 @@ typedef struct {
     fm_op_kernels ops[FM_N_OPS];
     fm_loss_fn losses[FM_N_LOSSES];
     fm_update_fn updates[FM_N_OPTIMIZERS];
-    int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
+    double (*sum_squares)(const void *x, int64_t n);
+    /* columns j0 .. j1 of w (n_in, n_out) shrink to the norm `limit` where they are longer */
+    void (*limit_columns)(void *w, int64_t n_in, int64_t n_out, int64_t j0, int64_t j1,
+                          double limit);
+    void (*average)(void *mean, const void *x, int64_t n, double share); /* += share (x - mean) */
+    int64_t (*first_nonfinite)(const void *x, int64_t n);                /* its index, or -1 */
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */
@@ -194,7 +218,7 @@ void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 
 /* Optimizer step number t (from 1) over the flat buffers; 0 if some value would not be finite. */
-int32_t fm_update(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t optimizer,
+int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t optimizer,
                   const fm_hyper *hyper, int64_t t, int32_t threads);
 
 /* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is
@@ -214,6 +238,7 @@ typedef struct {
     int64_t batch_size;      /* at most ctx->capacity */
     int32_t loss, optimizer; /* FM_LOSS_*, FM_OPTIMIZER_* */
     fm_hyper hyper;
+    const double *lr; /* learning rate of each step of this call, or NULL: always hyper.lr */
     void *batch;      /* (capacity, n_in): gathered inputs; unused without order */
     double *row_loss; /* (capacity) scratch */
     void *outputs;    /* (rows of x, n_out): the output of every visited row, or NULL */

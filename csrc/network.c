@@ -16,6 +16,7 @@
 
 #include "fastmlp.h"
 #include "random.h"
+#include "step.h"
 
 #define MAX_OPS 4096
 #define MAX_ELEMENTS ((int64_t)1 << 56) /* sums and byte counts stay far below 2^63 */
@@ -114,13 +115,16 @@ typedef struct {
     const fm_net *net;
     const fm_kernels *k;
     fm_ctx *ctx;
-    fm_train_job *job; /* NULL outside of training */
-    void *out;         /* fm_predict */
-    int32_t optimizer; /* -1: gradients only */
-    const fm_hyper *hyper;
+    fm_train_job *job;    /* NULL outside of training */
+    void *out;            /* fm_predict */
+    int32_t optimizer;    /* -1: gradients only */
+    fm_hyper hyper[2];    /* of this step: [1] for weights, [0] for what is not decayed */
+    double average_share; /* of the new parameters in their average; 0: it stays as it is */
+    double *partial;      /* sums of squares of the gradient's chunks */
     int32_t threads;
     int64_t rows_per_chunk;
-    int64_t first; /* fm_predict: row at which chunk 0 begins */
+    int64_t first;   /* fm_predict: row at which chunk 0 begins */
+    int64_t first_t; /* fm_train: steps taken before this call */
     double seconds;
     int32_t update_finite; /* atomic */
 } run;
@@ -180,17 +184,28 @@ static uint32_t flush_subnormals(void) { return 0; }
 static void restore_mode(uint32_t mode) { (void)mode; }
 #endif
 
-static void update_range(run *r, int64_t first, int64_t n, double weight_decay) {
+static void average_range(const run *r, int64_t first, int64_t n) {
+    const fm_ctx *c = r->ctx;
+    if (r->average_share > 0)
+        r->k->average(plus(c->average, first, r->k), plus(c->params, first, r->k), n,
+                      r->average_share);
+}
+
+static void update_range(run *r, int64_t first, int64_t n, int is_decayed) {
     const fm_ctx *c = r->ctx;
     const fm_kernels *k = r->k;
+    const fm_hyper *h = &r->hyper[is_decayed];
+    void *states[FM_MAX_STATES] = {0};
+    for (int i = 0; i < fm_optimizer_infos[r->optimizer].n_states; i++)
+        states[i] = plus(c->state[i], first, k);
     const uint32_t mode = flush_subnormals();
-    const int32_t is_finite = k->updates[r->optimizer](
-        plus(c->params, first, k), c->state0 ? plus(c->state0, first, k) : NULL,
-        c->state1 ? plus(c->state1, first, k) : NULL, plus(c->grads, first, k), n, r->hyper,
-        weight_decay);
+    const int32_t is_finite =
+        k->updates[r->optimizer](plus(c->params, first, k), states, plus(c->grads, first, k), n, h);
     restore_mode(mode);
     if (!is_finite)
         __atomic_store_n(&r->update_finite, 0, __ATOMIC_RELAXED);
+    if (!isfinite(h->max_norm)) /* else after it, when whole columns are known */
+        average_range(r, first, n);
 }
 
 /* Chunks of all ops are numbered through: find the op that `chunk` belongs to. */
@@ -211,7 +226,7 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
         r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1);
         if (r->optimizer >= 0) {
             const int64_t per_slice = s.n_weights / s.n_slices;
-            update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, r->hyper->weight_decay);
+            update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, 1);
             if (i0 == 0 && s.n_biases)
                 update_range(r, op->b, s.n_biases, 0);
         }
@@ -265,6 +280,8 @@ void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int3
     fm_parallel(useful_threads(net, ctx->rows, threads), drive_backward, &r);
 }
 
+/* ---- the optimizer's step -------------------------------------------------------------------- */
+
 #define UPDATE_CHUNK 16384 /* elements; a multiple of every vector */
 
 static void update_chunk(void *arg, int64_t chunk, int32_t worker) {
@@ -276,33 +293,116 @@ static void update_chunk(void *arg, int64_t chunk, int32_t worker) {
         weights ? chunk * UPDATE_CHUNK : net->n_decayed + (chunk - weight_chunks) * UPDATE_CHUNK;
     const int64_t end = weights ? net->n_decayed : net->n_params;
     (void)worker;
-    update_range(r, first, at_most(UPDATE_CHUNK, end - first),
-                 weights ? r->hyper->weight_decay : 0);
+    update_range(r, first, at_most(UPDATE_CHUNK, end - first), weights);
 }
 
-static void drive_update(fm_team *team, void *arg) {
-    const fm_net *net = ((run *)arg)->net;
-    fm_team_run(team, update_chunk, arg,
+static void update_all(fm_team *team, run *r) {
+    const fm_net *net = r->net;
+    fm_team_run(team, update_chunk, r,
                 chunks_of(net->n_decayed, UPDATE_CHUNK) +
                     chunks_of(net->n_params - net->n_decayed, UPDATE_CHUNK));
 }
 
-static fm_hyper at_step(const fm_hyper *hyper, int64_t t) {
-    fm_hyper h = *hyper;
-    h.correction1 = 1 - pow(h.beta1, (double)t);
-    h.correction2 = sqrt(1 - pow(h.beta2, (double)t));
-    return h;
+#define NORM_CHUNKS 256 /* at most: the cut depends on the number of parameters alone */
+
+static int64_t norm_chunk_size(const fm_net *net) {
+    return at_least(UPDATE_CHUNK, round_up(chunks_of(net->n_params, NORM_CHUNKS), 64));
 }
 
-int32_t fm_update(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t optimizer,
+static void norm_chunk(void *arg, int64_t chunk, int32_t worker) {
+    run *r = arg;
+    const int64_t size = norm_chunk_size(r->net), first = chunk * size;
+    (void)worker;
+    r->partial[chunk] = r->k->sum_squares(plus(r->ctx->grads, first, r->k),
+                                          at_most(size, r->net->n_params - first));
+}
+
+/* What clipping by norm leaves of the gradient, 1 where it is short enough; NaN where it is not
+ * finite (Pascanu et al. 2013). */
+static double clipped_share(fm_team *team, run *r, double clip_norm) {
+    const int64_t chunks = chunks_of(r->net->n_params, norm_chunk_size(r->net));
+    double partial[NORM_CHUNKS], sum = 0;
+    r->partial = partial;
+    fm_team_run(team, norm_chunk, r, chunks);
+    for (int64_t i = 0; i < chunks; i++)
+        sum += partial[i];
+    const double norm = sqrt(sum);
+    return !isfinite(norm) ? (double)NAN : norm > clip_norm ? clip_norm / norm : 1;
+}
+
+/* Chunks of columns of all ops are numbered through, as in slices_chunk. */
+static void columns_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    (void)worker;
+    for (const fm_op *op = r->net->ops;; op++) {
+        const fm_sizes s = r->k->ops[op->kind].sizes(op);
+        const int64_t chunks = s.n_weights ? chunks_of(op->n_out, FM_NORM_COLUMNS) : 0;
+        if (chunk >= chunks) {
+            chunk -= chunks;
+            continue;
+        }
+        const int64_t j0 = chunk * FM_NORM_COLUMNS;
+        r->k->limit_columns(plus(r->ctx->params, op->w, r->k), s.n_weights / op->n_out, op->n_out,
+                            j0, at_most(j0 + FM_NORM_COLUMNS, op->n_out), r->hyper[1].max_norm);
+        return;
+    }
+}
+
+static void average_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    const int64_t first = chunk * UPDATE_CHUNK;
+    (void)worker;
+    average_range(r, first, at_most(UPDATE_CHUNK, r->net->n_params - first));
+}
+
+/* After all parameters have moved */
+static void limit_norms(fm_team *team, run *r) {
+    int64_t chunks = 0;
+    if (!isfinite(r->hyper[1].max_norm))
+        return;
+    for (int64_t i = 0; i < r->net->n_ops; i++) {
+        const fm_op *op = &r->net->ops[i];
+        if (r->k->ops[op->kind].sizes(op).n_weights)
+            chunks += chunks_of(op->n_out, FM_NORM_COLUMNS);
+    }
+    fm_team_run(team, columns_chunk, r, chunks);
+    if (r->average_share > 0)
+        fm_team_run(team, average_chunk, r, chunks_of(r->net->n_params, UPDATE_CHUNK));
+}
+
+static void begin_step(run *r, const fm_hyper *hyper, double lr, int64_t t, double grad_scale) {
+    r->average_share = average_share(hyper, r->ctx, t);
+    r->update_finite = 1;
+    r->hyper[1] = settings_of_step(hyper, r->ctx, r->optimizer, lr, t, grad_scale);
+    r->hyper[0] = not_decayed(&r->hyper[1]);
+}
+
+typedef struct {
+    run *r;
+    const fm_hyper *hyper;
+    int64_t t;
+} update_job;
+
+static void drive_update(fm_team *team, void *arg) {
+    const update_job *job = arg;
+    const double clip = job->hyper->clip_norm;
+    const double scale = isfinite(clip) ? clipped_share(team, job->r, clip) : 1;
+    if (!isfinite(scale))
+        return;
+    begin_step(job->r, job->hyper, job->hyper->lr, job->t, scale);
+    update_all(team, job->r);
+    limit_norms(team, job->r);
+}
+
+int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t optimizer,
                   const fm_hyper *hyper, int64_t t, int32_t threads) {
-    fm_ctx c = *ctx;
-    const fm_hyper h = at_step(hyper, t);
-    run r = {
-        .net = net, .k = k, .ctx = &c, .optimizer = optimizer, .hyper = &h, .update_finite = 1};
-    fm_parallel(useful_threads(net, 8, threads), drive_update, &r);
+    run r = {.net = net, .k = k, .ctx = ctx, .optimizer = optimizer};
+    update_job job = {.r = &r, .hyper = hyper, .t = t};
+    fm_parallel(useful_threads(net, 8, threads), drive_update, &job);
     return r.update_finite;
 }
+
+/* ---- loss ------------------------------------------------------------------------------------ */
 
 /* In eight interleaved sums: short chains, and an order that depends on n alone. */
 static double sum(const double *x, int64_t n) {
@@ -424,10 +524,22 @@ static void train_batch(fm_team *team, run *r) {
     job->finite = isfinite(loss_sum);
     if (!job->finite)
         return;
-    const fm_hyper h = at_step(&job->hyper, job->t + 1);
-    r->hyper = &h;
-    r->update_finite = 1;
-    all_slices(team, r);
+    const double lr = job->lr ? job->lr[job->t - r->first_t] : job->hyper.lr;
+    if (isfinite(job->hyper.clip_norm)) { /* all of the gradient, then the update */
+        r->optimizer = -1;
+        all_slices(team, r);
+        r->optimizer = job->optimizer;
+        const double scale = clipped_share(team, r, job->hyper.clip_norm);
+        job->finite = isfinite(scale);
+        if (!job->finite)
+            return;
+        begin_step(r, &job->hyper, lr, job->t + 1, scale);
+        update_all(team, r);
+    } else {
+        begin_step(r, &job->hyper, lr, job->t + 1, 1);
+        all_slices(team, r);
+    }
+    limit_norms(team, r);
     job->finite = r->update_finite;
     job->loss_sum += loss_sum;
     job->position += c->rows;
@@ -446,6 +558,7 @@ static void drive_train(fm_team *team, void *arg) {
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads) {
     run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer};
+    r.first_t = job->t;
     job->finite = 1;
     if (job->position < job->n)
         fm_parallel(useful_threads(net, job->batch_size, threads), drive_train, &r);

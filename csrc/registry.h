@@ -32,10 +32,17 @@
     X(binary_cross_entropy, values)                                                                \
     X(squared_error, values)
 
-/* X(name, number of state arrays): kernels/optimizer.c defines <name>_update. */
+/* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c defines <name>_step.
+ */
 #define FM_OPTIMIZERS(X)                                                                           \
     X(sgd, 1)                                                                                      \
     X(adam, 2)                                                                                     \
-    X(adamw, 2)
+    X(adamw, 2)                                                                                    \
+    X(amsgrad, 3)                                                                                  \
+    X(nadam, 2)                                                                                    \
+    X(adagrad, 1)                                                                                  \
+    X(rmsprop, 2)                                                                                  \
+    X(lion, 1)                                                                                     \
+    X(schedule_free_adamw, 2)
 
 #endif

@@ -34,5 +34,8 @@ const fm_kernels FM_TABLE = {
     .ops = {FM_OPS(OP_ENTRY)},
     .losses = {FM_LOSSES(LOSS_ENTRY)},
     .updates = {FM_OPTIMIZERS(UPDATE_ENTRY)},
+    .sum_squares = sum_squares,
+    .limit_columns = limit_columns,
+    .average = average,
     .first_nonfinite = first_nonfinite,
 };

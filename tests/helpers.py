@@ -10,7 +10,23 @@ import numpy as np
 import reference
 
 import fastmlp
-from fastmlp import SGD, Adam, AdamW, _core
+from fastmlp import (
+    EMA,
+    SGD,
+    SWA,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    CosineDecay,
+    LinearWarmup,
+    Lion,
+    NAdam,
+    OneCycle,
+    RMSprop,
+    ScheduleFreeAdamW,
+    _core,
+)
 
 DTYPES = ["float32", "float64"]
 ACTIVATIONS = list(_core.ACTIVATIONS)
@@ -26,8 +42,34 @@ OPTIMIZERS = {
     "adam": Adam(lr=0.01),
     "adam-betas": Adam(lr=0.01, beta1=0.7, beta2=0.9, eps=1e-3),
     "adamw": AdamW(lr=0.01, weight_decay=0.1),
+    "amsgrad": AMSGrad(lr=0.01, beta2=0.9, weight_decay=0.1),
+    "nadam": NAdam(lr=0.01, momentum_decay=0.1, weight_decay=0.1),
+    "adagrad": AdaGrad(lr=0.05, weight_decay=0.1),
+    "rmsprop": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1),
+    "lion": Lion(lr=0.003, weight_decay=0.1),
+    "schedule_free_adamw": ScheduleFreeAdamW(lr=0.01, weight_decay=0.1),
 }
 
+# What stands around an optimizer: penalties, clipping, schedules, averages. Each acts on the
+# networks of the tests.
+AROUND = {
+    "penalties": Adam(lr=0.01, l1=0.01, l2=0.1),
+    "clip_norm": SGD(lr=0.1, momentum=0.9, clip_norm=0.1),
+    "clip_value": AdamW(lr=0.01, clip_value=0.003, l2=0.01),
+    "max_norm": Adam(lr=0.02, max_norm=0.8),
+    "ema": Adam(lr=0.01, weight_average=EMA(0.8)),
+    "swa": SGD(lr=0.05, weight_average=SWA(start=3, every=2)),
+    "schedule": AdamW(lr=CosineDecay(0.02, steps=12, warmup=3)),
+    "everything": NAdam(
+        lr=OneCycle(0.02, steps=20),
+        l1=0.001,
+        l2=0.01,
+        clip_norm=0.1,
+        max_norm=0.8,
+        weight_average=SWA(start=2),
+    ),
+    "schedule_free-warmup": ScheduleFreeAdamW(lr=LinearWarmup(0.02, warmup=5), l2=0.01),
+}
 
 # ---- tolerances ------------------------------------------------------------------------------
 
@@ -143,8 +185,15 @@ def twin_parameters(layers: list) -> list[np.ndarray]:
 
 
 def settings(optimizer) -> tuple[str, dict]:
-    """The twin's name and keywords for one of the package's optimizers."""
-    return type(optimizer).__name__.lower(), dataclasses.asdict(optimizer)
+    """The twin's name and keywords for one of the package's optimizers, without what all have."""
+    shared = {field.name for field in dataclasses.fields(fastmlp.Optimizer)} - {"lr"}
+    own = [f.name for f in dataclasses.fields(optimizer) if f.name not in shared]
+    return optimizer.name, {name: getattr(optimizer, name) for name in own}
+
+
+def everything(net) -> list[np.ndarray]:
+    """Parameters, the optimizer's state, averaged weights."""
+    return [net.params, *net.state] + ([] if net.average is None else [net.average])
 
 
 def digest(*arrays) -> str:

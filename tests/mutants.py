@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 # The quick ones first: pytest stops at the first failure.
-TESTS = ["golden", "optimizers", "losses", "dropout", "layers", "equivalences", "gradients"]
+TESTS = ["golden", "optimizers", "regularisation", "schedules", "losses", "dropout", "layers"]
+TESTS += ["equivalences", "gradients"]
 
 
 class Mutant(NamedTuple):
@@ -136,26 +137,134 @@ MUTANTS = [
     Mutant(
         "adam: no eps",
         "kernels/optimizer.c",
-        "fma_(vsqrt(v_new), root_scale, eps)",
-        "(vsqrt(v_new) * root_scale)",
+        "fma_(vsqrt(v), splat((real)(1 / h->correction2)), splat((real)h->eps))",
+        "(vsqrt(v) * splat((real)(1 / h->correction2)))",
     ),
     Mutant(
         "adam: root of the second correction forgotten",
-        "network.c",
+        "step.h",
         "sqrt(1 - pow(h.beta2, (double)t))",
         "(1 - pow(h.beta2, (double)t))",
     ),
     Mutant(
         "update: biases decay",
         "network.c",
-        "weights ? r->hyper->weight_decay : 0",
-        "r->hyper->weight_decay",
+        "at_most(UPDATE_CHUNK, end - first), weights);",
+        "at_most(UPDATE_CHUNK, end - first), 1);",
     ),
     Mutant(
         "train: biases decay",
         "network.c",
         "update_range(r, op->b, s.n_biases, 0);",
-        "update_range(r, op->b, s.n_biases, r->hyper->weight_decay);",
+        "update_range(r, op->b, s.n_biases, 1);",
+    ),
+    Mutant(
+        "amsgrad: the last v instead of the largest",
+        "kernels/optimizer.c",
+        "s[2] = vmax(s[1], s[2]);",
+        "s[2] = s[1];",
+    ),
+    Mutant(
+        "nadam: the product forgets its past",
+        "step.h",
+        "(t == 1 ? 1 : *product) * mu",
+        "mu",
+    ),
+    Mutant(
+        "nadam: one step late",
+        "step.h",
+        "pow(0.96, (double)(t + 1) * h->momentum_decay)",
+        "pow(0.96, (double)t * h->momentum_decay)",
+    ),
+    Mutant(
+        "adagrad: the sum is a running mean",
+        "kernels/optimizer.c",
+        "s[0] = fma_(g, g, s[0]);",
+        "s[0] = mean_of(0.9, s[0], g * g);",
+    ),
+    Mutant(
+        "rmsprop: momentum of the gradient, not of the step",
+        "kernels/optimizer.c",
+        "s[1] = fma_(splat((real)h->momentum), s[1], g / (vsqrt(s[0]) + splat((real)h->eps)));",
+        "s[1] = fma_(splat((real)h->momentum), s[1], g) / (vsqrt(s[0]) + splat((real)h->eps));",
+    ),
+    Mutant(
+        "lion: no move to zero",
+        "kernels/optimizer.c",
+        "pick((s > 0) | (s < 0), with_sign(a, s), s)",
+        "with_sign(a, s)",
+    ),
+    Mutant(
+        "schedule free: z starts at zero",
+        "kernels/optimizer.c",
+        "h->is_first ? *p : s[0]",
+        "s[0]",
+    ),
+    Mutant(
+        "schedule free: the mean weighs all steps alike",
+        "step.h",
+        "const double weight = *largest_lr * *largest_lr;",
+        "const double weight = 1;",
+    ),
+    Mutant(
+        "penalty: l1 does not know the sign",
+        "kernels/optimizer.c",
+        "signed_as(splat((real)h->l1), p)",
+        "splat((real)h->l1)",
+    ),
+    Mutant(
+        "penalty: on biases",
+        "step.h",
+        "h.weight_decay = h.l1 = h.l2 = 0;",
+        "h.weight_decay = 0;",
+    ),
+    Mutant(
+        "clip_value: on one side",
+        "kernels/optimizer.c",
+        "pick(g > limit, limit, pick(g < -limit, -limit, g))",
+        "pick(g > limit, limit, g)",
+    ),
+    Mutant(
+        "clip_norm: lengthens short gradients",
+        "network.c",
+        "norm > clip_norm ? clip_norm / norm : 1",
+        "clip_norm / norm",
+    ),
+    Mutant(
+        "clip_norm: the rest behind whole blocks is left out",
+        "kernels/optimizer.c",
+        "for (int j = 0; i < n; i++, j++)\n        lane[j] += (double)x[i] * (double)x[i];",
+        "",
+    ),
+    Mutant(
+        "max_norm: rows instead of columns",
+        "network.c",
+        "s.n_weights / op->n_out, op->n_out,",
+        "op->n_out, s.n_weights / op->n_out,",
+    ),
+    Mutant(
+        "max_norm: the second block of columns is the first again",
+        "network.c",
+        "const int64_t j0 = chunk * FM_NORM_COLUMNS;",
+        "const int64_t j0 = 0;",
+    ),
+    Mutant(
+        "average: of what stood there before max_norm",
+        "network.c",
+        "if (!isfinite(h->max_norm))",
+        "if (1)",
+    ),
+    Mutant(
+        "swa: the first of the mean counts twice",
+        "step.h",
+        "1 / (double)ctx->n_averaged",
+        "1 / (double)(ctx->n_averaged + 1)",
+    ),
+    Mutant(
+        "schedule: every slice begins at its first rate",
+        "network.c",
+        "job->lr[job->t - r->first_t]",
+        "job->lr[0]",
     ),
     Mutant(
         "train: a short batch is divided by the full size",

@@ -324,7 +324,174 @@ def adamw(
     return adam(p, g, state, t, lr, beta1, beta2, eps, weight_decay)
 
 
-OPTIMIZERS: dict[str, Callable[..., Array]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
+def amsgrad(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Reddi, Kale, Kumar 2018: Adam that divides by the root of the largest v so far."""
+    state["m"] = beta1 * state.get("m", np.zeros_like(p)) + (1.0 - beta1) * g
+    state["v"] = beta2 * state.get("v", np.zeros_like(p)) + (1.0 - beta2) * g * g
+    state["top"] = np.maximum(state.get("top", 0.0), state["v"])
+    m = state["m"] / (1.0 - beta1**t)
+    v = state["top"] / (1.0 - beta2**t)
+    return decay(p, lr, weight_decay) - lr * m / (np.sqrt(v) + eps)
+
+
+def nadam(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 2e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    momentum_decay: float = 4e-3,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Dozat 2016, in PyTorch's form: Adam with a momentum mu_t that grows with t, one step ahead.
+
+    The product of all mu so far takes the place of beta1^t."""
+
+    def mu(step: int) -> float:
+        return beta1 * (1.0 - 0.5 * 0.96 ** (step * momentum_decay))
+
+    state["m"] = beta1 * state.get("m", np.zeros_like(p)) + (1.0 - beta1) * g
+    state["v"] = beta2 * state.get("v", np.zeros_like(p)) + (1.0 - beta2) * g * g
+    state["product"] = state.get("product", 1.0) * mu(t)
+    ahead = (1.0 - mu(t)) / (1.0 - state["product"]) * g
+    ahead += mu(t + 1) / (1.0 - state["product"] * mu(t + 1)) * state["m"]
+    v = state["v"] / (1.0 - beta2**t)
+    return decay(p, lr, weight_decay) - lr * ahead / (np.sqrt(v) + eps)
+
+
+def adagrad(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 0.01,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Duchi, Hazan, Singer 2011: the root of the sum of all g^2 divides the step."""
+    state["v"] = state.get("v", 0.0) + g * g
+    return decay(p, lr, weight_decay) - lr * g / (np.sqrt(state["v"]) + eps)
+
+
+def rmsprop(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 0.01,
+    beta2: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Tieleman, Hinton 2012: the root of the running mean of g^2 divides it; then momentum."""
+    state["v"] = beta2 * state.get("v", 0.0) + (1.0 - beta2) * g * g
+    state["u"] = momentum * state.get("u", 0.0) + g / (np.sqrt(state["v"]) + eps)
+    return decay(p, lr, weight_decay) - lr * state["u"]
+
+
+def lion(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Chen et al. 2023: lr along the sign of one mean of m and g; another one is kept."""
+    m = state.get("m", np.zeros_like(p))
+    state["m"] = beta2 * m + (1.0 - beta2) * g
+    return decay(p, lr, weight_decay) - lr * np.sign(beta1 * m + (1.0 - beta1) * g)
+
+
+def schedule_free_adamw(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 2.5e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Defazio et al. 2024, in the paper's words: z takes the steps, x is the mean of the z, p is y
+    between the two. The mean weighs each z by the square of the largest lr until then."""
+    z, x = state.get("z", p), state.get("x", p)
+    state["v"] = beta2 * state.get("v", 0.0) + (1.0 - beta2) * g * g
+    d = g / (np.sqrt(state["v"] / (1.0 - beta2**t)) + eps) + weight_decay * p
+    state["lr"] = max(state.get("lr", 0.0), lr)
+    state["sum"] = state.get("sum", 0.0) + state["lr"] ** 2
+    c = state["lr"] ** 2 / state["sum"] if state["sum"] > 0 else 0.0
+    state["z"] = z - lr * d
+    state["x"] = (1.0 - c) * x + c * state["z"]
+    return (1.0 - beta1) * state["z"] + beta1 * state["x"]
+
+
+OPTIMIZERS: dict[str, Callable[..., Array]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "amsgrad": amsgrad,
+    "nadam": nadam,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "lion": lion,
+    "schedule_free_adamw": schedule_free_adamw,
+}
+
+
+# ---- around the optimizer --------------------------------------------------------------------
+
+
+def clip_by_norm(grads: list[Array], limit: float) -> list[Array]:
+    """Pascanu et al. 2013: the gradient of all parameters together is no longer than `limit`."""
+    norm = np.sqrt(sum(np.sum(g * g) for g in grads))
+    return [g * (limit / norm) for g in grads] if norm > limit else grads
+
+
+def clip_by_value(g: Array, limit: float) -> Array:
+    return np.clip(g, -limit, limit)
+
+
+def penalised(g: Array, w: Array, l1: float = 0.0, l2: float = 0.0) -> Array:
+    """The gradient of the loss with sum(l1 |w| + l2 / 2 w^2) added. Never for biases."""
+    return g + l1 * np.sign(w) + l2 * w
+
+
+def max_norm(w: Array, limit: float) -> Array:
+    """Srivastava et al. 2014: no column of W (n_in, n_out) is longer than `limit`."""
+    norm = np.sqrt((w * w).sum(axis=0))
+    return w * np.where(norm > limit, limit / np.maximum(norm, limit), 1.0)
+
+
+def ema(weights: list[Array], decay: float) -> Array:
+    """Exponential moving average of weights after steps 1, 2, ..."""
+    a = weights[0]
+    for p in weights[1:]:
+        a = decay * a + (1.0 - decay) * p
+    return a
+
+
+def swa(weights: list[Array], start: int, every: int = 1) -> Array:
+    """Mean of the weights after the steps start, start + every, ...; weights[0] is step 1's."""
+    chosen = [p for t, p in enumerate(weights, 1) if t >= start and (t - start) % every == 0]
+    return np.mean(chosen, axis=0) if chosen else weights[-1]
 
 
 # ---- layers, and whole training --------------------------------------------------------------
@@ -401,7 +568,7 @@ def update(layers: list, optimizer: str, t: int, **hyper: float) -> None:
         if isinstance(layer, Linear):
             layer.weight = rule(layer.weight, layer.weight_grad, layer.weight_state, t, **hyper)
             if layer.bias is not None:
-                free = {**hyper, "weight_decay": 0.0}
+                free = {**hyper, "weight_decay": 0.0} if "weight_decay" in hyper else hyper
                 layer.bias = rule(layer.bias, layer.bias_grad, layer.bias_state, t, **free)
 
 

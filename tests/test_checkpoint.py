@@ -8,14 +8,13 @@ import struct
 
 import numpy as np
 import pytest
+from helpers import AROUND, OPTIMIZERS, digest, everything
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp
 from fastmlp import (
-    SGD,
     Adam,
-    AdamW,
     CheckpointError,
     Dropout,
     LeakyReLU,
@@ -25,6 +24,7 @@ from fastmlp import (
     layers,
 )
 
+CASES = OPTIMIZERS | AROUND
 rng = np.random.default_rng(0)
 X = rng.standard_normal((150, 6)).astype(np.float32)
 Y = rng.integers(0, 4, 150)
@@ -41,7 +41,7 @@ def make(dtype="float32"):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(), AdamW(weight_decay=0.1)])
+@pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES)
 def test_a_loaded_network_goes_on_with_the_same_bits(tmp_path, optimizer, dtype):
     path = tmp_path / "model.safetensors"
     undisturbed, saved = make(dtype), make(dtype)
@@ -56,8 +56,20 @@ def test_a_loaded_network_goes_on_with_the_same_bits(tmp_path, optimizer, dtype)
     assert loaded.evaluate(X, Y) == saved.evaluate(X, Y)
     assert loaded.predict_proba(X).tobytes() == saved.predict_proba(X).tobytes()
     loaded.fit(X, Y, epochs=4, batch_size=32)  # loss and optimizer come out of the file
-    assert loaded.params.tobytes() == undisturbed.params.tobytes()
+    assert digest(*everything(loaded)) == digest(*everything(undisturbed))
     assert (loaded.epoch, loaded.step) == (undisturbed.epoch, undisturbed.step)
+
+
+def test_files_of_before_schedules_and_averages_are_read():
+    def age(header, parts):
+        for name in ("schedule_start", "n_averaged", "running"):
+            del parts["training"][name]
+        for name in ("l1", "l2", "clip_norm", "clip_value", "max_norm", "weight_average"):
+            del parts["training"]["optimizer"][name]
+
+    loaded = checkpoint.from_bytes(Sequential, forge(age))
+    assert loaded.optimizer == Adam()
+    loaded.fit(X, Y, epochs=1)
 
 
 def test_every_layer_comes_back(tmp_path):
@@ -202,6 +214,15 @@ HOSTILE = {
     "loss": lambda h, p: p["training"].__setitem__("loss", "evil"),
     "optimizer": lambda h, p: p["training"]["optimizer"].__setitem__("name", "evil"),
     "rate": lambda h, p: p["training"]["optimizer"].__setitem__("lr", -1),
+    "optimizer of more states": lambda h, p: p["training"]["optimizer"].update({"name": "amsgrad"}),
+    "no optimizer": lambda h, p: p["training"].__setitem__("optimizer", None),
+    "average that is not there": lambda h, p: p["training"]["optimizer"].__setitem__(
+        "weight_average", {"type": "EMA", "decay": 0.5}
+    ),
+    "unknown schedule": lambda h, p: p["training"]["optimizer"].__setitem__(
+        "lr", {"type": "os.system"}
+    ),
+    "running": lambda h, p: p["training"].__setitem__("running", [1.0, float("nan")]),
     "steps": lambda h, p: p["training"].__setitem__("t", -5),
     "metadata": lambda h, p: p.__setitem__("user", [1]),
     "missing tensor": lambda h, p: h.pop("layers.0.bias"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp
-from fastmlp import SGD, Adam, Dropout, EarlyStopping, Linear, ReLU, Sequential, Tanh, _core
+from fastmlp import EMA, SGD, Adam, Dropout, EarlyStopping, Linear, ReLU, Sequential, Tanh, _core
 from fastmlp.layout import aligned_empty, aligned_zeros, plan
 
 rng = np.random.default_rng(0)
@@ -79,17 +79,17 @@ def run_guarded(program, sizes):
         whole[guard : guard + n] = 0.1
         return whole, whole[guard : guard + n]
 
-    names = ("params", "grads", "state0", "state1")
+    names = ("params", "grads", "state0", "state1", "average")
     wholes, arrays = zip(*(guarded(sizes[0]) for _ in names), strict=True)
     acts, dacts = guarded(rows * sizes[2]), guarded(rows * sizes[3])
     batch = guarded(rows * program.n_in)
     context = _core.Context(program, arrays[0], arrays[1], 0)
-    context.set_state(arrays[2], arrays[3])
+    context.set_state((arrays[2], arrays[3]), arrays[4])
     context.reserve(rows, acts[1], dacts[1], batch[1], np.empty(rows))
     x = np.ones((rows, program.n_in), np.float32)
     y = np.zeros((rows, program.n_out), np.float32)
     order = np.arange(rows)[::-1].copy()
-    settings_ = Adam().settings()
+    settings_ = Adam(clip_norm=0.1, max_norm=0.2, weight_average=EMA(0.9)).settings()
     context.train(
         x, y, order, 7, _core.LOSSES["squared_error"]["index"], 1, settings_, None, 2, 1.0
     )

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from helpers import (
     ACTIVATIONS,
+    AROUND,
     DTYPES,
     LOSSES,
     OPTIMIZERS,
     activation,
     copies,
     digest,
+    everything,
     gradients,
     inputs,
     loss_function,
@@ -26,7 +28,8 @@ import fastmlp
 from fastmlp import SGD, Adam, AdamW, DataLoader, Dropout, Linear, Sequential, _core
 
 ROWS, N_IN, N_OUT = 157, 11, 5  # the last of the batches of 50 has 7 rows
-EACH_OPTIMIZER = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+CASES = OPTIMIZERS | AROUND
+EACH_OPTIMIZER = pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES)
 
 
 class Unfused(Sequential):
@@ -46,7 +49,7 @@ def data(loss="cross_entropy", dtype="float32", rows=ROWS):
 
 def assert_same(a, b):
     """Parameters, moments, counters."""
-    assert digest(a.params, *a.state) == digest(b.params, *b.state)
+    assert digest(*everything(a)) == digest(*everything(b))
     assert (a.step, a.epoch) == (b.step, b.epoch)
 
 
@@ -76,7 +79,7 @@ def check_by_hand_equals_fit(name, loss, optimizer, dtype="float32", shuffle=Tru
     how = {"batch_size": 50, "epochs": 3, "shuffle": shuffle}
     history = a.fit(X, y, loss=loss, optimizer=optimizer, threads=2, **how)
     means = train_by_hand(b, X, y, loss, optimizer, **how)
-    assert digest(a.params) == digest(b.params)
+    assert digest(*everything(a)) == digest(*everything(b))
     assert a.step == b.step == 12
     assert (a.params != start).any()
     np.testing.assert_allclose(
@@ -103,8 +106,17 @@ def test_by_hand_equals_fit_for_every_optimizer(optimizer):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_train_step_equals_by_hand(loss):
+    check_train_step(loss, AdamW(lr=0.01))
+
+
+@EACH_OPTIMIZER
+def test_train_step_equals_by_hand_for_every_optimizer(optimizer):
+    check_train_step("cross_entropy", optimizer)
+
+
+def check_train_step(loss, optimizer):
     X, y = data(loss)
-    a, b, optimizer = build(), build(), AdamW(lr=0.01)
+    a, b = build(), build()
     for i in (0, 50, 100, 150):
         xb, yb = X[i : i + 50], y[i : i + 50]
         value = a.train_step(xb, yb, loss=loss, optimizer=optimizer)
@@ -228,7 +240,7 @@ def check_threads(
             threads=threads,
         )
         out = net.predict(X, threads=threads)
-        seen.add((digest(net.params, *net.state, out), tuple(history["loss"])))
+        seen.add((digest(*everything(net), out), tuple(history["loss"])))
     assert len(seen) == 1
 
 
@@ -270,14 +282,18 @@ def test_threads_may_change_during_training():
 def fingerprint():
     """One hash of networks with each activation, loss and optimizer, trained and used."""
     parts = []
-    for i, name in enumerate(ACTIVATIONS):
-        loss, optimizer = LOSSES[i % len(LOSSES)], list(OPTIMIZERS.values())[i % len(OPTIMIZERS)]
+    for i, optimizer in enumerate(CASES.values()):
+        name, loss = ACTIVATIONS[i % len(ACTIVATIONS)], LOSSES[i % len(LOSSES)]
         for dtype in DTYPES:
             X, y = data(loss, dtype)
             net = build(name, dtype=dtype)
             net.fit(X, y, loss=loss, optimizer=optimizer, batch_size=50, epochs=2)
-            parts += [net.params, *net.state, net.predict(X)]
+            parts += [*everything(net), net.predict(X)]
     return digest(*parts)
+
+
+def test_the_fingerprint_covers_the_registry():
+    assert len(CASES) >= max(len(ACTIVATIONS), len(LOSSES))
 
 
 def test_every_build_with_fused_multiply_add_gives_the_same_bits():

@@ -1,4 +1,4 @@
-"""The same numbers as PyTorch, in float64: 1e-12 after one step, 1e-8 after a hundred.
+"""The same numbers as PyTorch, in float64: 1e-12 after one step, 1e-10 after a hundred.
 
 torch keeps weights as (n_out, n_in), ours transposed, and decays biases unless told not to."""
 
@@ -8,6 +8,7 @@ from helpers import (
     ACTIVATIONS,
     LOSSES,
     activation,
+    copies,
     gradients,
     inputs,
     linears,
@@ -19,12 +20,32 @@ from helpers import (
 )
 
 import fastmlp
-from fastmlp import SGD, Adam, AdamW, Dropout, Linear, Sequential, _core
+from fastmlp import (
+    EMA,
+    SGD,
+    SWA,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    CosineDecay,
+    Dropout,
+    ExponentialDecay,
+    Linear,
+    LinearWarmup,
+    NAdam,
+    OneCycle,
+    RMSprop,
+    Sequential,
+    StepDecay,
+    _core,
+)
 
 torch = pytest.importorskip("torch")
+lrs = torch.optim.lr_scheduler
 torch.set_num_threads(1)  # tiny products: more threads only wait for each other
 
-ONE_STEP, HUNDRED_STEPS = 1e-12, 1e-8
+ONE_STEP, HUNDRED_STEPS = 1e-12, 1e-10
 ROWS, N_IN, N_OUT = 23, 9, 4
 
 TORCH_ACTIVATIONS = {
@@ -69,14 +90,63 @@ OPTIMIZERS = {
         torch.optim.AdamW,
         {"lr": 0.01, "weight_decay": 0.1},
     ),
+    # in torch's other optimizers weight_decay is our l2, unless they call it decoupled
+    "sgd-l2": (SGD(lr=0.05, l2=0.1), torch.optim.SGD, {"lr": 0.05, "weight_decay": 0.1}),
+    "adam-l2": (Adam(lr=0.01, l2=0.1), torch.optim.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    "amsgrad": (
+        AMSGrad(lr=0.01, beta2=0.9),
+        torch.optim.Adam,
+        {"lr": 0.01, "betas": (0.9, 0.9), "amsgrad": True},
+    ),
+    "amsgrad-decay": (
+        AMSGrad(lr=0.01, weight_decay=0.1),
+        torch.optim.AdamW,
+        {"lr": 0.01, "weight_decay": 0.1, "amsgrad": True},
+    ),
+    "nadam": (
+        NAdam(lr=0.01, momentum_decay=0.1),
+        torch.optim.NAdam,
+        {"lr": 0.01, "momentum_decay": 0.1},
+    ),
+    "nadam-decay": (
+        NAdam(lr=0.01, weight_decay=0.1),
+        torch.optim.NAdam,
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ),
+    "adagrad": (AdaGrad(lr=0.05), torch.optim.Adagrad, {"lr": 0.05}),
+    "adagrad-l2": (
+        AdaGrad(lr=0.05, l2=0.1),
+        torch.optim.Adagrad,
+        {"lr": 0.05, "weight_decay": 0.1},
+    ),
+    "rmsprop": (
+        RMSprop(lr=0.01, beta2=0.9),
+        torch.optim.RMSprop,
+        {"lr": 0.01, "alpha": 0.9},
+    ),
+    "rmsprop-momentum": (
+        RMSprop(lr=0.005, momentum=0.8, l2=0.1),
+        torch.optim.RMSprop,
+        {"lr": 0.005, "momentum": 0.8, "weight_decay": 0.1},
+    ),
 }
+NOT_THEIRS = {"lion", "schedule_free_adamw"}  # test_optax_parity.py has these
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    """torch keeps NAdam's product of momenta in its default type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 def test_everything_registered_is_compared():
     assert set(_core.ACTIVATIONS) <= set(TORCH_ACTIVATIONS)
     assert set(TORCH_LOSSES) == set(_core.LOSSES)
-    names = {type(ours).__name__.lower() for ours, _, _ in OPTIMIZERS.values()}
-    assert names == set(_core.OPTIMIZERS)
+    names = {ours.name for ours, _, _ in OPTIMIZERS.values()}
+    assert names == set(_core.OPTIMIZERS) - NOT_THEIRS
 
 
 def ours(name):
@@ -171,24 +241,40 @@ def test_gradients_of_a_network(name, loss):
 
 
 def check_training(name, loss, case):
-    """Full batches, one by one: the losses agree all the way."""
-    optimizer, torch_optimizer, keywords = OPTIMIZERS[case]
+    compare_training(name, loss, *OPTIMIZERS[case])
+
+
+def compare_training(
+    name, loss, optimizer, torch_optimizer, keywords, *, penalty=None, clip=None, schedule=None
+):
+    """Full batches, one by one: the losses agree all the way. penalty(weights) joins their loss,
+    clip(parameters) stands before their step, schedule(optimizer) is one of their schedulers.
+    Returns the network, and their weights after every step."""
     net = ours(name)
     model = theirs(net, name)
     other = torch_optimizer(parameter_groups(model), **keywords)
+    scheduler = schedule and schedule(other)
+    history = []
     x, y = inputs(ROWS, N_IN), targets(loss, ROWS, N_OUT)
     start = net.params.copy()
     for step in range(1, 101):
         value = net.train_step(x, y, loss=loss, optimizer=optimizer)
         other.zero_grad()
         want = TORCH_LOSSES[loss]()(model(torch.from_numpy(x)), torch_targets(y))
-        want.backward()
+        whole = want + penalty([layer.weight for layer in model[::2]]) if penalty else want
+        whole.backward()
+        if clip:
+            clip(list(model.parameters()))
         other.step()
+        if scheduler:
+            scheduler.step()
+        history.append(copies(in_our_layout(model)))
         tolerance = ONE_STEP if step == 1 else HUNDRED_STEPS
         assert relative_error(value, want.item()) <= tolerance
         if step in (1, 100):
             assert_all_close(parameters(net), in_our_layout(model), tolerance)
     assert relative_error(net.params, start) > 0.01
+    return net, history
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS)
@@ -204,6 +290,81 @@ def test_training_with_each_loss(loss):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_training_with_each_activation(name):
     check_training(name, "squared_error", "adam")
+
+
+def test_elastic_net():
+    def penalty(weights):
+        return sum(0.01 * w.abs().sum() + 0.05 * (w * w).sum() for w in weights)
+
+    optimizer = SGD(lr=0.05, l1=0.01, l2=0.1)
+    compare_training(
+        "tanh", "cross_entropy", optimizer, torch.optim.SGD, {"lr": 0.05}, penalty=penalty
+    )
+
+
+def clip_by_norm(parameters):
+    """clip_grad_norm_ divides by norm + 1e-6; this does not."""
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in parameters))
+    for p in parameters:
+        p.grad *= min(1.0, 0.1 / float(norm))
+
+
+def test_clipping():
+    adam = torch.optim.Adam, {"lr": 0.01}
+    compare_training(
+        "tanh", "cross_entropy", Adam(lr=0.01, clip_norm=0.1), *adam, clip=clip_by_norm
+    )
+    compare_training(
+        "tanh",
+        "cross_entropy",
+        Adam(lr=0.01, clip_value=0.005),
+        *adam,
+        clip=lambda p: torch.nn.utils.clip_grad_value_(p, 0.005),
+    )
+
+
+SCHEDULES = {
+    "step": (StepDecay(0.01, every=20, factor=0.5), lambda o: lrs.StepLR(o, 20, 0.5)),
+    "exponential": (ExponentialDecay(0.01, 0.97), lambda o: lrs.ExponentialLR(o, 0.97)),
+    "cosine": (CosineDecay(0.01, steps=100), lambda o: lrs.CosineAnnealingLR(o, 100)),
+    "warmup": (LinearWarmup(0.01, warmup=19), lambda o: lrs.LinearLR(o, 0.05, total_iters=19)),
+    "one-cycle": (
+        OneCycle(0.01, steps=101),
+        lambda o: lrs.OneCycleLR(o, 0.01, total_steps=101, cycle_momentum=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_training_with_each_schedule(name):
+    schedule, theirs = SCHEDULES[name]
+    for ours, other in ((NAdam, torch.optim.NAdam), (SGD, torch.optim.SGD)):
+        compare_training(
+            "tanh", "cross_entropy", ours(lr=schedule), other, {"lr": 0.01}, schedule=theirs
+        )
+
+
+@pytest.mark.parametrize("kind", ["ema", "swa"])
+def test_averaged_weights(kind):
+    from torch.optim import swa_utils
+
+    average = EMA(0.9) if kind == "ema" else SWA(start=40, every=3)
+    multi_avg = swa_utils.get_ema_multi_avg_fn(0.9) if kind == "ema" else None
+    optimizer = AdamW(lr=0.01, weight_decay=0.1, weight_average=average)
+    net, history = compare_training(
+        "tanh", "cross_entropy", optimizer, torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}
+    )
+    model = theirs(net, "tanh")
+    averaged = swa_utils.AveragedModel(model, multi_avg_fn=multi_avg)
+    for t, weights in enumerate(history, start=1):
+        if kind == "swa" and (t < 40 or (t - 40) % 3):
+            continue
+        with torch.no_grad():
+            for place, value in zip(model.parameters(), weights, strict=True):
+                place.copy_(torch.from_numpy(value.T.copy()))
+        averaged.update_parameters(model)
+    with net.averaged():
+        assert_all_close(parameters(net), in_our_layout(averaged.module), HUNDRED_STEPS)
 
 
 def test_dropout_scales_as_theirs_and_rests_at_test_time():

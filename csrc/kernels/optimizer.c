@@ -1,8 +1,10 @@
-/* Optimizers: one fused pass over parameters p, state s0, s1 and gradients g, all flat.
+/* Optimizers: one fused pass over parameters p, states s and gradients g, all flat.
  *
- * Weight decay is decoupled (Loshchilov, Hutter 2019): p shrinks by lr * weight_decay * p before
- * the step. An element whose new values would not be finite keeps its old ones, and the pass
- * reports it. */
+ * An optimizer is <name>_step: the new p and s of one vector of elements, from the old ones and g.
+ * DEFINE_UPDATE below makes its pass of it. In the pass g is first clipped, then the slope of the
+ * penalty l1 |p| + l2 / 2 p^2 is added. Weight decay is decoupled (Loshchilov, Hutter 2019): p
+ * shrinks by lr * weight_decay * p beside the step. An element whose new values would not be finite
+ * keeps its old ones, and the pass reports it. */
 
 #include "real.h"
 
@@ -13,64 +15,200 @@ INLINE int32_t all_set(mask m) {
     return all != 0;
 }
 
+/* beta old + (1 - beta) new: a running mean */
+INLINE vec mean_of(double beta, vec old, vec new) {
+    return fma_(splat((real)beta), old, splat((real)(1 - beta)) * new);
+}
+
+/* p without its share of decay */
+INLINE vec decayed(vec p, const fm_hyper *h) {
+    return splat((real)(1 - h->lr * h->weight_decay)) * p;
+}
+
+/* sqrt(v / (1 - beta2^t)) + eps */
+INLINE vec corrected_root(vec v, const fm_hyper *h) {
+    return fma_(vsqrt(v), splat((real)(1 / h->correction2)), splat((real)h->eps));
+}
+
 /* v = momentum v + g, p -= lr v;  Nesterov: p -= lr (g + momentum v)
  * averaged, the lecture's form: v = momentum v + (1 - momentum) g, p -= lr v */
-static int32_t sgd_update(void *params, void *state0, void *state1, const void *grads, int64_t n,
-                          const fm_hyper *h, double weight_decay) {
-    real *p = params, *v = state0;
-    const real *g = grads;
-    const vec lr = splat((real)h->lr), keep = splat((real)(1 - h->lr * weight_decay));
+INLINE void sgd_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     const vec momentum = splat((real)h->momentum);
-    const vec share = splat((real)(h->averaged ? 1 - h->momentum : 1));
-    (void)state1;
-    mask good = ~(mask){0};
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int64_t left = n - i;
-        const vec p_old = load_upto(p + i, left), v_old = load_upto(v + i, left);
-        const vec gi = share * load_upto(g + i, left);
-        const vec v_new = fma_(momentum, v_old, gi);
-        const vec step = h->nesterov ? fma_(momentum, v_new, gi) : v_new;
-        const vec p_new = fma_(-lr, step, keep * p_old);
-        const mask ok = is_finite(p_new) & is_finite(v_new);
-        store_upto(v + i, pick(ok, v_new, v_old), left);
-        store_upto(p + i, pick(ok, p_new, p_old), left);
-        good &= ok;
-    }
-    return all_set(good);
+    const vec inflow = splat((real)(h->averaged ? 1 - h->momentum : 1)) * g;
+    s[0] = fma_(momentum, s[0], inflow);
+    const vec step = h->nesterov ? fma_(momentum, s[0], inflow) : s[0];
+    *p = fma_(-splat((real)h->lr), step, decayed(*p, h));
 }
 
 /* Kingma, Ba 2015: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
  * p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) */
-static int32_t adamw_update(void *params, void *state0, void *state1, const void *grads, int64_t n,
-                            const fm_hyper *h, double weight_decay) {
-    real *p = params, *m = state0, *v = state1;
-    const real *g = grads;
-    const vec keep = splat((real)(1 - h->lr * weight_decay));
-    const vec beta1 = splat((real)h->beta1), rest1 = splat((real)(1 - h->beta1));
-    const vec beta2 = splat((real)h->beta2), rest2 = splat((real)(1 - h->beta2));
-    const vec rate = splat((real)(h->lr / h->correction1)), eps = splat((real)h->eps);
-    const vec root_scale = splat((real)(1 / h->correction2));
-    mask good = ~(mask){0};
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int64_t left = n - i;
-        const vec p_old = load_upto(p + i, left);
-        const vec m_old = load_upto(m + i, left), v_old = load_upto(v + i, left);
-        const vec gi = load_upto(g + i, left);
-        const vec m_new = fma_(beta1, m_old, rest1 * gi);
-        const vec v_new = fma_(beta2, v_old, rest2 * (gi * gi));
-        const vec p_new = keep * p_old - rate * m_new / fma_(vsqrt(v_new), root_scale, eps);
-        const mask ok = is_finite(p_new) & is_finite(v_new);
-        store_upto(m + i, pick(ok, m_new, m_old), left);
-        store_upto(v + i, pick(ok, v_new, v_old), left);
-        store_upto(p + i, pick(ok, p_new, p_old), left);
-        good &= ok;
-    }
-    return all_set(good);
+INLINE void adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = mean_of(h->beta1, s[0], g);
+    s[1] = mean_of(h->beta2, s[1], g * g);
+    const vec rate = splat((real)(h->lr / h->correction1));
+    *p = decayed(*p, h) - rate * s[0] / corrected_root(s[1], h);
 }
 
-/* AdamW without decay */
-static int32_t adam_update(void *params, void *state0, void *state1, const void *grads, int64_t n,
-                           const fm_hyper *h, double weight_decay) {
-    (void)weight_decay;
-    return adamw_update(params, state0, state1, grads, n, h, 0);
+/* AdamW without decay: its settings have none */
+INLINE void adam_step(vec *p, vec *s, vec g, const fm_hyper *h) { adamw_step(p, s, g, h); }
+
+/* Reddi, Kale, Kumar 2018: as AdamW, over the largest v so far */
+INLINE void amsgrad_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = mean_of(h->beta1, s[0], g);
+    s[1] = mean_of(h->beta2, s[1], g * g);
+    s[2] = vmax(s[1], s[2]);
+    const vec rate = splat((real)(h->lr / h->correction1));
+    *p = decayed(*p, h) - rate * s[0] / corrected_root(s[2], h);
+}
+
+/* Dozat 2016: as AdamW, along gradient_share g + momentum_share m (set for every step) */
+INLINE void nadam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = mean_of(h->beta1, s[0], g);
+    s[1] = mean_of(h->beta2, s[1], g * g);
+    const vec ahead = fma_(splat((real)(h->lr * h->momentum_share)), s[0],
+                           splat((real)(h->lr * h->gradient_share)) * g);
+    *p = decayed(*p, h) - ahead / corrected_root(s[1], h);
+}
+
+/* Duchi, Hazan, Singer 2011: v += g^2, p -= lr g / (sqrt(v) + eps) */
+INLINE void adagrad_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = fma_(g, g, s[0]);
+    *p = decayed(*p, h) - splat((real)h->lr) * g / (vsqrt(s[0]) + splat((real)h->eps));
+}
+
+/* Tieleman, Hinton 2012: v = beta2 v + (1 - beta2) g^2, u = momentum u + g / (sqrt(v) + eps),
+ * p -= lr u */
+INLINE void rmsprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = mean_of(h->beta2, s[0], g * g);
+    s[1] = fma_(splat((real)h->momentum), s[1], g / (vsqrt(s[0]) + splat((real)h->eps)));
+    *p = fma_(-splat((real)h->lr), s[1], decayed(*p, h));
+}
+
+/* a with the sign of s; 0 where s is 0, NaN where it is NaN */
+INLINE vec signed_as(vec a, vec s) { return pick((s > 0) | (s < 0), with_sign(a, s), s); }
+
+/* Chen et al. 2023: p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g */
+INLINE void lion_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    *p = decayed(*p, h) - signed_as(splat((real)h->lr), mean_of(h->beta1, s[0], g));
+    s[0] = mean_of(h->beta2, s[0], g);
+}
+
+/* Defazio et al. 2024. p is y, where gradients are taken; z = s[0] goes along them; the mean x of
+ * the z is never stored: y = (1 - beta1) z + beta1 x. With c = `mix` (set for every step) and
+ * d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y:
+ * y = (1 - c) y + c z - lr (1 - beta1 (1 - c)) d, z -= lr d.  Before the first step z is p. */
+INLINE void schedule_free_adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    const vec z = h->is_first ? *p : s[0];
+    s[1] = mean_of(h->beta2, s[1], g * g);
+    const vec d = fma_(splat((real)h->weight_decay), *p, g / corrected_root(s[1], h));
+    const vec y = fma_(splat((real)h->mix), z - *p, *p);
+    *p = fma_(-splat((real)(h->lr * (1 - h->beta1 * (1 - h->mix)))), d, y);
+    s[0] = fma_(-splat((real)h->lr), d, z);
+}
+
+/* ---- the pass -------------------------------------------------------------------------------- */
+
+/* g as the optimizer takes it: scaled (clipping by norm), clipped by value, with the penalty. A NaN
+ * stays one. */
+INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
+    const vec limit = splat((real)h->clip_value);
+    g *= splat((real)h->grad_scale);
+    g = pick(g > limit, limit, pick(g < -limit, -limit, g));
+    return fma_(splat((real)h->l2), p, g) + signed_as(splat((real)h->l1), p);
+}
+
+/* Unrolled before all else: GCC 12 failed on the loop over three states */
+#define EACH_STATE(n) _Pragma("GCC unroll 3") for (int k = 0; k < n; k++)
+
+/* `shaped` is a constant where these are called: without clipping and penalty nothing of them is
+ * left in the loop. `left` elements there are at i; up to a vector of them are done. */
+#define DEFINE_UPDATE(name, n_states)                                                              \
+    INLINE mask name##_at(real *p, void *const *states, const real *g, int64_t i, int64_t left,    \
+                          const fm_hyper *h, int shaped) {                                         \
+        const vec p_old = load_upto(p + i, left), gi = load_upto(g + i, left);                     \
+        vec p_new = p_old, s_old[n_states], s_new[n_states];                                       \
+        EACH_STATE (n_states)                                                                      \
+            s_new[k] = s_old[k] = load_upto((const real *)states[k] + i, left);                    \
+        name##_step(&p_new, s_new, shaped ? shaped_gradient(gi, p_old, h) : gi, h);                \
+        vec nothing = p_new - p_new; /* 0, or NaN where some new value is not finite */            \
+        EACH_STATE (n_states)                                                                      \
+            nothing += s_new[k] - s_new[k];                                                        \
+        const mask ok = nothing == (vec){0};                                                       \
+        EACH_STATE (n_states)                                                                      \
+            store_upto((real *)states[k] + i, pick(ok, s_new[k], s_old[k]), left);                 \
+        store_upto(p + i, pick(ok, p_new, p_old), left);                                           \
+        return ok;                                                                                 \
+    }                                                                                              \
+    INLINE int32_t name##_pass(real *p, void *const *states, const real *g, int64_t n,             \
+                               const fm_hyper *hyper, int shaped) {                                \
+        const fm_hyper h = *hyper; /* a copy that no store can change */                           \
+        void *s[n_states];                                                                         \
+        memcpy(s, states, sizeof s);                                                               \
+        mask good = ~(mask){0};                                                                    \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= n; i += LANES)                                                         \
+            good &= name##_at(p, s, g, i, LANES, &h, shaped);                                      \
+        if (i < n)                                                                                 \
+            good &= name##_at(p, s, g, i, n - i, &h, shaped);                                      \
+        return all_set(good);                                                                      \
+    }                                                                                              \
+    static int32_t name##_update(void *p, void *const *states, const void *g, int64_t n,           \
+                                 const fm_hyper *h) {                                              \
+        return h->is_shaped ? name##_pass(p, states, g, n, h, 1)                                   \
+                            : name##_pass(p, states, g, n, h, 0);                                  \
+    }
+FM_OPTIMIZERS(DEFINE_UPDATE)
+
+/* ---- beside the pass ------------------------------------------------------------------------- */
+
+/* In 16 interleaved sums, so that vectors of any width give the same bits */
+static double sum_squares(const void *x_, int64_t n) {
+    const real *x = x_;
+    double lane[16] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++)
+            lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (int j = 0; i < n; i++, j++)
+        lane[j] += (double)x[i] * (double)x[i];
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            lane[j] += lane[j + half];
+    return lane[0];
+}
+
+/* Columns j0 .. j1 (at most FM_NORM_COLUMNS) of w (n_in, n_out) whose norm is above `limit` shrink
+ * to it (Srivastava et al. 2014, section 5.1). */
+static void limit_columns(void *w_, int64_t n_in, int64_t n_out, int64_t j0, int64_t j1,
+                          double limit) {
+    real *w = (real *)w_ + j0, scale[FM_NORM_COLUMNS];
+    double sum[FM_NORM_COLUMNS] = {0};
+    const int64_t n = j1 - j0;
+    int any = 0;
+    for (int64_t i = 0; i < n_in; i++)
+        for (int64_t j = 0; j < n; j++)
+            sum[j] += (double)w[i * n_out + j] * (double)w[i * n_out + j];
+    for (int64_t j = 0; j < n; j++) {
+        const double norm = __builtin_sqrt(sum[j]);
+        scale[j] = norm > limit ? (real)(limit / norm) : (real)1;
+        any |= norm > limit;
+    }
+    for (int64_t i = 0; any && i < n_in; i++)
+        for (int64_t j = 0; j < n; j++)
+            w[i * n_out + j] *= scale[j];
+}
+
+/* mean += share (p - mean); share 1 copies p */
+static void average(void *mean_, const void *p_, int64_t n, double share) {
+    real *mean = mean_;
+    const real *p = p_;
+    if (share == 1) {
+        memcpy(mean, p, (size_t)n * sizeof(real));
+        return;
+    }
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vec old = load_upto(mean + i, n - i);
+        const vec moved = fma_(splat((real)share), load_upto(p + i, n - i) - old, old);
+        store_upto(mean + i, moved, n - i);
+    }
 }

@@ -2,14 +2,34 @@
 
 from typing import TYPE_CHECKING
 
-from .callbacks import Callback, EarlyStopping
+from .averages import EMA, SWA
+from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .config import default_threads, get_config, show_config
 from .data import DataLoader
 from .errors import CheckpointError, DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .losses import binary_cross_entropy, cross_entropy, squared_error
 from .network import Sequential
-from .optimizers import SGD, Adam, AdamW, Optimizer
+from .optimizers import (
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    Lion,
+    NAdam,
+    Optimizer,
+    RMSprop,
+    ScheduleFreeAdamW,
+)
+from .schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    LinearWarmup,
+    OneCycle,
+    Schedule,
+    StepDecay,
+)
 from .training import History
 
 globals().update(ACTIVATION_CLASSES)
@@ -22,20 +42,35 @@ if TYPE_CHECKING:
 
 __all__ = [
     *ACTIVATION_CLASSES,
+    "EMA",
     "SGD",
+    "SWA",
+    "AMSGrad",
+    "AdaGrad",
     "Adam",
     "AdamW",
     "Callback",
     "CheckpointError",
+    "CosineDecay",
     "DataLoader",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "ExponentialDecay",
     "History",
     "Layer",
     "Linear",
+    "LinearWarmup",
+    "Lion",
+    "NAdam",
+    "OneCycle",
     "Optimizer",
+    "RMSprop",
+    "ReduceOnPlateau",
+    "Schedule",
+    "ScheduleFreeAdamW",
     "Sequential",
+    "StepDecay",
     "binary_cross_entropy",
     "cross_entropy",
     "default_threads",

@@ -52,6 +52,9 @@ class Context:
     epoch: int
     position: int
     passes: int
+    schedule_start: int
+    n_averaged: int
+    running: tuple[float, float]
     def __init__(
         self, program: Program, params: NDArray[Any], grads: NDArray[Any], seed: int
     ) -> None: ...
@@ -68,10 +71,16 @@ class Context:
         batch: NDArray[Any],
         row_loss: NDArray[np.float64],
     ) -> None: ...
-    def set_state(self, state0: NDArray[Any], state1: NDArray[Any]) -> None: ...
+    def set_state(self, state: tuple[NDArray[Any], ...], average: NDArray[Any] | None) -> None: ...
     def forward(self, x: NDArray[Any], training: bool, threads: int) -> NDArray[Any]: ...
     def backward(self, dz: NDArray[Any], dx: NDArray[Any], threads: int) -> None: ...
-    def update(self, optimizer: int, settings: dict[str, Any], threads: int) -> bool: ...
+    def update(
+        self,
+        optimizer: int,
+        settings: dict[str, Any],
+        threads: int,
+        rates: NDArray[np.float64] | None = None,
+    ) -> bool: ...
     def predict(
         self,
         x: NDArray[Any],
@@ -95,4 +104,5 @@ class Context:
         threads: int,
         seconds: float,
         apart: bool = False,
+        rates: NDArray[np.float64] | None = None,
     ) -> tuple[float, int, bool]: ...

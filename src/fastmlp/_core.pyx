@@ -10,6 +10,7 @@ No arithmetic and no loops over elements happen here. Arrays must already have t
 import os
 
 cimport numpy as cnp
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -25,6 +26,7 @@ cdef extern from "fastmlp.h" nogil:
         FM_N_LOSSES
         FM_N_OPTIMIZERS
         FM_BLAS_ROWS
+        FM_MAX_STATES
 
     ctypedef struct fm_activation_info:
         const char *name
@@ -72,8 +74,10 @@ cdef extern from "fastmlp.h" nogil:
     ctypedef struct fm_ctx:
         void *params
         void *grads
-        void *state0
-        void *state1
+        void *state[8]
+        void *average
+        int64_t n_averaged
+        double running[2]
         void *acts
         void *dacts
         const void *x
@@ -92,8 +96,17 @@ cdef extern from "fastmlp.h" nogil:
         double beta1
         double beta2
         double eps
+        double momentum_decay
         int32_t nesterov
         int32_t averaged
+        double l1
+        double l2
+        double clip_norm
+        double clip_value
+        double max_norm
+        double average_decay
+        int64_t average_start
+        int64_t average_every
 
     ctypedef enum fm_status:
         FM_OK
@@ -140,6 +153,7 @@ cdef extern from "fastmlp.h" nogil:
         int32_t loss
         int32_t optimizer
         fm_hyper hyper
+        const double *lr
         void *batch
         double *row_loss
         void *outputs
@@ -157,8 +171,8 @@ cdef extern from "fastmlp.h" nogil:
     void fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
-    int32_t fm_update(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t, const fm_hyper *,
-                      int64_t, int32_t) noexcept
+    int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
+                      int32_t) noexcept
     int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
     double fm_loss(const fm_kernels *, int32_t, double *, void *, const void *, const void *, int64_t,
                    int64_t) noexcept
@@ -357,8 +371,19 @@ cdef fm_hyper _hyper(dict settings) except *:
     h.beta1 = settings.get("beta1", 0.0)
     h.beta2 = settings.get("beta2", 0.0)
     h.eps = settings.get("eps", 0.0)
+    h.momentum_decay = settings.get("momentum_decay", 0.0)
     h.nesterov = settings.get("nesterov", False)
     h.averaged = settings.get("averaged", False)
+    h.l1 = settings.get("l1", 0.0)
+    h.l2 = settings.get("l2", 0.0)
+    h.clip_norm = settings.get("clip_norm", INFINITY)
+    h.clip_value = settings.get("clip_value", INFINITY)
+    h.max_norm = settings.get("max_norm", INFINITY)
+    h.average_decay = settings.get("average_decay", 0.0)
+    h.average_start = settings.get("average_start", 0)
+    h.average_every = settings.get("average_every", 1)
+    if h.average_every < 1:
+        raise ValueError("average_every must be at least 1")
     return h
 
 
@@ -372,7 +397,9 @@ cdef class Context:
     cdef int32_t lock
     cdef readonly Program program
     cdef readonly cnp.ndarray params, grads
-    cdef cnp.ndarray state0, state1, acts, dacts, batch, row_loss, dx, x
+    cdef cnp.ndarray acts, dacts, batch, row_loss, dx, x
+    cdef tuple lent  # the optimizer's arrays, which C looks into
+    cdef int32_t n_states
     cdef int32_t forwarded
     # Progress lives here, not in Python: a Ctrl-C between two lines cannot part it from the weights.
     cdef public int64_t t         # optimizer steps since its state was zero
@@ -380,6 +407,7 @@ cdef class Context:
     cdef public int64_t epoch     # whole passes
     cdef public int64_t position  # rows of the pass under way
     cdef public uint64_t passes   # training passes, which fix the dropout masks of the next one
+    cdef public int64_t schedule_start  # t at which the schedule of the learning rate began
 
     def __init__(self, Program program, cnp.ndarray params, cnp.ndarray grads, uint64_t seed):
         self.program, self.params, self.grads = program, params, grads
@@ -420,15 +448,49 @@ cdef class Context:
         self.forwarded = 0
         fm_unlock(&self.lock)
 
-    def set_state(self, cnp.ndarray state0, cnp.ndarray state1):
-        """Lend the optimizer's state, flat like the parameters."""
+    def set_state(self, tuple state, cnp.ndarray average):
+        """Lend the optimizer's state arrays and, or None, that of the averaged parameters: flat like them."""
         cdef Program p = self.program
-        cdef void *data0 = _data(state0, p.dtype, p.net.n_params, "state0", True)
-        cdef void *data1 = _data(state1, p.dtype, p.net.n_params, "state1", True)
+        cdef void *data[FM_MAX_STATES]
+        cdef void *average_data = NULL
+        if len(state) > FM_MAX_STATES:
+            raise ValueError(f"state holds {len(state)} arrays; there are at most {FM_MAX_STATES}")
+        for i in range(FM_MAX_STATES):
+            data[i] = NULL
+            if i < len(state):
+                data[i] = _data(state[i], p.dtype, p.net.n_params, f"state{i}", True)
+        if average is not None:
+            average_data = _data(average, p.dtype, p.net.n_params, "average", True)
         self._acquire()
-        self.state0, self.state1 = state0, state1
-        self.ctx.state0, self.ctx.state1 = data0, data1
+        self.lent = (*state, average)
+        self.n_states = len(state)
+        for i in range(FM_MAX_STATES):
+            self.ctx.state[i] = data[i]
+        self.ctx.average = average_data
         fm_unlock(&self.lock)
+
+    @property
+    def n_averaged(self):
+        """How many parameters are in their average."""
+        return self.ctx.n_averaged
+
+    @n_averaged.setter
+    def n_averaged(self, int64_t n):
+        self.ctx.n_averaged = n
+
+    @property
+    def running(self):
+        """Two numbers that some optimizers carry from step to step."""
+        return self.ctx.running[0], self.ctx.running[1]
+
+    @running.setter
+    def running(self, tuple pair):
+        self.ctx.running[0], self.ctx.running[1] = pair
+
+    cdef int _check_optimizer(self, int32_t optimizer) except -1:
+        if not 0 <= optimizer < FM_N_OPTIMIZERS or self.n_states != fm_optimizer_infos[optimizer].n_states:
+            raise ValueError("no such optimizer, or no state for it")
+        return 0
 
     cdef int64_t _rows(self, cnp.ndarray x) except -1:
         if x.ndim != 2 or x.shape[1] != self.program.n_in:
@@ -477,12 +539,16 @@ cdef class Context:
             self.ctx.dx = NULL
             fm_unlock(&self.lock)
 
-    def update(self, int32_t optimizer, dict settings, int32_t threads):
-        """One optimizer step from grads; False if some new value would not have been finite."""
+    def update(self, int32_t optimizer, dict settings, int32_t threads, cnp.ndarray rates=None):
+        """One optimizer step from grads; False if some new value would not have been finite.
+
+        `rates`: as in train.
+        """
         cdef fm_hyper hyper = _hyper(settings)
         cdef int32_t ok
-        if optimizer < 0 or optimizer >= FM_N_OPTIMIZERS or self.ctx.state0 == NULL:
-            raise ValueError("no such optimizer, or no state for it")
+        self._check_optimizer(optimizer)
+        if rates is not None:
+            hyper.lr = (<const double *>_data(rates, np.float64, 1, "rates", False))[0]
         self._acquire()
         try:
             with nogil:
@@ -512,19 +578,21 @@ cdef class Context:
 
     def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
               int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,
-              bint apart=False):
+              bint apart=False, cnp.ndarray rates=None):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
         A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
-        that leaves both alone. Returns (sum of the losses, rows done, finite).
+        that leaves both alone. `rates`: the learning rate of every step to come, or None: that of the settings,
+        always. Returns (sum of the losses, rows done, finite).
         """
         cdef Program p = self.program
         cdef fm_train_job job
         cdef int64_t rows = self._rows(x)
         cdef int64_t done
         cdef bint labels
-        if not (0 <= loss < FM_N_LOSSES and 0 <= optimizer < FM_N_OPTIMIZERS) or self.ctx.state0 == NULL:
-            raise ValueError("no such loss or optimizer, or no state for it")
+        self._check_optimizer(optimizer)
+        if not 0 <= loss < FM_N_LOSSES:
+            raise ValueError("no such loss")
         labels = fm_loss_infos[loss].labels
         job.x = _data(x, p.dtype, rows * p.n_in, "x", False)
         job.target = _data(target, np.int64 if labels else p.dtype, rows if labels else rows * p.n_out,
@@ -548,6 +616,10 @@ cdef class Context:
         job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
         job.hyper = _hyper(settings)
         job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, 0.0
+        job.lr = NULL
+        if rates is not None:
+            steps = (job.n - job.position + batch_size - 1) // batch_size
+            job.lr = <const double *>_data(rates, np.float64, steps, "rates", False)
         self._acquire()
         try:
             self.ctx.training, self.ctx.dx, self.forwarded = True, NULL, 0

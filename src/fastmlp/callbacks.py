@@ -1,7 +1,10 @@
 """Callbacks of `fit`, early stopping among them."""
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
+
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     from .training import Run
@@ -9,7 +12,7 @@ if TYPE_CHECKING:
 
 class Callback:
     """Override what you need. `run` has net, epoch (from 1), logs, history, optimizer and
-    stop(reason).
+    stop(reason), and use_optimizer(optimizer) to go on with another learning rate.
     """
 
     def on_fit_begin(self, run: "Run") -> None:
@@ -24,14 +27,55 @@ class Callback:
         """After the last epoch, also when training stopped early; not after an error or Ctrl-C."""
 
 
-class EarlyStopping(Callback):
+class _Monitor(Callback):
+    """Watches one logged quantity for a better value."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float, mode: str) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ValueError(f"patience must be an integer >= 1, not {patience!r}")
+        if not min_delta >= 0:
+            raise ValueError(f"min_delta must be >= 0, not {min_delta!r}")
+        if mode == "auto":
+            mode = "max" if monitor.removeprefix("val_") in ("accuracy", "r2") else "min"
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.mode = mode
+        self.best = math.nan
+
+    def on_fit_begin(self, run: "Run") -> None:
+        """Start afresh; ValueError if the monitored quantity will not be logged."""
+        if self.monitor.startswith("val_") and not run.has_validation:
+            raise ValueError(
+                f"{type(self).__name__} monitors {self.monitor!r}, but fit has no validation data; "
+                "pass validation_data=(Xv, yv) or validation_split=0.1"
+            )
+        self.best = math.nan
+
+    def _improves(self, run: "Run") -> bool:
+        """Whether this epoch's value is better than the best, which it then becomes."""
+        if self.monitor not in run.logs:
+            raise ValueError(
+                f"{type(self).__name__} monitors {self.monitor!r}, which is not logged; logged are "
+                f"{', '.join(run.logs)}"
+            )
+        value = run.logs[self.monitor]
+        gain = self.best - value if self.mode == "min" else value - self.best
+        better = not math.isnan(value) if math.isnan(self.best) else gain > self.min_delta
+        if better:
+            self.best = value
+        return better
+
+
+class EarlyStopping(_Monitor):
     """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs. The
     lecture's slide.
 
     `monitor` is any logged name ("val_loss", "val_accuracy", "loss", ...). mode "auto" maximises
     accuracy and r2 and minimises the rest. With `restore_best` the weights of the best epoch come
     back at the end of fit. After fit: `best`, `best_epoch` (from 1), `stopped_epoch` (None if it
-    never stopped).
+    never stopped). Where the optimizer averages weights, the averaged ones are scored and come
+    back.
     """
 
     def __init__(
@@ -42,42 +86,24 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"patience must be an integer >= 1, not {patience!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta must be >= 0, not {min_delta!r}")
-        if mode == "auto":
-            mode = "max" if monitor.removeprefix("val_") in ("accuracy", "r2") else "min"
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
-        self.mode, self.restore_best = mode, restore_best
-        self.best, self.best_epoch = math.nan, 0
+        super().__init__(monitor, patience, min_delta, mode)
+        self.restore_best = restore_best
+        self.best_epoch = 0
         self.stopped_epoch: int | None = None
         self._best_params: Any = None
 
     def on_fit_begin(self, run: "Run") -> None:
         """Start afresh; ValueError if the monitored quantity will not be logged."""
-        if self.monitor.startswith("val_") and not run.has_validation:
-            raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, but fit has no validation data; "
-                "pass validation_data=(Xv, yv) or validation_split=0.1"
-            )
-        self.best, self.best_epoch = math.nan, 0
-        self.stopped_epoch, self._best_params = None, None
+        super().on_fit_begin(run)
+        self.best_epoch, self.stopped_epoch, self._best_params = 0, None, None
 
     def on_epoch_end(self, run: "Run") -> None:
         """Keep the best weights; stop when patience is used up."""
-        if self.monitor not in run.logs:
-            raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, which is not logged; logged are "
-                f"{', '.join(run.logs)}"
-            )
-        value = run.logs[self.monitor]
-        if self._improves(value):
-            self.best, self.best_epoch = value, run.epoch
+        if self._improves(run):
+            self.best_epoch = run.epoch
             if self.restore_best:
-                self._best_params = run.net.params.copy()
+                net = run.net
+                self._best_params = net.averaged_params if net.keeps_average else net.params.copy()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
@@ -87,12 +113,61 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self, run: "Run") -> None:
         """Bring back the best weights."""
-        if self._best_params is not None and self.best_epoch != run.epoch:
-            run.net.params[:] = self._best_params
+        if self._best_params is not None:
+            run.net.set_params(self._best_params)
         self._best_params = None
 
-    def _improves(self, value: float) -> bool:
-        if math.isnan(self.best):
-            return not math.isnan(value)
-        gain = self.best - value if self.mode == "min" else value - self.best
-        return gain > self.min_delta
+
+class ReduceOnPlateau(_Monitor):
+    """Multiply the learning rate by `factor` when `monitor` has not improved by more than
+    `min_delta` for `patience` epochs; never below `min_lr`. PyTorch's ReduceLROnPlateau.
+
+    After a change `cooldown` epochs pass before waiting begins again. The rate of every epoch is
+    logged as "lr". The network's optimizer is replaced by one with the new rate: the next fit
+    without `optimizer=` goes on with it, so does a loaded network. What has been watched is not
+    part of the network: every fit starts to wait afresh. The optimizer needs a number for its lr.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        mode: str = "auto",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, mode)
+        if not 0 < factor < 1:
+            raise ValueError(f"factor must lie between 0 and 1, not {factor!r}")
+        if isinstance(cooldown, bool) or not isinstance(cooldown, int) or cooldown < 0:
+            raise ValueError(f"cooldown must be an integer >= 0, not {cooldown!r}")
+        if not min_lr >= 0:
+            raise ValueError(f"min_lr must be >= 0, not {min_lr!r}")
+        self.factor, self.cooldown, self.min_lr = factor, cooldown, min_lr
+        self._waited = self._cooling = 0
+
+    def on_fit_begin(self, run: "Run") -> None:
+        """Start afresh; ValueError if the monitored quantity will not be logged or the learning
+        rate follows a schedule.
+        """
+        super().on_fit_begin(run)
+        if isinstance(run.optimizer.lr, Schedule):
+            raise ValueError(
+                f"ReduceOnPlateau needs a number for lr, not {run.optimizer.lr!r}; leave one of "
+                "the two out"
+            )
+        self._waited = self._cooling = 0
+
+    def on_epoch_end(self, run: "Run") -> None:
+        """Log the rate; lower it when patience is used up."""
+        better, lr = self._improves(run), run.optimizer.lr_at(0)
+        run.logs["lr"] = lr
+        self._waited = 0 if better or self._cooling else self._waited + 1
+        self._cooling = max(self._cooling - 1, 0)
+        if self._waited >= self.patience:
+            self._waited, self._cooling = 0, self.cooldown
+            lowered = max(lr * self.factor, self.min_lr)
+            if lowered < lr:
+                run.use_optimizer(dataclasses.replace(run.optimizer, lr=lowered))

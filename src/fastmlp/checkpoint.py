@@ -8,6 +8,7 @@ Nothing is ever executed.
 
 import hashlib
 import json
+import math
 import os
 import struct
 import tempfile
@@ -23,7 +24,7 @@ from .errors import CheckpointError
 from .layers import LAYERS, Layer, Linear, check_dtype
 from .layout import plan
 from .losses import check_loss
-from .optimizers import OPTIMIZERS, Optimizer
+from .optimizers import from_config
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -33,7 +34,8 @@ _NO_CHECKSUM = "0" * 64
 _MAX_HEADER = 16 * 2**20
 _MAX_ENTRIES = 20_000
 _DTYPE_NAMES = {"float32": "F32", "float64": "F64"}
-_PROGRESS = ("t", "updates", "epoch", "position", "passes")
+_PROGRESS = ("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged")
+_LATER = {"schedule_start": 0, "n_averaged": 0, "running": (0.0, 0.0)}  # absent in older files
 
 
 # ---- write ---------------------------------------------------------------------------------------
@@ -76,19 +78,19 @@ def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
             yield f"layers.{index}.weight", layer.weight
             if layer.bias is not None:
                 yield f"layers.{index}.bias", layer.bias
-    if net.state is not None:
-        yield "optimizer.state0", net.state[0]
-        if net.state[1] is not net.state[0]:
-            yield "optimizer.state1", net.state[1]
+    for index, array in enumerate(net.state or ()):
+        yield f"optimizer.state{index}", array
+    if net.average is not None:
+        yield "optimizer.average", net.average
 
 
 def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
     context = net.executor.context
     layers = [{"type": type(layer).__name__, **layer.config()} for layer in net.layers]
-    optimizer = net.optimizer
     training = {
         "loss": net.loss,
-        "optimizer": optimizer and {"name": optimizer.name, **optimizer.settings()},
+        "optimizer": net.optimizer and net.optimizer.config(),
+        "running": context.running,
         "metrics": [metric for metric in net.metrics or () if isinstance(metric, str)],
         "interrupted_batches": net.interrupted_batches,
         **{name: getattr(context, name) for name in _PROGRESS},
@@ -219,7 +221,7 @@ def _read_header(content: bytes) -> tuple[dict[str, Any], int]:
 
 def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) -> "Sequential":
     meta = header.pop("__metadata__")
-    network, training = json.loads(meta["network"]), json.loads(meta["training"])
+    network, training = json.loads(meta["network"]), _LATER | json.loads(meta["training"])
     layers = [_layer(dict(config)) for config in network["layers"]]
     dtype = check_dtype(network["dtype"])
     layout = plan(layers, network["n_in"], dtype)
@@ -228,12 +230,10 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
         raise CheckpointError("the model file is damaged: layers and data differ in size")
     net = cls(layers, seed=network["seed"], dtype=dtype, n_in=network["n_in"])
     net.metadata = dict(json.loads(meta["user"]))
-    if states:
-        arrays = [np.zeros(layout.n_params, dtype) for _ in range(states)]
-        net.set_state(arrays[0], arrays[-1])
+    if training["optimizer"] is not None:
+        net.use_optimizer(from_config(training["optimizer"]))
     _fill(net, header, data)
     net.loss = None if training["loss"] is None else check_loss(training["loss"])
-    net.optimizer = _optimizer(training["optimizer"])
     net.metrics = tuple(map(str, training["metrics"])) or None
     batches = training["interrupted_batches"]
     net.interrupted_batches = None if batches is None else (int(batches[0]), int(batches[1]))
@@ -241,15 +241,15 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
         if not 0 <= int(training[name]) < 2**62:
             raise CheckpointError(f"the model file is damaged: {name} is out of range")
         setattr(net.executor.context, name, int(training[name]))
+    first, second = map(float, training["running"])
+    if not (math.isfinite(first) and math.isfinite(second)):
+        raise CheckpointError("the model file is damaged: running is out of range")
+    net.executor.context.running = (first, second)
     return net
 
 
 def _layer(config: dict[str, Any]) -> Layer:
     return LAYERS[config.pop("type")](**config)
-
-
-def _optimizer(config: dict[str, Any] | None) -> Optimizer | None:
-    return OPTIMIZERS[config.pop("name")](**config) if config else None
 
 
 def _fill(net: "Sequential", header: dict[str, Any], data: memoryview) -> None:

@@ -98,7 +98,12 @@ class Executor:
         """One optimizer step from grads; False if some new value would not have been finite."""
         index = _core.OPTIMIZERS[optimizer.name]["index"]
         with self.turns.changing:
-            return self.context.update(index, optimizer.settings(), resolve_threads(threads))
+            rates = self.rates(optimizer, 1)
+            return self.context.update(index, optimizer.settings(), resolve_threads(threads), rates)
+
+    def rates(self, optimizer: Optimizer, n: int) -> NDArray[np.float64] | None:
+        """The learning rates of the next n steps, or None where they do not change."""
+        return optimizer.rates(self.context.t - self.context.schedule_start, n)
 
     def predict(self, x: Array, threads: int | None) -> Array:
         """Output for the rows of x, without training, in memory for a few blocks of rows."""

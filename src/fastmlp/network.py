@@ -1,6 +1,7 @@
 """Sequential: a network of layers, one after another, and everything a user does with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -27,8 +28,8 @@ class Sequential:
     "float64". The input width comes from the first Linear, from `n_in`, or from the first data.
 
     Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases;
-    `history` of the last fit; `epoch` (whole passes so far); `step` (updates so far); `metadata` of
-    a loaded file.
+    `averaged_params`, where the optimizer keeps averages; `history` of the last fit; `epoch` (whole
+    passes so far); `step` (updates so far); `metadata` of a loaded file.
     """
 
     _fuse = True  # tests compare with the same network unfused
@@ -53,7 +54,9 @@ class Sequential:
         self.optimizer: Optimizer | None = None
         self.metrics: Sequence[str | Metric] | None = None
         self.interrupted_batches: tuple[int, int] | None = None
-        self.state: tuple[Array, Array] | None = None
+        self.state: tuple[Array, ...] | None = None
+        self.average: Array | None = None
+        self._shows_average = False
         self._executor: Executor | None = None
         width = layers[0].n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(layer, Linear) for layer in layers):
@@ -168,8 +171,9 @@ class Sequential:
         the last call, else Adam(). Its moments carry over from call to call while its kind stays
         the same. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are taken on the
         training pass as it runs, dropout included, and on the validation data, which are
-        `validation_data` or a random share `validation_split` of the rows. verbose: 0 silent, 1 a
-        bar, 2 a line an epoch.
+        `validation_data` or a random share `validation_split` of the rows, and which the averaged
+        weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar, 2 a line
+        an epoch.
 
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
         converted once. Returns a History. Raises ValueError and TypeError for bad input before any
@@ -241,9 +245,10 @@ class Sequential:
             threads,
             SLICE_SECONDS,
             apart=True,
+            rates=executor.rates(optimizer, 1),
         )
         if not finite:
-            raise training.divergence(self.epoch + 1, self.step + 1, optimizer.lr)
+            raise training.divergence(self.epoch + 1, self.step + 1, self._lr(optimizer))
         return float(loss_sum / len(matrix))
 
     def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
@@ -265,24 +270,122 @@ class Sequential:
         chosen = self._choose_optimizer(optimizer)
         self.use_optimizer(chosen)
         if not self.executor.update(chosen, threads):
-            raise training.divergence(self.epoch + 1, self.step, chosen.lr)
+            raise training.divergence(self.epoch + 1, self.step, self._lr(chosen))
+
+    def _lr(self, optimizer: Optimizer) -> float:
+        context = self.executor.context
+        return optimizer.lr_at(context.t - context.schedule_start)
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
-        """Make sure of state for this kind of optimizer: what there is, or zeros after a change of
-        kind.
-        """
-        kind = self.optimizer.name if self.optimizer else None
-        if self.state is None or kind != optimizer.name:
-            two = _core.OPTIMIZERS[optimizer.name]["n_states"] == 2
-            first = _zeros(self.n_params, self.dtype)
-            self.set_state(first, _zeros(self.n_params, self.dtype) if two else first)
-            self.executor.context.t = 0
-        self.optimizer = optimizer
+        """Make sure of state for this optimizer: what there is, or zeros after a change of kind.
 
-    def set_state(self, state0: Array, state1: Array) -> None:
-        """Use these flat arrays as the optimizer's state."""
-        self.executor.context.set_state(state0, state1)
-        self.state = (state0, state1)
+        Another `lr` begins its schedule at step 0, another `weight_average` begins anew. Raises
+        RuntimeError inside `averaged`.
+        """
+        if self._shows_average:
+            raise RuntimeError(
+                "training inside `with net.averaged()` would be lost at its end; train after it"
+            )
+        before, context = self.optimizer, self.executor.context
+        if optimizer is before and self.state is not None:
+            return
+        same_kind = before is not None and before.name == optimizer.name
+        if self.state is None or before is None or not same_kind:
+            n = _core.OPTIMIZERS[optimizer.name]["n_states"]
+            state = tuple(_zeros(self.n_params, self.dtype) for _ in range(n))
+            average = self._new_average(optimizer)
+        else:
+            state, average = self.state, self.average
+            if before.weight_average != optimizer.weight_average:
+                average = self._new_average(optimizer)
+        context.set_state(state, average)
+        if state is not self.state:
+            context.t, context.running = 0, (0.0, 0.0)
+        if average is not self.average:
+            context.n_averaged = 0
+        if before is None or not same_kind or before.lr != optimizer.lr:
+            context.schedule_start = context.t
+        self.state, self.average, self.optimizer = state, average, optimizer
+
+    def _new_average(self, optimizer: Optimizer) -> Array | None:
+        if optimizer.weight_average is None:
+            return None
+        average = _zeros(self.n_params, self.dtype)
+        average[:] = self.params
+        return average
+
+    # ---- averaged weights ------------------------------------------------------------------------
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether there are averaged weights: the optimizer has a weight_average or averages by
+        itself.
+        """
+        return self.optimizer is not None and self.optimizer.keeps_average
+
+    @property
+    def averaged_params(self) -> Array:
+        """A copy of the averaged weights, in the layout of params; ValueError where none are
+        kept.
+        """
+        if self.optimizer is None or self.state is None or not self.optimizer.keeps_average:
+            raise ValueError(
+                "no averaged weights are kept; train with Adam(weight_average=EMA(0.999)), for "
+                "instance"
+            )
+        if self.average is not None:
+            return self.average.copy()
+        if self.executor.context.t == 0:
+            return self.params.copy()
+        return self.optimizer.average_of(self.params, self.state)
+
+    @contextmanager
+    def averaged(self) -> Iterator["Sequential"]:
+        """Inside, the network has its averaged weights: to predict, evaluate, save or copy.
+
+            with net.averaged():
+                net.evaluate(X_test, y_test)
+
+        At the end the weights that training goes on with come back, so training inside raises
+        RuntimeError. To keep the averaged weights: net.set_params(net.averaged_params). Raises
+        ValueError where none are kept.
+        """
+        with self.executor.turns.changing:
+            if self._shows_average:
+                raise RuntimeError("the network has its averaged weights already")
+            averaged, places = self.averaged_params, self._weights()
+            kept = [place.copy() for place in places]
+            try:
+                self._shows_average = True
+                self.set_params(averaged)
+                yield self
+            finally:
+                for place, values in zip(places, kept, strict=True):
+                    place[:] = values
+                self._shows_average = False
+
+    def set_params(self, params: ArrayLike) -> None:
+        """Replace all weights and biases by a flat array in the layout of `params`, and their
+        average as well where one is kept.
+
+        Raises ValueError for another size.
+        """
+        values = np.asarray(params, self.dtype)
+        if values.shape != self.params.shape:
+            raise ValueError(
+                f"params has the shape {values.shape}, but this network has {self.n_params} "
+                f"parameters; give an array of the shape ({self.n_params},)"
+            )
+        for place in self._weights():
+            place[:] = values
+
+    def _weights(self) -> list[Array]:
+        """The flat arrays that hold weights, rather than gradients or moments."""
+        average = () if self.average is None else (self.average,)
+        own: tuple[Array, ...] = ()
+        if self.optimizer is not None and self.state is not None:
+            own = self.optimizer.weights_in(self.state)
+        return [self.params, *average, *own]
 
     # ---- use -------------------------------------------------------------------------------------
 

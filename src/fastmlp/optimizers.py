@@ -3,32 +3,145 @@ them.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 
-@dataclass(frozen=True)
+from .averages import AVERAGES, EMA, SWA
+from .schedules import SCHEDULES, Schedule
+
+Array = NDArray[Any]
+
+_BELOW_ONE = ("momentum", "beta1", "beta2")
+_FLAGS = ("nesterov", "averaged")
+_LIMITS = ("clip_norm", "clip_value", "max_norm")  # None: no limit
+
+
+@dataclass(frozen=True, repr=False)
 class Optimizer:
-    """Base of all optimizers; `lr` is the learning rate."""
+    """Base of all optimizers. What follows `lr` here, every one of them takes by name.
+
+    lr: the learning rate, a number or a schedule (`fastmlp.schedules`). g is the gradient of the
+    mean loss over the batch. It goes through these, in this order:
+
+    clip_norm: where the norm of the whole gradient is above it, g *= clip_norm / norm (Pascanu et
+        al. 2013), or clip_value: every element is cut off at -clip_value and clip_value.
+    l1, l2: the penalty sum(l1 |w| + l2 / 2 w^2) over all weights, not biases, joins the loss:
+        g += l1 sign(w) + l2 w. Both together are the elastic net. The lecture's ridge
+        |y - X w|^2 + delta^2 |w|^2, divided by n rows, is l2 = 2 delta^2 / n. The loss that
+        `fit` and `evaluate` report stays that of the data.
+
+    Weight decay, where an optimizer has it, is decoupled instead (Loshchilov, Hutter 2019):
+    weights, not biases, shrink by lr weight_decay w beside the step, whatever the moments are.
+
+    max_norm: after the step, the incoming weights of every output unit (a column of W) are scaled
+        back to this norm where theirs is larger (Srivastava et al. 2014).
+    weight_average: EMA(...) or SWA(...), kept beside the weights; see `Sequential.averaged`.
+
+    Raises ValueError for a value outside its range.
+    """
 
     name: ClassVar[str]
-    lr: float = 0.01
+    lr: float | Schedule = 0.01
+    _: KW_ONLY
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    max_norm: float | None = None
+    weight_average: EMA | SWA | None = None
 
     def __post_init__(self) -> None:
-        for field, value in self.settings().items():
-            if isinstance(value, bool):
+        for field, value in self._fields().items():
+            if field in _FLAGS or (field == "lr" and isinstance(value, Schedule)):
                 continue
-            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+            if field == "weight_average":
+                if not isinstance(value, EMA | SWA | None):
+                    raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
+            elif field in _LIMITS:
+                if value is not None and not (_is_number(value) and value > 0):
+                    raise ValueError(f"{field} must be a number above 0, or None, not {value!r}")
+            elif not _is_number(value):
                 raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
-            if field in ("momentum", "beta1", "beta2") and value >= 1:
+            if field in _BELOW_ONE and value >= 1:
                 raise ValueError(f"{field} must be below 1, not {value!r}")
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("choose clip_norm or clip_value, not both")
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def settings(self) -> dict[str, Any]:
-        """The fields as a dict, for C and for a model file."""
-        return dict(vars(self))  # asdict copies deeply, at a quarter of the cost of a small step
+        """The fields that are set, as numbers, for C."""
+        return self._settings
+
+    @cached_property  # made once: a small step takes as long as making it
+    def _settings(self) -> dict[str, Any]:
+        settings = {name: value for name, value in self._fields().items() if value is not None}
+        if isinstance(self.lr, Schedule):
+            settings["lr"] = self.lr.lr  # C takes its rates from `rates`
+        if self.weight_average is not None:
+            settings |= settings.pop("weight_average").settings()
+        return settings
+
+    def config(self) -> dict[str, Any]:
+        """The fields and the name, for a model file; `from_config` reads them."""
+        config = {"name": self.name, **self._fields()}
+        if isinstance(self.lr, Schedule):
+            config["lr"] = self.lr.config()
+        if (average := self.weight_average) is not None:
+            config["weight_average"] = {"type": type(average).__name__, **vars(average)}
+        return config
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step, the first being 0."""
+        return self.lr(step) if isinstance(self.lr, Schedule) else self.lr
+
+    def rates(self, step: int, n: int) -> NDArray[np.float64] | None:
+        """The learning rates of n steps from `step` on, for C; None where they are all `lr`."""
+        if not isinstance(self.lr, Schedule):
+            return None
+        rates = np.array([self.lr(i) for i in range(step, step + n)], np.float64)
+        good = np.isfinite(rates) & (rates >= 0)
+        if not good.all():
+            bad = int(np.argmin(good))
+            raise ValueError(
+                f"{self.lr!r} gives the learning rate {rates[bad]} in step {step + bad}; it must "
+                "be finite and >= 0"
+            )
+        return rates
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether training with it keeps averaged weights."""
+        return self.weight_average is not None
+
+    def average_of(self, params: Array, state: tuple[Array, ...]) -> Array:
+        """Averaged weights that follow from the weights and its own state: none here."""
+        raise NotImplementedError
+
+    def weights_in(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Those of its state arrays that hold weights, not moments."""
+        return ()
 
 
-@dataclass(frozen=True)
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
+
+
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with v = 0 at the start and g the gradient of the mean loss.
 
@@ -40,7 +153,7 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
-    lr: float = 0.01
+    lr: float | Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
     averaged: bool = False
@@ -54,30 +167,171 @@ class SGD(Optimizer):
             raise ValueError("nesterov=True needs momentum > 0, 0.9 for instance")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam (Kingma, Ba 2015): the lecture's "momentum + AdaGrad", with bias correction."""
 
     name: ClassVar[str] = "adam"
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov, Hutter 2019) on weights, not on biases."""
 
     name: ClassVar[str] = "adamw"
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.01
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {c.name: c for c in (SGD, Adam, AdamW)}
+@dataclass(frozen=True, repr=False)
+class AMSGrad(Optimizer):
+    """Adam whose steps never grow again (Reddi, Kale, Kumar 2018): divided by the root of the
+    largest v so far, in PyTorch's form (amsgrad=True).
+    """
+
+    name: ClassVar[str] = "amsgrad"
+    lr: float | Schedule = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class NAdam(Optimizer):
+    """Adam with Nesterov's look ahead (Dozat 2016), in PyTorch's form.
+
+    mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t and Adam's m and v:
+    p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v / (1 - beta2^t)) +
+    eps)
+    """
+
+    name: ClassVar[str] = "nadam"
+    lr: float | Schedule = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    momentum_decay: float = 4e-3
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class AdaGrad(Optimizer):
+    """AdaGrad (Duchi, Hazan, Singer 2011): v += g^2, p -= lr g / (sqrt(v) + eps).
+
+    The lecture's slide divides by the sum of squares; as in the paper, it is its root.
+    """
+
+    name: ClassVar[str] = "adagrad"
+    lr: float | Schedule = 0.01
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman, Hinton 2012), in PyTorch's form.
+
+    v = beta2 v + (1 - beta2) g^2, u = momentum u + g / (sqrt(v) + eps), p -= lr u
+    """
+
+    name: ClassVar[str] = "rmsprop"
+    lr: float | Schedule = 0.01
+    beta2: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class Lion(Optimizer):
+    """Lion (Chen et al. 2023): p -= lr sign(beta1 m + (1 - beta1) g), m = beta2 m + (1 - beta2) g.
+
+    Every weight moves by lr: it wants a 3 to 10 times smaller one than Adam, and a larger decay.
+    """
+
+    name: ClassVar[str] = "lion"
+    lr: float | Schedule = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class ScheduleFreeAdamW(Optimizer):
+    """AdamW that needs no schedule (Defazio et al. 2024), in the authors' form.
+
+    With d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y, the gradient being taken at y:
+    z -= lr d, x = (1 - c) x + c z, y = (1 - beta1) z + beta1 x, where c = lr^2 / (sum of all lr^2
+    so far), of the largest lr so far. A warm-up is usual: lr=LinearWarmup(0.0025, warmup=500).
+
+    The network's weights are y; x are the averaged weights, with which one predicts:
+    `with net.averaged(): net.predict(X)`.
+    """
+
+    name: ClassVar[str] = "schedule_free_adamw"
+    lr: float | Schedule = 2.5e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta1 == 0:
+            raise ValueError("beta1 must be above 0: the averaged weights follow from it")
+        if self.weight_average is not None:
+            raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
+        if self.max_norm is not None:  # of y alone it would part y from z and x
+            raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
+
+    @property
+    def keeps_average(self) -> bool:
+        """Always: x."""
+        return True
+
+    def average_of(self, params: Array, state: tuple[Array, ...]) -> Array:
+        """x = y + (1 - 1 / beta1) (z - y)."""
+        share = params.dtype.type(1 - 1 / self.beta1)
+        return np.asarray(params + share * (state[0] - params))
+
+    def weights_in(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Z alone."""
+        return state[:1]
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    c.name: c
+    for c in (
+        SGD,
+        Adam,
+        AdamW,
+        AMSGrad,
+        NAdam,
+        AdaGrad,
+        RMSprop,
+        Lion,
+        ScheduleFreeAdamW,
+    )
+}
+
+
+def from_config(config: dict[str, Any]) -> Optimizer:
+    """The optimizer whose `config` it is; KeyError, TypeError or ValueError for anything else."""
+    config = dict(config)
+    kind = OPTIMIZERS[config.pop("name")]
+    for field, kinds in (("lr", SCHEDULES), ("weight_average", AVERAGES)):
+        if isinstance(inner := config.get(field), dict):
+            inner = dict(inner)
+            config[field] = kinds[inner.pop("type")](**inner)
+    return kind(**config)
 
 
 def get_optimizer(optimizer: str | Optimizer) -> Optimizer:

@@ -5,6 +5,7 @@ them.
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class Run:
         self.logs: dict[str, float] = {}
         self.history = History()
         self.has_validation = False
+
+    def use_optimizer(self, optimizer: Optimizer) -> None:
+        """Go on with other settings from the next epoch on."""
+        self.net.use_optimizer(optimizer)
+        self.optimizer = optimizer
 
     def stop(self, reason: str) -> None:
         """End training after this epoch."""
@@ -147,7 +153,8 @@ def fit(
                 trained = outputs[epoch_loop.order], data.y[epoch_loop.order]
                 run.logs |= {name: f(trained[1], trained[0]) for name, f in functions.items()}
             if data.validation is not None:
-                held_out = score(net, *data.validation, loss, functions, threads)
+                with net.averaged() if net.keeps_average else nullcontext():
+                    held_out = score(net, *data.validation, loss, functions, threads)
                 run.logs |= {f"val_{name}": value for name, value in held_out.items()}
             _each(callbacks, "on_epoch_end", run)
             run.history.add(run.logs)
@@ -184,7 +191,7 @@ class EpochLoop:
         threads: int | None,
     ) -> None:
         self.net, self.data, self.shuffle = net, data, shuffle
-        self.loss, self.optimizer = loss, optimizer
+        self.loss = loss
         self.threads = resolve_threads(threads)
         self.batch_size = min(check_batch_size(batch_size), len(data.rows))
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
@@ -204,13 +211,15 @@ class EpochLoop:
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
         """All mini-batches of the next epoch; returns the mean loss of its rows."""
-        context = self.net.executor.context
+        context, optimizer = self.net.executor.context, run.optimizer
         self.order = self.data.rows
         if self.shuffle:
             self.order = self.data.rows.copy()
             _core.shuffle(self.order, self.net.seed, context.epoch)
         self.order = self.order[: self.n]
         first, visited, loss_sum = context.position, 0, 0.0
+        before = context.t
+        rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
         while first + visited < self.n:
             slice_sum, rows, finite = context.train(
                 self.data.X,
@@ -218,15 +227,17 @@ class EpochLoop:
                 self.order,
                 self.batch_size,
                 _core.LOSSES[self.loss]["index"],
-                _core.OPTIMIZERS[self.optimizer.name]["index"],
-                self.optimizer.settings(),
+                _core.OPTIMIZERS[optimizer.name]["index"],
+                optimizer.settings(),
                 outputs,
                 self.threads,
                 SLICE_SECONDS,
+                rates=None if rates is None else rates[context.t - before :],
             )
             loss_sum, visited = loss_sum + slice_sum, visited + rows
             if not finite:
-                raise divergence(run.epoch, context.updates + 1, self.optimizer.lr, run.history)
+                lr = optimizer.lr_at(context.t - context.schedule_start)
+                raise divergence(run.epoch, context.updates + 1, lr, run.history)
             progress.advance(rows, loss_sum / visited)
         self.order = self.order[first:]
         return loss_sum / visited

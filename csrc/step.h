@@ -1,0 +1,68 @@
+/* What changes from step to step: scalars that are functions of the number t of the step (from 1)
+ * and of ctx->running, which is saved with the network, so that a resumed run has the same bits. */
+#ifndef FASTMLP_STEP_H
+#define FASTMLP_STEP_H
+
+#include <math.h>
+
+#include "fastmlp.h"
+
+/* Dozat 2016, with PyTorch's decay of the momentum: mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)
+ */
+static void nadam_shares(fm_hyper *h, double *product, int64_t t) {
+    const double mu = h->beta1 * (1 - 0.5 * pow(0.96, (double)t * h->momentum_decay));
+    const double next = h->beta1 * (1 - 0.5 * pow(0.96, (double)(t + 1) * h->momentum_decay));
+    *product = (t == 1 ? 1 : *product) * mu;
+    h->gradient_share = (1 - mu) / (1 - *product);
+    h->momentum_share = next / (1 - *product * next);
+}
+
+/* Defazio et al. 2024: the mean of the z weighs each by the square of the largest rate so far. */
+static void schedule_free_mix(fm_hyper *h, double *largest_lr, double *sum) {
+    *largest_lr = *largest_lr > h->lr ? *largest_lr : h->lr;
+    const double weight = *largest_lr * *largest_lr;
+    *sum += weight;
+    h->mix = *sum > 0 ? weight / *sum : 0;
+}
+
+static fm_hyper with_shape(fm_hyper h) {
+    h.is_shaped = h.l1 > 0 || h.l2 > 0 || h.grad_scale != 1 || isfinite(h.clip_value);
+    return h;
+}
+
+/* The settings for weights in step t */
+static fm_hyper settings_of_step(const fm_hyper *hyper, fm_ctx *ctx, int32_t optimizer, double lr,
+                                 int64_t t, double grad_scale) {
+    fm_hyper h = *hyper;
+    h.lr = lr;
+    h.is_first = t == 1;
+    h.grad_scale = grad_scale;
+    h.correction1 = 1 - pow(h.beta1, (double)t);
+    h.correction2 = sqrt(1 - pow(h.beta2, (double)t));
+    if (optimizer == FM_OPTIMIZER_nadam)
+        nadam_shares(&h, &ctx->running[0], t);
+    if (optimizer == FM_OPTIMIZER_schedule_free_adamw)
+        schedule_free_mix(&h, &ctx->running[0], &ctx->running[1]);
+    return with_shape(h);
+}
+
+/* The same for what is neither decayed nor penalised */
+static fm_hyper not_decayed(const fm_hyper *hyper) {
+    fm_hyper h = *hyper;
+    h.weight_decay = h.l1 = h.l2 = 0;
+    return with_shape(h);
+}
+
+/* Share of the new parameters in their average after step t; counts what goes in. */
+static double average_share(const fm_hyper *h, fm_ctx *ctx, int64_t t) {
+    if (!ctx->average)
+        return 0;
+    if (t < h->average_start || (t - h->average_start) % h->average_every)
+        return ctx->n_averaged == 0; /* until the first, the average is the parameters */
+    ctx->n_averaged++;
+    return ctx->n_averaged == 1   ? 1
+           : h->average_decay > 0 ? 1 - h->average_decay
+                                  : 1 / (double)ctx->n_averaged;
+}
+
+#endif

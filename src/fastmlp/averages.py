@@ -1,0 +1,60 @@
+"""Averages of the weights over the steps of training, for predictions that vary less than the last
+step does.
+
+    net.fit(X, y, optimizer=Adam(weight_average=EMA(0.999)))
+    with net.averaged():
+        net.evaluate(X_test, y_test)
+
+C averages after every step, in the pass that updates. The average is part of the network: a model
+file holds it, and a loaded network goes on with it. Training itself never looks at it. Steps are
+mini-batches: ceil(rows / batch_size) an epoch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EMA:
+    """Exponential moving average: a = p after the first step, then a = decay a + (1 - decay) p.
+
+    PyTorch's get_ema_multi_avg_fn; Polyak, Juditsky 1992 for the idea.
+    """
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.decay, int | float) and 0 < self.decay < 1):
+            raise ValueError(
+                f"decay must lie between 0 and 1, 0.999 for instance, not {self.decay!r}"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, under the names that C gives them."""
+        return {"average_decay": float(self.decay)}
+
+
+@dataclass(frozen=True)
+class SWA:
+    """Stochastic weight averaging (Izmailov et al. 2018): the plain mean of the weights after the
+    steps start, start + every, start + 2 every, ... of the optimizer.
+
+    Until the first of them the average is the weights themselves.
+    """
+
+    start: int
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        for field, least in (("start", 0), ("every", 1)):
+            value = getattr(self, field)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not least <= value < 2**62:
+                raise ValueError(f"{field} must be a number of steps >= {least}, not {value!r}")
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, under the names that C gives them."""
+        return {"average_start": self.start, "average_every": self.every}
+
+
+AVERAGES: dict[str, type[EMA] | type[SWA]] = {c.__name__: c for c in (EMA, SWA)}

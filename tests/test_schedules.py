@@ -1,0 +1,300 @@
+"""Schedules: their formulas, against PyTorch, and that training follows them step by step."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from helpers import assert_within, digest, everything, inputs, targets
+
+from fastmlp import (
+    SGD,
+    Adam,
+    Callback,
+    CosineDecay,
+    ExponentialDecay,
+    Linear,
+    LinearWarmup,
+    OneCycle,
+    ReduceOnPlateau,
+    ReLU,
+    Schedule,
+    ScheduleFreeAdamW,
+    Sequential,
+    StepDecay,
+)
+from fastmlp.schedules import SCHEDULES
+
+X = inputs(100, 6, "float32")
+Y = targets("cross_entropy", 100, 3)
+EACH = {
+    "warmup": LinearWarmup(0.1, warmup=7),
+    "step": StepDecay(0.1, every=10, factor=0.5),
+    "step-warmup": StepDecay(0.1, every=10, warmup=5),
+    "exponential": ExponentialDecay(0.1, 0.97),
+    "exponential-every": ExponentialDecay(0.1, 0.5, every=20, warmup=3),
+    "cosine": CosineDecay(0.1, steps=60, final=0.001),
+    "cosine-warmup": CosineDecay(0.1, steps=60, warmup=10),
+    "one-cycle": OneCycle(0.1, steps=60),
+}
+STEPS = 70  # beyond the end of those that have one
+
+
+def build(seed=0):
+    return Sequential([Linear(6, 9), ReLU(), Linear(9, 3)], seed=seed)
+
+
+def test_every_schedule_has_a_case():
+    assert {type(schedule).__name__ for schedule in EACH.values()} == set(SCHEDULES)
+
+
+# ---- formulas ------------------------------------------------------------------------------------
+
+
+def test_the_points_that_one_knows():
+    assert [LinearWarmup(1.0, warmup=4)(k) for k in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    assert [StepDecay(1.0, every=2, factor=0.5)(k) for k in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+    assert ExponentialDecay(1.0, 0.25, every=2)(3) == pytest.approx(0.125, rel=1e-15)
+    cosine = CosineDecay(1.0, steps=12, final=0.2, warmup=2)
+    assert [cosine(k) for k in (2, 12, 500)] == [1.0, 0.2, 0.2]
+    assert cosine(7) == pytest.approx(0.6, rel=1e-15)
+    cycle = OneCycle(1.0, steps=11, pct_start=4 / 11, div_factor=10, final_div_factor=100)
+    assert cycle(0) == pytest.approx(0.1, rel=1e-15)
+    assert cycle(3) == 1.0
+    assert [cycle(k) for k in (10, 11, 500)] == pytest.approx([0.001] * 3, rel=1e-12)
+
+
+def torch_schedulers(torch):
+    from torch.optim import lr_scheduler as lrs
+
+    def after_warmup(n, make):
+        def both(o):
+            rise = lrs.LinearLR(o, start_factor=1 / (n + 1), total_iters=n)
+            return lrs.SequentialLR(o, [rise, make(o)], milestones=[n])
+
+        return both
+
+    return {
+        "warmup": lambda o: lrs.LinearLR(o, start_factor=1 / 8, total_iters=7),
+        "step": lambda o: lrs.StepLR(o, 10, gamma=0.5),
+        "step-warmup": after_warmup(5, lambda o: lrs.StepLR(o, 10)),
+        "exponential": lambda o: lrs.ExponentialLR(o, 0.97),
+        "exponential-every": after_warmup(3, lambda o: lrs.ExponentialLR(o, 0.5 ** (1 / 20))),
+        "cosine": lambda o: lrs.CosineAnnealingLR(o, 60, eta_min=0.001),
+        "cosine-warmup": after_warmup(10, lambda o: lrs.CosineAnnealingLR(o, 50)),
+        "one-cycle": lambda o: lrs.OneCycleLR(o, 0.1, total_steps=60),
+    }
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.filterwarnings("ignore")  # of the order of calls, and of SequentialLR's own making
+def test_rates_are_those_of_torch(name):
+    """Theirs multiply from step to step: 60 roundings. The cosines end at 60; theirs comes back."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, dtype=torch.float64)], lr=0.1)
+    scheduler = torch_schedulers(torch)[name](optimizer)
+    for step in range(60):
+        want = optimizer.param_groups[0]["lr"]
+        assert EACH[name](step) == pytest.approx(want, rel=1e-13, abs=1e-17), step
+        optimizer.step()
+        if step < 59:
+            scheduler.step()
+
+
+# ---- training follows ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("kind", [SGD, Adam, ScheduleFreeAdamW])
+def test_fit_takes_the_rate_of_every_step(kind, name):
+    """The same as a loop that gives each step its number: fit, by train_step and by update."""
+    fitted, stepped, by_hand = build(), build(), build()
+    how = {"batch_size": 16, "shuffle": False, "loss": "cross_entropy"}  # 7 steps, the last short
+    fitted.fit(X, Y, optimizer=kind(lr=EACH[name]), epochs=10, **how)
+    step = 0
+    for _ in range(10):
+        for i in range(0, 100, 16):
+            xb, yb = X[i : i + 16], Y[i : i + 16]
+            stepped.train_step(xb, yb, loss="cross_entropy", optimizer=kind(lr=EACH[name]))
+            by_hand.train_step(xb, yb, loss="cross_entropy", optimizer=kind(lr=EACH[name](step)))
+            step += 1
+    assert step == STEPS
+    assert digest(*everything(fitted)) == digest(*everything(stepped))
+    assert digest(*everything(fitted)) == digest(*everything(by_hand))
+
+
+def test_update_follows_the_schedule():
+    net = build()
+    schedule = StepDecay(0.5, every=2)
+    for k in range(6):
+        before = net.params.copy()
+        net.grads[...] = 1.0
+        net.update(SGD(lr=schedule))
+        assert_within(before - net.params, np.full(before.shape, schedule(k)), np.abs(before) + 1)
+
+
+def test_a_pass_cut_into_slices_keeps_its_place(monkeypatch):
+    """C comes back after every mini-batch; the rates go on where it stopped."""
+    from fastmlp import training
+
+    whole, cut = build(), build()
+    for net, seconds in ((whole, 10.0), (cut, 0.0)):
+        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        net.fit(X, Y, optimizer=Adam(lr=EACH["cosine-warmup"]), epochs=3, batch_size=16)
+    assert digest(*everything(whole)) == digest(*everything(cut))
+
+
+def test_an_interrupted_pass_goes_on_with_its_schedule(monkeypatch):
+    from fastmlp import training
+
+    class Interrupt(training.Progress):
+        def advance(self, rows, loss):
+            raise KeyboardInterrupt
+
+    how = {"optimizer": Adam(lr=EACH["cosine"]), "batch_size": 16, "loss": "cross_entropy"}
+    whole, stopped = build(), build()
+    whole.fit(X, Y, epochs=3, **how)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SLICE_SECONDS", 0.0)
+        patch.setattr(training, "make_progress", lambda *_: Interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit(X, Y, epochs=3, **how)
+    assert stopped.step == 1
+    stopped.fit(X, Y, epochs=3, **how)
+    assert digest(*everything(whole)) == digest(*everything(stopped))
+
+
+def test_the_schedule_goes_on_and_another_one_begins_at_its_first_step():
+    net = build()
+    start = net.executor.context
+    net.fit(X, Y, optimizer=SGD(lr=StepDecay(0.1, every=5)), epochs=1, batch_size=25)
+    net.fit(X, Y, optimizer=SGD(lr=StepDecay(0.1, every=5)), epochs=1, batch_size=25)
+    assert (start.t, start.schedule_start) == (8, 0)
+    net.fit(X, Y, optimizer=SGD(lr=StepDecay(0.1, every=6)), epochs=1, batch_size=25)
+    assert (start.t, start.schedule_start) == (12, 8)
+    other = build()
+    other.set_params(net.params)
+    for one in (net, other):
+        one.train_step(X, Y, loss="cross_entropy", optimizer=SGD(lr=LinearWarmup(0.1, warmup=9)))
+    np.testing.assert_array_equal(net.params, other.params)
+
+
+# ---- own schedules, and bad ones -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Inverse(Schedule):
+    turn: tuple[int, ...] = (3,)
+
+    def rate(self, step):
+        return self.lr / (1 + step) if step < self.turn[0] else math.nan
+
+
+def test_an_own_schedule_trains_but_is_not_saved(tmp_path):
+    net = build()
+    net.fit(X, Y, optimizer=SGD(lr=Inverse(0.1)), epochs=1, batch_size=50)
+    with pytest.raises(TypeError, match="Inverse cannot be saved"):
+        net.save(tmp_path / "m")
+    before = net.params.copy()
+    with pytest.raises(ValueError, match=r"learning rate nan in step 3"):
+        net.fit(X, Y, epochs=1, batch_size=50)
+    np.testing.assert_array_equal(net.params, before)
+    net.use_optimizer(SGD(lr=0.1))
+    net.save(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: StepDecay(-0.1, every=3), "lr must be a finite number >= 0"),
+        (lambda: StepDecay(0.1, every=0), "every must be an integer >= 1"),
+        (lambda: StepDecay(0.1, every=2.5), "every must be an integer >= 1"),
+        (lambda: StepDecay(0.1, every=2, factor=1.5), "factor must lie above 0"),
+        (lambda: ExponentialDecay(0.1, 0.0), "factor must lie above 0"),
+        (lambda: CosineDecay(0.1, steps=10, warmup=10), "make it shorter"),
+        (lambda: CosineDecay(0.1, steps=10, final=math.nan), "final must be a finite number"),
+        (lambda: LinearWarmup(0.1, warmup=-1), "warmup must be an integer >= 0"),
+        (lambda: OneCycle(0.1, steps=3), "0.3 of 10 steps"),
+        (lambda: OneCycle(0.1, steps=30, div_factor=0.5), "div_factor must be at least 1"),
+        (lambda: Adam(lr="cosine"), "lr must be a finite number"),
+    ],
+)
+def test_bad_settings_name_what_is_wrong(make, error):
+    with pytest.raises(ValueError, match=error):
+        make()
+
+
+# ---- reduce on plateau ---------------------------------------------------------------------------
+
+
+class Scripted(Callback):
+    def __init__(self, curve):
+        self.curve = curve
+
+    def on_epoch_end(self, run):
+        run.logs["score"] = self.curve[run.epoch - 1]
+
+
+CURVES = {
+    "falls and rests": [5, 4, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2],
+    "rises": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+    "small gains": [1 - 0.00001 * k for k in range(20)],
+    "nan": [3, math.nan, math.nan, math.nan, 2, math.nan, math.nan, math.nan],
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("cooldown", [0, 2])
+def test_reduce_on_plateau_is_torch_s(name, cooldown):
+    """Theirs lowers the rate in the epoch after `patience`: one more."""
+    torch = pytest.importorskip("torch")
+    curve = CURVES[name]
+    other = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        other,
+        factor=0.5,
+        patience=2,
+        threshold=1e-3,
+        threshold_mode="abs",
+        cooldown=cooldown,
+        min_lr=0.01,
+    )
+    want = []
+    for value in curve:
+        want.append(other.param_groups[0]["lr"])
+        scheduler.step(value)
+    plateau = ReduceOnPlateau(
+        "score", factor=0.5, patience=3, min_delta=1e-3, cooldown=cooldown, min_lr=0.01
+    )
+    net = build()
+    history = net.fit(
+        X, Y, optimizer=SGD(lr=0.1), epochs=len(curve), callbacks=[Scripted(curve), plateau]
+    )
+    np.testing.assert_allclose(history["lr"], want, rtol=1e-15)
+    assert net.optimizer.lr == pytest.approx(other.param_groups[0]["lr"], rel=1e-15)
+
+
+def test_the_lowered_rate_is_trained_with_and_saved(tmp_path):
+    plateau = ReduceOnPlateau("score", factor=0.5, patience=1)
+    a, b = build(), build()
+    a.fit(X, Y, optimizer=Adam(0.1), epochs=4, callbacks=[Scripted([1, 1, 1, 1]), plateau])
+    for lr in (0.1, 0.1, 0.05, 0.025):
+        b.fit(X, Y, optimizer=Adam(lr), epochs=1)
+    assert digest(*everything(a)) == digest(*everything(b))
+    a.save(tmp_path / "m")
+    assert Sequential.load(tmp_path / "m").optimizer == Adam(0.0125)
+
+
+def test_reduce_on_plateau_says_what_it_needs():
+    def fit(plateau, lr=0.1):
+        build().fit(X, Y, optimizer=Adam(lr=lr), callbacks=[plateau], epochs=1)
+
+    with pytest.raises(ValueError, match="needs a number for lr"):
+        fit(ReduceOnPlateau("loss"), EACH["step"])
+    with pytest.raises(ValueError, match="ReduceOnPlateau monitors 'val_loss', but fit has no"):
+        fit(ReduceOnPlateau())
+    with pytest.raises(ValueError, match="logged are loss"):
+        fit(ReduceOnPlateau("f1"))
+    for bad in ({"factor": 1.0}, {"cooldown": -1}, {"min_lr": -1.0}, {"patience": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            ReduceOnPlateau(**bad)
