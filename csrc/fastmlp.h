@@ -227,6 +227,9 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
                    int32_t threads, double seconds);
 
+/* out (n_out) = the output for the one row ctx->x; acts holds acts_width elements. */
+void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out);
+
 /* Mean loss of rows of z against their targets, and dz unless NULL. row_loss (n) is scratch. */
 double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
                const void *target, int64_t n, int64_t n_out);

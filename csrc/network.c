@@ -470,6 +470,14 @@ int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, vo
     return r.first;
 }
 
+void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out) {
+    fm_ctx c = *ctx;
+    c.training = 0;
+    c.rows = c.capacity = 1;
+    forward_rows(net, k, &c, 0, 1);
+    memcpy(out, fm_output(net, k, &c), (size_t)(last_op(net)->n_out * k->real_size));
+}
+
 /* ---- train ----------------------------------------------------------------------------------- */
 
 static void gather(const run *r, int64_t r0, int64_t r1) {

@@ -91,6 +91,7 @@ class Context:
         threads: int,
         seconds: float,
     ) -> int: ...
+    def predict_row(self, x: NDArray[Any], out: NDArray[Any]) -> bool: ...
     def train(
         self,
         x: NDArray[Any],

@@ -174,6 +174,7 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
                       int32_t) noexcept
     int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
+    void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
     double fm_loss(const fm_kernels *, int32_t, double *, void *, const void *, const void *, int64_t,
                    int64_t) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
@@ -294,11 +295,12 @@ cdef const fm_kernels *_kernels(dtype) except NULL:
 
 cdef void *_data(cnp.ndarray array, dtype, int64_t size, str name, bint writable) except? NULL:
     """The address of an array that is exactly `size` elements of `dtype`, C-contiguous and aligned."""
-    if array.dtype != dtype or not array.flags.c_contiguous or not array.flags.aligned:
+    cdef object own = <object>cnp.PyArray_DESCR(array)
+    if (own is not dtype and own != dtype) or not cnp.PyArray_ISCARRAY_RO(array):
         raise TypeError(f"{name} must be a C-contiguous {dtype} array")
     if cnp.PyArray_SIZE(array) != size:
         raise ValueError(f"{name} has {cnp.PyArray_SIZE(array)} elements, expected {size}")
-    if writable and not array.flags.writeable:
+    if writable and not cnp.PyArray_ISWRITEABLE(array):
         raise ValueError(f"{name} is read-only")
     return cnp.PyArray_DATA(array)
 
@@ -361,6 +363,10 @@ cdef class Program:
     @property
     def dacts_width(self):
         return self.net.dacts_width
+
+
+cdef enum:
+    _SMALL_ROW = 32768  # bytes of activations that predict_row has on its stack
 
 
 cdef fm_hyper _hyper(dict settings) except *:
@@ -575,6 +581,24 @@ cdef class Context:
         with nogil:  # without the lock: it reads the parameters and writes to its own buffers
             done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
         return first + done
+
+    def predict_row(self, cnp.ndarray x, cnp.ndarray out):
+        """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
+        cdef Program p = self.program
+        cdef char small[_SMALL_ROW]
+        cdef fm_ctx c = self.ctx
+        cdef int64_t size = p.net.acts_width * p.k.real_size
+        c.x = _data(x, p.dtype, p.n_in, "x", False)
+        cdef void *out_data = _data(out, p.dtype, p.n_out, "out", True)
+        if p.k.first_nonfinite(c.x, p.n_in) >= 0:
+            return False
+        c.acts = <void *>small if size <= _SMALL_ROW else malloc(size)
+        if c.acts == NULL:
+            raise MemoryError()
+        fm_predict_row(&p.net, p.k, &c, out_data)  # with the GIL: giving it away costs as much as the row
+        if size > _SMALL_ROW:
+            free(c.acts)
+        return True
 
     def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
               int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,

@@ -32,6 +32,16 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
     return _convert(array, dtype, name)
 
 
+def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
+    """x as a contiguous (n_in,) array of dtype; itself, in place, if it is one already."""
+    if type(x) is np.ndarray and x.dtype is dtype and x.shape == (n_in,) and x.flags.carray:
+        return x
+    array = _numeric(x, "x")
+    if array.shape != (n_in,):
+        raise ValueError(f"x has the shape {array.shape}, expected one row of {n_in} numbers")
+    return _convert(array, dtype, "x")
+
+
 def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     """Class labels as int64 (rows,), each in [0, n_classes)."""
     array = _numeric(y, name)

@@ -110,6 +110,11 @@ class Executor:
         with self.turns.reading:
             return self._predict(x, resolve_threads(threads))
 
+    def predict_row(self, row: Array, out: Array) -> bool:
+        """Write the output for one row; False where the row is not finite."""
+        with self.turns.reading:
+            return self.context.predict_row(row, out)
+
     def _predict(self, x: Array, threads: int) -> Array:
         n_threads = min(threads, -(-len(x) // _ROW_STEP))
         share = -(-len(x) // n_threads)
