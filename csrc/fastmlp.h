@@ -132,11 +132,18 @@ typedef struct {
 
 /* ---- one build of the kernels ---------------------------------------------------------------- */
 
-/* Kernels are serial over the rows (or parameter slices) they are given and cannot fail. */
+/* Rows [r0, r1) and columns [j0, j1) of what a kernel writes */
+typedef struct {
+    int64_t r0, r1, j0, j1;
+} fm_area;
+
+/* Kernels are serial over the area (or parameter slices) they are given and cannot fail. Areas of
+ * one op may be done in any order, once those that it reads are done: all columns of its rows. */
 typedef struct {
     fm_sizes (*sizes)(const fm_op *op);
-    void (*forward)(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1);
-    void (*backward)(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1);
+    void (*forward)(const fm_op *op, const fm_ctx *ctx, fm_area y);
+    void (*slope)(const fm_op *op, const fm_ctx *ctx, fm_area dz); /* before backward; or NULL */
+    void (*backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
 } fm_op_kernels;
 
@@ -222,8 +229,8 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
                   const fm_hyper *hyper, int64_t t, int32_t threads);
 
 /* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is
- * the number of rows a block has; acts holds `threads` such blocks. Stops after `seconds`; returns
- * rows done. */
+ * the number of rows a block has; acts holds as many blocks as there are threads, or rows for.
+ * Stops after `seconds`; returns rows done. */
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
                    int32_t threads, double seconds);
 

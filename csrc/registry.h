@@ -2,8 +2,8 @@
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_backward,
- * <name>_param_grad. */
+/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope,
+ * <name>_backward, <name>_param_grad. */
 #define FM_OPS(X)                                                                                  \
     X(linear)                                                                                      \
     X(activation)                                                                                  \

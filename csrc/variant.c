@@ -19,7 +19,8 @@ static int64_t first_nonfinite(const void *x_, int64_t n) {
     return -1;
 }
 
-#define OP_ENTRY(name) {name##_sizes, name##_forward, name##_backward, name##_param_grad},
+#define OP_ENTRY(name)                                                                             \
+    {name##_sizes, name##_forward, name##_slope, name##_backward, name##_param_grad},
 #define LOSS_ENTRY(name, ...) name##_rows,
 #define UPDATE_ENTRY(name, ...) name##_update,
 

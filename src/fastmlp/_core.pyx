@@ -575,7 +575,10 @@ cdef class Context:
         cdef fm_ctx c = self.ctx
         if not 0 <= first < rows or threads < 1 or block < 1:
             raise ValueError("first, threads or block is out of range")
-        c.acts = _data(acts, p.dtype, threads * block * p.net.acts_width, "acts", True)
+        cdef int64_t blocks = min(<int64_t>threads, (rows - first - 1) // block + 1)
+        if cnp.PyArray_SIZE(acts) < blocks * block * p.net.acts_width:
+            raise ValueError("acts is too small")
+        c.acts = _data(acts, p.dtype, cnp.PyArray_SIZE(acts), "acts", True)
         c.x = data + first * p.n_in * p.k.real_size
         c.rows, c.capacity = rows - first, block
         with nogil:  # without the lock: it reads the parameters and writes to its own buffers
