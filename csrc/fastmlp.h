@@ -19,6 +19,7 @@ extern "C" {
 
 #define FM_ENUM_OP(name) FM_OP_##name,
 #define FM_ENUM_ACTIVATION(name, ...) FM_ACTIVATION_##name,
+#define FM_ENUM_FUNCTION(name, ...) FM_FUNCTION_##name,
 #define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
 #define FM_ENUM_OPTIMIZER(name, ...) FM_OPTIMIZER_##name,
 enum {
@@ -26,6 +27,9 @@ enum {
 };
 enum {
     FM_ACTIVATIONS(FM_ENUM_ACTIVATION) FM_N_ACTIVATIONS
+};
+enum {
+    FM_FUNCTIONS(FM_ENUM_FUNCTION) FM_N_FUNCTIONS
 };
 enum {
     FM_LOSSES(FM_ENUM_LOSS) FM_N_LOSSES
@@ -43,6 +47,11 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    double from, to;
+} fm_function_info;
+
+typedef struct {
+    const char *name;
     int32_t labels; /* the target is one class label a row, not n_out values */
 } fm_loss_info;
 
@@ -53,6 +62,7 @@ typedef struct {
 
 extern const char *const fm_op_names[FM_N_OPS];
 extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
+extern const fm_function_info fm_function_infos[FM_N_FUNCTIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
 extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
 
@@ -173,6 +183,7 @@ typedef struct {
     void (*limit_columns)(void *w, int64_t n_in, int64_t n_out, int64_t j0, int64_t j1,
                           double limit);
     void (*average)(void *mean, const void *x, int64_t n, double share); /* += share (x - mean) */
+    void (*functions[FM_N_FUNCTIONS])(void *y, const void *x, int64_t n);
     int64_t (*first_nonfinite)(const void *x, int64_t n);                /* its index, or -1 */
 } fm_kernels;
 

@@ -26,6 +26,18 @@
     X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function")            \
     X(tanh, Tanh, y, "", 0, "tanh(z)")
 
+/* X(name, from, to): kernels/vmath.h defines v<name>(x) for x in [from, to]; listed for the tests,
+ * which hold each of them against high-precision values. */
+#define FM_FUNCTIONS(X)                                                                            \
+    X(exp, -INFINITY, INFINITY)                                                                    \
+    X(expm1_negative, -INFINITY, 0)                                                                \
+    X(log, 0, INFINITY)                                                                            \
+    X(log1p_unit, 0, 1)                                                                            \
+    X(tanh, -INFINITY, INFINITY)                                                                   \
+    X(sigmoid, -INFINITY, INFINITY)                                                                \
+    X(softplus, -INFINITY, INFINITY)                                                               \
+    X(normal_cdf, -INFINITY, INFINITY)
+
 /* X(name, what the target is): kernels/loss.c defines <name>_rows. */
 #define FM_LOSSES(X)                                                                               \
     X(cross_entropy, labels)                                                                       \

@@ -23,6 +23,7 @@ cdef extern from "fastmlp.h" nogil:
     enum:
         FM_N_OPS
         FM_N_ACTIVATIONS
+        FM_N_FUNCTIONS
         FM_N_LOSSES
         FM_N_OPTIMIZERS
         FM_BLAS_ROWS
@@ -36,6 +37,11 @@ cdef extern from "fastmlp.h" nogil:
         int32_t from_y
         const char *formula
 
+    ctypedef struct fm_function_info:
+        const char *name
+        double from_ "from"
+        double to
+
     ctypedef struct fm_loss_info:
         const char *name
         int32_t labels
@@ -46,6 +52,7 @@ cdef extern from "fastmlp.h" nogil:
 
     const char *fm_op_names[]
     const fm_activation_info fm_activation_infos[]
+    const fm_function_info fm_function_infos[]
     const fm_loss_info fm_loss_infos[]
     const fm_optimizer_info fm_optimizer_infos[]
 
@@ -130,12 +137,15 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
 
+    ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
+
     ctypedef struct fm_kernels:
         const char *name
         int64_t real_size
         int64_t lanes
         int32_t has_blas
         fm_op_kernels ops[8]
+        fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
 
     ctypedef struct fm_build:
@@ -207,6 +217,12 @@ ACTIVATIONS = {
 LOSSES = {
     fm_loss_infos[i].name.decode(): {"index": i, "labels": bool(fm_loss_infos[i].labels)}
     for i in range(FM_N_LOSSES)
+}
+FUNCTIONS = {
+    fm_function_infos[i].name.decode(): {
+        "index": i, "from": fm_function_infos[i].from_, "to": fm_function_infos[i].to
+    }
+    for i in range(FM_N_FUNCTIONS)
 }
 OPTIMIZERS = {
     fm_optimizer_infos[i].name.decode(): {"index": i, "n_states": fm_optimizer_infos[i].n_states}
@@ -688,6 +704,18 @@ def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray d
     with nogil:
         value = fm_loss(k, loss, row_data, dz_data, z_data, target_data, rows, n_out)
     return value
+
+
+def elementwise(int32_t function, cnp.ndarray x, cnp.ndarray y):
+    """y = one of FUNCTIONS of every element of x, as the kernels use it."""
+    cdef const fm_kernels *k = _kernels(x.dtype)
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    if not 0 <= function < FM_N_FUNCTIONS:
+        raise ValueError("no such function")
+    cdef void *x_data = _data(x, x.dtype, n, "x", False)
+    cdef void *y_data = _data(y, x.dtype, n, "y", True)
+    with nogil:
+        k.functions[function](y_data, x_data, n)
 
 
 def first_nonfinite(cnp.ndarray x):
