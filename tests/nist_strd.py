@@ -1,8 +1,9 @@
-"""NIST Statistical Reference Datasets, linear regression (https://www.itl.nist.gov/div898/strd/lls/lls.shtml).
+"""NIST Statistical Reference Datasets, linear regression, with their certified values.
 
-Data and certified values as published there (United States Government work, public domain): coefficients,
-their standard deviations, and the residual standard deviation, certified to 15 digits from a computation with
-500. `test_linear_models.py` solves each set exactly again, so a slip of the typist would show.
+Source: https://www.itl.nist.gov/div898/strd/lls/lls.shtml (a work of the United States Government,
+in the public domain): coefficients, their standard deviations, and the residual standard deviation,
+to 15 digits. test_linear_models.py solves every set anew in 60 digits, so a slip in the numbers here
+would show.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 @dataclass(frozen=True)
 class StrdSet:
     """One set. `columns` holds the predictors as decimal strings, so that an exact solution can
-    start from what NIST printed; a `degree` above 1 means the powers 1 .. degree of the only one."""
+    start from what NIST printed; a `degree` above 1 stands for the powers 1 .. degree of one."""
 
     name: str
     y: tuple[str, ...]
@@ -94,13 +95,13 @@ NOINT2 = StrdSet(
 FILIP = StrdSet(
     "Filip",
     y=_numbers(
-        "0.8116 0.9072 0.9052 0.9039 0.8053 0.8377 0.8667 0.8809 0.7975 0.8162 0.8515 0.8766 0.8885 "
-        "0.8859 0.8959 0.8913 0.8959 0.8971 0.9021 0.909 0.9139 0.9199 0.8692 0.8872 0.89 0.891 "
-        "0.8977 0.9035 0.9078 0.7675 0.7705 0.7713 0.7736 0.7775 0.7841 0.7971 0.8329 0.8641 0.8804 "
-        "0.7668 0.7633 0.7678 0.7697 0.77 0.7749 0.7796 0.7897 0.8131 0.8498 0.8741 0.8061 0.846 "
-        "0.8751 0.8856 0.8919 0.8934 0.894 0.8957 0.9047 0.9129 0.9209 0.9219 0.7739 0.7681 0.7665 "
-        "0.7703 0.7702 0.7761 0.7809 0.7961 0.8253 0.8602 0.8809 0.8301 0.8664 0.8834 0.8898 0.8964 "
-        "0.8963 0.9074 0.9119 0.9228"
+        "0.8116 0.9072 0.9052 0.9039 0.8053 0.8377 0.8667 0.8809 0.7975 0.8162 0.8515 0.8766 "
+        "0.8885 0.8859 0.8959 0.8913 0.8959 0.8971 0.9021 0.909 0.9139 0.9199 0.8692 0.8872 0.89 "
+        "0.891 0.8977 0.9035 0.9078 0.7675 0.7705 0.7713 0.7736 0.7775 0.7841 0.7971 0.8329 "
+        "0.8641 0.8804 0.7668 0.7633 0.7678 0.7697 0.77 0.7749 0.7796 0.7897 0.8131 0.8498 0.8741 "
+        "0.8061 0.846 0.8751 0.8856 0.8919 0.8934 0.894 0.8957 0.9047 0.9129 0.9209 0.9219 0.7739 "
+        "0.7681 0.7665 0.7703 0.7702 0.7761 0.7809 0.7961 0.8253 0.8602 0.8809 0.8301 0.8664 "
+        "0.8834 0.8898 0.8964 0.8963 0.9074 0.9119 0.9228"
     ),
     columns=(
         _numbers(

@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from .basis import PolynomialBasis, RBFBasis
 from .callbacks import Callback, EarlyStopping
 from .config import default_threads, get_config, show_config
 from .data import DataLoader
-from .errors import CheckpointError, DivergenceError
+from .errors import CheckpointError, ConvergenceWarning, DivergenceError
+from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
+from .linear_models import LinearRegression, Ridge
+from .logistic import LogisticRegression, SoftmaxRegression
 from .losses import binary_cross_entropy, cross_entropy, squared_error
 from .network import Sequential
 from .optimizers import SGD, Adam, AdamW, Optimizer
@@ -27,19 +31,29 @@ __all__ = [
     "AdamW",
     "Callback",
     "CheckpointError",
+    "ConvergenceWarning",
     "DataLoader",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "ElasticNet",
     "History",
+    "Lasso",
     "Layer",
     "Linear",
+    "LinearRegression",
+    "LogisticRegression",
     "Optimizer",
+    "PolynomialBasis",
+    "RBFBasis",
+    "Ridge",
     "Sequential",
+    "SoftmaxRegression",
     "binary_cross_entropy",
     "cross_entropy",
     "default_threads",
     "get_config",
+    "lasso_path",
     "show_config",
     "squared_error",
 ]

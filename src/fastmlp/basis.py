@@ -42,8 +42,8 @@ class Basis(Estimator):
 class PolynomialBasis(Basis):
     """All monomials of x_1 .. x_d of a total degree from 1 (0 with `bias`) to `degree`.
 
-    In the order of the degree, and within one as in x1^2, x1 x2, x2^2. There are C(d + degree, d) of
-    them, the constant 1 included. Learned: `n_in_` = d, `n_out_`, and `powers_` (n_out_, d), the
+    In the order of the degree, and within one as in x1^2, x1 x2, x2^2. There are C(d + degree, d)
+    of them, the constant 1 included. Learned: `n_in_` = d, `n_out_`, and `powers_` (n_out_, d), the
     exponent of each input in each column.
     """
 
@@ -115,8 +115,8 @@ class RBFBasis(Basis):
     """Radial basis functions exp(-|x - mu|^2 / lam), one for each centre mu; lam is the lecture's
     lambda, in the squared unit of x (for a normal density of deviation s it is 2 s^2).
 
-    centres: (n_centres, n_in); left out, the rows that `fit` sees (the lecture's "SVM-like" case, one
-    on each training point). Learned: `n_in_`, `centres_` and `n_out_`.
+    centres: (n_centres, n_in); left out, the rows that `fit` sees (the lecture's "SVM-like" case,
+    one on each training point). Learned: `n_in_`, `centres_` and `n_out_`.
     """
 
     def __init__(

@@ -4,7 +4,6 @@ the door. They compute in float64 whatever comes in.
 
 import inspect
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

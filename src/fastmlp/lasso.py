@@ -4,8 +4,9 @@
 
 scikit-learn divides the first term by the rows: its `alpha` is (l1 + l2) / rows and its `l1_ratio`
 l1 / (l1 + l2). Solved by coordinate descent on the features in use, with products of columns kept
-("covariance updates": Friedman, Hastie, Tibshirani 2010, section 2.2) and a jump to the exact solution
-for the signs found (Lee et al. 2007); stopped by the conditions of Karush, Kuhn and Tucker.
+("covariance updates": Friedman, Hastie, Tibshirani 2010, section 2.2) and a jump to the exact
+solution for the signs found (Lee et al. 2007); stopped by the conditions of Karush, Kuhn and
+Tucker.
 """
 
 import warnings
@@ -25,9 +26,9 @@ _EPS = float(np.finfo(np.float64).eps)
 class ElasticNet(LinearModel):
     """Linear regression with both penalties; the intercept is not penalised.
 
-    `fit` ends when every condition for a minimum holds within tol |x_j| |y| (columns and y less their
-    means), and warns with ConvergenceWarning if `max_sweeps` passes over the features in use were
-    not enough. Without l1 it is `Ridge`, without l2 `Lasso`.
+    `fit` ends when every condition for a minimum holds within tol |x_j| |y| (columns and y less
+    their means), and warns with ConvergenceWarning if `max_sweeps` passes over the features in use
+    were not enough. Without l1 it is `Ridge`, without l2 `Lasso`.
 
     Learned: `coef_` (exact zeros where a feature is not used), `intercept_`, `n_sweeps_`, and
     `dual_gap_`: the cost is at most that much above the smallest possible one. These two are the
@@ -105,10 +106,10 @@ def lasso_path(
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Lasso (elastic net for l2 > 0) for many l1, from the largest on, each begun at the last.
 
-    Returns (l1s, coefs, intercepts) of the shapes (k,), (n_in, k) and (k,), in falling order of l1. Left
-    out, `l1s` are n_l1s numbers in equal ratios from the smallest l1 for which all coefficients are
-    zero, max_j |x_j^T y|, down to `ratio` times it. y has the shape (rows,). Raises ValueError as
-    ElasticNet.fit does.
+    Returns (l1s, coefs, intercepts) of the shapes (k,), (n_in, k) and (k,), in falling order of l1.
+    Left out, `l1s` are n_l1s numbers in equal ratios from the smallest l1 for which all
+    coefficients are zero, max_j |x_j^T y|, down to `ratio` times it. y has the shape (rows,).
+    Raises ValueError as ElasticNet.fit does.
     """
     matrix = inputs(X)
     target, _ = values(y, len(matrix))
@@ -193,8 +194,9 @@ class _Problem:
         self.products = np.column_stack([self.products, self.X.T @ self.X[:, features]])
 
     def dual_gap(self, coef: Matrix, l1: float, l2: float) -> float:
-        """Cost less the value of the dual at s r, the residual scaled to be feasible: an upper bound
-        of the distance from the minimum. The l2 term counts as rows sqrt(l2) I below X, 0 below y.
+        """Cost less the value of the dual at s r, the residual scaled to be feasible: an upper
+        bound of the distance from the minimum. The l2 term counts as rows sqrt(l2) I below X, 0
+        below y.
         """
         residual = self.y - self.X @ coef
         largest = float(np.max(np.abs(self.X.T @ residual - l2 * coef)))
@@ -248,8 +250,9 @@ class _CoordinateDescent:
                 self.w[j] = new
 
     def _jump(self) -> None:
-        """Go to the exact minimum for the present signs; a coefficient that would change its sign on
-        the way becomes zero, and the minimum is sought anew without it. Each leg lowers the cost.
+        """Go to the exact minimum for the present signs; a coefficient that would change its sign
+        on the way becomes zero, and the minimum is sought anew without it. Each leg lowers the
+        cost.
         """
         while True:
             used = np.flatnonzero(self.w)

@@ -1,10 +1,10 @@
 """Linear least squares in float64: QR with refinement, minimum norm by SVD, the normal equations.
 
-Columns are scaled by powers of two first, which changes no bit of the answer's meaning and makes the
-condition number kappa that of the best column scaling within a factor sqrt(p) (van der Sluis 1969).
-QR alone has an error of about eps (kappa + kappa^2 |r| / |y|); where that costs digits, the solution
-and the residual are refined together with residuals in twice the precision (Bjorck 1967), which
-leaves an error of about eps.
+Columns are scaled by powers of two first, which changes no bit of the answer's meaning and makes
+the condition number kappa that of the best column scaling within a factor sqrt(p) (van der Sluis
+1969). QR alone has an error of about eps (kappa + kappa^2 |r| / |y|); where that costs digits, the
+solution and the residual are refined together with residuals in twice the precision (Bjorck 1967),
+which leaves an error of about eps.
 """
 
 from dataclasses import dataclass

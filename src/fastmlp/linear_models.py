@@ -8,8 +8,7 @@ All penalised models of the package minimise one form, summed over the examples:
     negative log-likelihood + l1 |theta|_1 + l2 / 2 |theta|^2
 
 which for regression, with sigma = 1, is 1/2 |y - X theta|^2 + ...; `l2` is then the lecture's
-delta^2 and what other libraries call alpha in ridge regression. A network's penalties stand beside a
-mean over the examples; divide by the number of rows to compare.
+delta^2, and what other libraries call alpha in ridge regression.
 """
 
 import warnings
@@ -126,19 +125,20 @@ class LinearRegression(LinearModel):
     @overload
     def predict(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Matrix, Matrix]: ...
     def predict(self, X: ArrayLike, return_std: bool = False) -> Matrix | tuple[Matrix, Matrix]:
-        """X theta, (rows,) or (rows, n_out); with return_std also the predictive standard deviation.
+        """X theta, (rows,) or (rows, n_out); with return_std also the predictive standard
+        deviation.
 
-        That of a new observation at x: residual_std_ sqrt(1 + x (X^T X)^-1 x^T), which is the spread
-        of y about the line and what is unknown about the line (Draper, Smith 1998, section 1.4 and
-        3.1). Raises ValueError with return_std where rows = rank, so that no spread was left.
+        That of a new observation at x: residual_std_ sqrt(1 + x (X^T X)^-1 x^T), the spread of y
+        about the line together with what is unknown about the line (Draper, Smith 1998). Raises
+        ValueError with return_std where rows = rank, for then no spread was left.
         """
         mean = super().predict(X)
         if not return_std:
             return mean
         if np.any(np.isnan(self.residual_std_)):
             raise ValueError(
-                f"no standard deviation can be told from as many rows as parameters ({self.rank_}); "
-                "fit with more rows"
+                f"no standard deviation can be told from as many rows as parameters "
+                f"({self.rank_}); fit with more rows"
             )
         A = with_ones(self._new_inputs(X), self.fit_intercept)
         growth = np.sqrt(1 + np.sum((A @ self._factor) ** 2, axis=1))
