@@ -2,8 +2,8 @@
 
 Source: https://www.itl.nist.gov/div898/strd/lls/lls.shtml (a work of the United States Government,
 in the public domain): coefficients, their standard deviations, and the residual standard deviation,
-to 15 digits. test_linear_models.py solves every set anew in 60 digits, so a slip in the numbers here
-would show.
+to 15 digits. test_linear_models.py solves every set anew in 60 digits, so a slip here would
+show.
 """
 
 from dataclasses import dataclass

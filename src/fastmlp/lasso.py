@@ -58,6 +58,7 @@ class ElasticNet(LinearModel):
         target, one_dimension = values(y, len(matrix))
         problems = [_Problem(matrix, y_k, bool(self.fit_intercept)) for y_k in target.T]
         results = [problem.solve(l1, l2, tol, max_sweeps) for problem in problems]
+        _warn_unless_converged(results, max_sweeps)
         self.n_sweeps_ = max(result.sweeps for result in results)
         self.dual_gap_ = max(result.gap for result in results)
         coef = np.column_stack([result.coef for result in results])
@@ -129,6 +130,7 @@ def lasso_path(
     for l1 in grid:
         start = results[-1].coef if results else None
         results.append(problem.solve(float(l1), l2, tol, max_sweeps, start))
+    _warn_unless_converged(results, max_sweeps)
     coefs = np.column_stack([result.coef for result in results])
     return grid, coefs, np.array([problem.intercept(result.coef) for result in results])
 
@@ -138,6 +140,17 @@ class _Result:
     coef: Matrix
     gap: float
     sweeps: int
+    converged: bool
+
+
+def _warn_unless_converged(results: list[_Result], max_sweeps: int) -> None:
+    if not all(result.converged for result in results):
+        warnings.warn(
+            f"the lasso did not converge in max_sweeps={max_sweeps} passes; columns of X depend on "
+            "each other: use l2 > 0, a larger l1, or allow more",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
 
 class _Problem:
@@ -165,8 +178,8 @@ class _Problem:
         """Minimise over the features in use; take in those that violate their condition; repeat."""
         allowed = tol * self.norms * float(np.linalg.norm(self.y))
         coef = np.zeros(len(self.norms)) if start is None else start.copy()
-        sweeps = 0
-        while True:
+        sweeps, converged = 0, True
+        while converged:
             slope = self.moment - self.products @ coef[self.used] - l2 * coef
             excess = np.abs(slope) - l1 - allowed
             excess[self.used] = 0
@@ -179,15 +192,8 @@ class _Problem:
             inner = _CoordinateDescent(self, l1, l2, coef[self.used], allowed[self.used])
             sweeps += inner.run(max_sweeps - sweeps)
             coef[self.used] = inner.w
-            if not inner.converged:
-                warnings.warn(
-                    f"the lasso did not converge in max_sweeps={max_sweeps} passes; columns of X "
-                    "depend on each other: use l2 > 0, a larger l1, or allow more",
-                    ConvergenceWarning,
-                    stacklevel=3,
-                )
-                break
-        return _Result(coef, self.dual_gap(coef, l1, l2), sweeps)
+            converged = inner.converged
+        return _Result(coef, self.dual_gap(coef, l1, l2), sweeps, converged)
 
     def _use(self, features: NDArray[np.intp]) -> None:
         self.used = np.concatenate([self.used, features])

@@ -84,11 +84,13 @@ def solve_minimum_norm(X: Matrix, Y: Matrix, fit_intercept: bool) -> Solution:
     scale = power_of_two_norms(Xc)
     U, s, Vt = np.linalg.svd(Xc / scale, full_matrices=False)
     rank = int(np.sum(s > _EPS * max(rows, n_in) * s[0])) if s[0] > 0 else 0
-    # Xc = (U S)(V^T D) has full rank on either side, so Xc^+ = (V^T D)^+ (U S)^+.
-    Qc, Rc = np.linalg.qr((Vt[:rank] * scale).T)
-    singular = s[:rank, np.newaxis]
-    coef = Qc @ np.linalg.solve(Rc.T, U[:, :rank].T @ (Y - y_mean) / singular)
-    factor = Qc @ np.linalg.solve(Rc.T, np.eye(rank) / singular)
+    back = Vt.T / scale[:, np.newaxis]
+    if rank < n_in:
+        # Xc = (U S)(V^T D) has full rank on either side, so Xc^+ = (V^T D)^+ (U S)^+.
+        Q, R = np.linalg.qr((Vt[:rank] * scale).T)
+        back = Q @ np.linalg.inv(R).T
+    coef = back @ (U[:, :rank].T @ (Y - y_mean) / s[:rank, np.newaxis])
+    factor = back / s[:rank]
     residual = Y - y_mean - Xc @ coef
     if not fit_intercept:
         return Solution(coef, residual, rank, factor)

@@ -7,13 +7,16 @@ Both minimise, summed over the rows, -log p(y | x, theta) + l2 / 2 |coefficients
 is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood.
 """
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .estimators import Estimator, Matrix, check_choice, check_count, check_number, inputs
+from .layers import Linear
 from .losses import probabilities
+from .network import Sequential
+from .optimizers import SGD
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .training import History
 
@@ -30,6 +33,7 @@ class Classifier(Estimator):
     `max_steps` steps and warn with ConvergenceWarning if those are not enough.
     """
 
+    _binary: ClassVar[bool]  # whether SGD trains one logit with a sigmoid
     classes_: NDArray[Any]
     coef_: Matrix
     intercept_: float | Matrix
@@ -55,9 +59,9 @@ class Classifier(Estimator):
         """Learn from X (rows, n_in) and labels y (rows,): integers, booleans or strings.
 
         Raises ValueError for bad settings, NaN, shapes that do not fit, too few or too many
-        classes; with newton and lbfgs and l2 = 0 also where classes can be separated or columns of
-        X depend on each other, for then there is no finite or no single minimum. ImportError for
-        lbfgs without SciPy.
+        classes; for l2 = 0, with newton and lbfgs, also where classes can be separated or columns
+        of X depend on each other, for then there is no finite or no single minimum (lbfgs notices
+        complete separation only). ImportError for lbfgs without SciPy.
         """
         check_choice(self.solver, "solver", _SOLVERS)
         l2, tol = check_number(self.l2, "l2"), check_number(self.tol, "tol", positive=True)
@@ -66,7 +70,7 @@ class Classifier(Estimator):
         classes, labels = encode_labels(y, len(matrix))
         contrast = self._contrast(classes)
         if self.solver == "sgd":
-            theta = self._fit_sgd(matrix, labels, contrast, l2)
+            theta = self._fit_sgd(matrix, labels, len(classes), l2)
         else:
             cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept))
             minimize = minimize_newton if self.solver == "newton" else minimize_lbfgs
@@ -106,16 +110,13 @@ class Classifier(Estimator):
         raise NotImplementedError
 
     def _logits(self, X: ArrayLike) -> Matrix:
+        """One logit a class, (rows, n_classes)."""
         raise NotImplementedError
 
-    def _fit_sgd(self, X: Matrix, labels: NDArray[np.int64], contrast: Matrix, l2: float) -> Matrix:
+    def _fit_sgd(self, X: Matrix, labels: NDArray[np.int64], n_classes: int, l2: float) -> Matrix:
         """Train one Linear layer from zero; plain SGD on the mean cost, so l2 counts by the row."""
-        from .layers import Linear
-        from .network import Sequential
-        from .optimizers import SGD
-
-        binary = contrast.shape[1] == 1 and not contrast[0].any()
-        n_out = 1 if binary else len(contrast)
+        binary = self._binary
+        n_out = 1 if binary else n_classes
         layer = Linear(X.shape[1], n_out, init="zeros", bias=bool(self.fit_intercept))
         net = Sequential([layer], seed=self.seed, dtype="float64")
         self.history_: History = net.fit(
@@ -138,6 +139,8 @@ class LogisticRegression(Classifier):
     first: the inverse Hessian (X^T S X + l2 I)^-1, and its square roots `coef_std_` and
     `intercept_std_`: the usual standard errors for l2 = 0, those of the Laplace approximation else.
     """
+
+    _binary = True
 
     def _contrast(self, classes: NDArray[Any]) -> Matrix:
         if len(classes) != 2:
@@ -169,6 +172,8 @@ class SoftmaxRegression(Classifier):
     Learned: `classes_` (sorted), `coef_` (n_in, n_classes), `intercept_` (n_classes,); with newton
     and lbfgs `n_steps_`; with sgd `history_`.
     """
+
+    _binary = False
 
     def _contrast(self, classes: NDArray[Any]) -> Matrix:
         n = len(classes)  # orthonormal columns, orthogonal to (1, .., 1)
