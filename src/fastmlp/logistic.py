@@ -91,7 +91,8 @@ class Classifier(Estimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable label for each row, (rows,)."""
-        return np.asarray(self.classes_[self._logits(X).argmax(axis=1)])
+        places = self._logits(X).argmax(axis=1)
+        return np.asarray(self.classes_[places])
 
     def predict_proba(self, X: ArrayLike) -> Matrix:
         """Probabilities (rows, n_classes), in the order of `classes_`."""
