@@ -106,7 +106,7 @@ def test_bad_inputs_are_named(basis):
             call(X)
     with pytest.raises(ValueError, match="expected 2"):
         basis.fit(X[:, 0])
-    with pytest.raises(TypeError, match="objects that are not numbers|numbers are needed"):
+    with pytest.raises(TypeError, match=r"objects that are not numbers|numbers are needed"):
         basis.fit([["a", "b"]])
 
 

@@ -7,6 +7,7 @@ import pytest
 from helpers import assert_within, inputs
 
 from fastmlp import ConvergenceWarning, ElasticNet, Lasso, Ridge, lasso_path
+from fastmlp.lasso import _Problem
 
 
 def problem(rows=80, n_in=15, n_used=4, seed=0, noise=0.5):
@@ -77,6 +78,16 @@ def test_dual_gap_bounds_the_distance_from_the_minimum():
     assert best.dual_gap_ < above / 1e3
 
 
+@pytest.mark.parametrize("l2", [0.0, 2.0])
+def test_dual_gap_of_zeros(l2):
+    """There r = y, and the dual's best point on its ray is y l1 / max |x_j^T y|."""
+    X, y = problem()
+    largest = largest_l1(X, y)
+    gap = _Problem(X, y, fit_intercept=True).dual_gap(np.zeros(15), 0.4 * largest, l2)
+    y_c = y - y.mean()
+    assert gap == pytest.approx(0.6**2 * (y_c @ y_c) / 2)
+
+
 def test_zeros_are_exact_and_the_true_features_are_found(rng):
     X = rng.standard_normal((300, 50))
     y = X[:, 3] - 2 * X[:, 11] + 3 * X[:, 40] + 0.1 * rng.standard_normal(300)
@@ -123,6 +134,9 @@ def test_equal_and_constant_columns():
     check_conditions(twice, doubled, y, l1)
     assert cost(twice, doubled, y, l1) == pytest.approx(cost(once, X, y, l1), rel=1e-10)
     assert not twice.coef_[-2:].any()
+    # the mean of 0.1 is rounded: what is left of that column must not count as a direction
+    free = Lasso(0.0).fit(np.column_stack([X, np.full(len(X), 0.1)]), y)
+    assert free.coef_[-1] == 0
 
 
 def test_a_target_without_spread_gives_zeros():

@@ -1,6 +1,7 @@
 """Linear and ridge regression: NIST's certified digits, the textbook's formulas, scikit-learn."""
 
 import inspect
+import tracemalloc
 import warnings
 
 import mpmath
@@ -251,6 +252,15 @@ def test_ridge_equals_scikit_learn(shape, fit_intercept, rng):
     assert_within(ours.coef_, theirs.coef_, n=X.size)
     assert_within(ours.intercept_, theirs.intercept_, n=X.size)
     assert_within(ours.predict(X), theirs.predict(X), n=X.size)
+
+
+def test_ridge_of_many_columns_needs_no_square_of_them():
+    X, y = inputs(4, 3000), np.arange(4.0)
+    tracemalloc.start()
+    Ridge(1.0).fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000**2 * 8 / 10
 
 
 def test_ridge_shrinks_the_intercept_only_if_asked():

@@ -180,7 +180,7 @@ class _Problem:
         coef = np.zeros(len(self.norms)) if start is None else start.copy()
         sweeps, converged = 0, True
         while converged:
-            slope = self.moment - self.products @ coef[self.used] - l2 * coef
+            slope = self.moment - self.products @ coef[self.used]
             excess = np.abs(slope) - l1 - allowed
             excess[self.used] = 0
             wrong = np.flatnonzero(excess > 0)
@@ -264,11 +264,13 @@ class _CoordinateDescent:
             used = np.flatnonzero(self.w)
             signs = np.sign(self.w[used])
             G = self.G[np.ix_(used, used)]
-            if not _well_conditioned(G):  # dependent columns are left to the sweeps
+            try:
+                np.linalg.cholesky(G)
+            except np.linalg.LinAlgError:  # dependent columns are left to the sweeps
                 return
             exact = np.linalg.solve(G, self.c[used] - self.l1 * signs)
             step = exact - self.w[used]
-            crossing = (np.sign(exact) != signs) & (self.l1 > 0)
+            crossing = np.sign(exact) != signs
             if not np.any(crossing):
                 self.w[used] = exact
                 return
@@ -276,12 +278,3 @@ class _CoordinateDescent:
             first = int(np.argmin(share))
             self.w[used] += share[first] * step
             self.w[used[first]] = 0
-
-
-def _well_conditioned(G: Matrix) -> bool:
-    """Whether no column is, in float64, a combination of the columns before it."""
-    try:
-        pivots = np.linalg.cholesky(G).diagonal() ** 2
-    except np.linalg.LinAlgError:
-        return False
-    return bool(np.all(pivots > np.sqrt(_EPS) * G.diagonal()))

@@ -17,6 +17,7 @@ from .least_squares import power_of_two_norms
 
 _EPS = float(np.finfo(np.float64).eps)
 _MAX_HALVINGS = 40
+_FLAT = 10 * _EPS**0.5  # gradients that change a cost by its rounding: no line search sees them
 
 
 class SoftmaxCost:
@@ -95,6 +96,10 @@ class SoftmaxCost:
 
     def no_minimum(self) -> ValueError:
         """Why the Hessian is singular."""
+        if self.penalized:
+            return ValueError(
+                "the Hessian is singular in float64; raise l2, or scale the columns of X alike"
+            )
         p = self.A.shape[1]
         rank = int(np.linalg.matrix_rank(self.A))
         if rank < p:
@@ -161,7 +166,7 @@ def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matri
     phi = np.asarray(found.x).reshape(shape)
     if not cost.penalized:
         cost.check_overlap(phi)
-    if found.nit >= max_steps:
+    if np.max(np.abs(found.jac)) > max(tol, _FLAT):
         _warn(max_steps)
     return phi, int(found.nit)
 
