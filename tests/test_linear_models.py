@@ -12,6 +12,7 @@ from helpers import assert_within, inputs, rounding
 
 import fastmlp
 from fastmlp import LinearRegression, PolynomialBasis, Ridge, linear_models
+from fastmlp.least_squares import power_of_two_norms
 
 WANTED_DIGITS = {"Filip": 7}  # the others 8
 
@@ -150,6 +151,21 @@ def test_one_output_of_many_is_the_fit_alone():
         assert_within(both.covariance_[k], one.covariance_, n=30)
         assert isinstance(one.intercept_, float)
         assert isinstance(one.sigma_ml_, float)
+
+
+def test_columns_of_any_size():
+    """Scaling a column by a power of two scales its coefficient and nothing else."""
+    X, y = inputs(30, 4), inputs(30, 1, seed=1)[:, 0]
+    scale = 2.0 ** np.array([-400, 0, 3, 400])
+    want, got = LinearRegression().fit(X, y), LinearRegression().fit(X * scale, y)
+    np.testing.assert_array_equal(got.coef_ * scale, want.coef_)
+    assert got.residual_std_ == want.residual_std_
+    A = np.column_stack([X * scale, np.zeros(30)])
+    powers = power_of_two_norms(A)
+    assert powers[-1] == 1
+    norms = np.linalg.norm(X, axis=0)
+    assert np.all((powers[:-1] / scale > norms / 1.0001) & (powers[:-1] / scale <= 2 * norms))
+    np.testing.assert_array_equal(np.frexp(powers)[0], 0.5)
 
 
 # ---- dependent columns ---------------------------------------------------------------------------

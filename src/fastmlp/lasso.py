@@ -162,8 +162,6 @@ class _Problem:
         self.y_mean = float(y.mean()) if fit_intercept else 0.0
         self.X, self.y = X - self.x_mean, y - self.y_mean
         self.norms = np.linalg.norm(self.X, axis=0)
-        constant = self.norms <= _EPS * len(X) * np.linalg.norm(X, axis=0)
-        self.X[:, constant], self.norms[constant] = 0, 0  # what is left of them is rounding
         self.moment = self.X.T @ self.y
         self.used = np.empty(0, dtype=np.intp)
         self.products = np.empty((n_in, 0))  # x_i^T x_j for all i and the j in use
@@ -246,7 +244,7 @@ class _CoordinateDescent:
         slope = self.c - self.G @ self.w
         for j, curvature in enumerate(self.G.diagonal()):
             old = self.w[j]
-            if curvature == 0:
+            if curvature == 0:  # the square of a tiny column
                 continue
             pull = slope[j] + curvature * old
             beyond = abs(pull) - self.l1

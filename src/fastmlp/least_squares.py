@@ -104,10 +104,11 @@ def power_of_two_norms(A: Matrix) -> Matrix:
     """The power of two next to the norm of each column (1 for a column of zeros): dividing by it
     rounds nothing.
     """
-    largest = np.abs(A).max(axis=0)
-    _, exponent = np.frexp(np.where(largest > 0, largest, 1))
-    _, more = np.frexp(np.linalg.norm(np.ldexp(A, -exponent), axis=0))
-    return np.where(largest > 0, np.ldexp(1.0, exponent + more), 1.0)
+    largest = np.maximum(A.max(axis=0), -A.min(axis=0))
+    _, exponent = np.frexp(largest)
+    near = np.ldexp(1.0, exponent)  # squares of what is divided by it neither over- nor underflow
+    _, more = np.frexp(np.linalg.norm(A / near, axis=0))
+    return np.asarray(np.ldexp(near, more))
 
 
 def _refine(
