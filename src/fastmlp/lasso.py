@@ -59,10 +59,10 @@ class ElasticNet(LinearModel):
         problems = [_Problem(matrix, y_k, bool(self.fit_intercept)) for y_k in target.T]
         results = [problem.solve(l1, l2, tol, max_sweeps) for problem in problems]
         _warn_unless_converged(results, max_sweeps)
+        pairs = list(zip(problems, results, strict=True))
         self.n_sweeps_ = max(result.sweeps for result in results)
-        self.dual_gap_ = max(result.gap for result in results)
+        self.dual_gap_ = max(problem.dual_gap(result.coef, l1, l2) for problem, result in pairs)
         coef = np.column_stack([result.coef for result in results])
-        pairs = zip(problems, results, strict=True)
         intercept = np.array([problem.intercept(result.coef) for problem, result in pairs])
         self._learn(coef, intercept, one_dimension)
         return self
@@ -138,7 +138,6 @@ def lasso_path(
 @dataclass(frozen=True)
 class _Result:
     coef: Matrix
-    gap: float
     sweeps: int
     converged: bool
 
@@ -191,7 +190,7 @@ class _Problem:
             sweeps += inner.run(max_sweeps - sweeps)
             coef[self.used] = inner.w
             converged = inner.converged
-        return _Result(coef, self.dual_gap(coef, l1, l2), sweeps, converged)
+        return _Result(coef, sweeps, converged)
 
     def _use(self, features: NDArray[np.intp]) -> None:
         self.used = np.concatenate([self.used, features])
