@@ -1,5 +1,5 @@
-"""The kernels' own functions against high-precision values from mpmath, over the whole range: at most
-2 units in the last place, 6 for the normal distribution, a product of three factors.
+"""The functions of vmath.h against high-precision values from mpmath, over the whole range: at most
+2 units in the last place; 2.5 for tanh in float64, 6 for the normal distribution.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import pytest
 from fastmlp import _core
 
 mpmath.mp.dps = 60
-LIMIT = dict.fromkeys(_core.FUNCTIONS, 2.0) | {"normal_cdf": 6.0}  # ulp
+LIMIT = dict.fromkeys(_core.FUNCTIONS, 2.0) | {"normal_cdf": 6.0, "tanh": 2.5}  # ulp
 FUNCTIONS = sorted(_core.FUNCTIONS)
 
 

@@ -3,11 +3,15 @@
 from typing import TYPE_CHECKING
 
 from .averages import EMA, SWA
+from .basis import PolynomialBasis, RBFBasis
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .config import default_threads, get_config, show_config
 from .data import DataLoader
-from .errors import CheckpointError, DivergenceError
+from .errors import CheckpointError, ConvergenceWarning, DivergenceError
+from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
+from .linear_models import LinearRegression, Ridge
+from .logistic import LogisticRegression, SoftmaxRegression
 from .losses import binary_cross_entropy, cross_entropy, squared_error
 from .network import Sequential
 from .optimizers import (
@@ -52,12 +56,15 @@ __all__ = [
     "Callback",
     "CheckpointError",
     "CosineDecay",
+    "ConvergenceWarning",
     "DataLoader",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
     "ExponentialDecay",
+    "ElasticNet",
     "History",
+    "Lasso",
     "Layer",
     "Linear",
     "LinearWarmup",
@@ -71,10 +78,17 @@ __all__ = [
     "ScheduleFreeAdamW",
     "Sequential",
     "StepDecay",
+    "LinearRegression",
+    "LogisticRegression",
+    "PolynomialBasis",
+    "RBFBasis",
+    "Ridge",
+    "SoftmaxRegression",
     "binary_cross_entropy",
     "cross_entropy",
     "default_threads",
     "get_config",
+    "lasso_path",
     "show_config",
     "squared_error",
 ]
