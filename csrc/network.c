@@ -84,7 +84,7 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
 #define BLAS_THREADS 2      /* bits depend on the cut there, so it is always that for two */
 #define LAYER_WORK 100000
 #define LAYER_ROWS 64      /* of an area: uses of the part of W that it reads */
-#define COLUMN_STEP 48     /* areas begin at whole tiles */
+#define COLUMN_STEP 16     /* areas begin at whole vectors */
 #define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
