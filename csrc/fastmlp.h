@@ -184,7 +184,7 @@ typedef struct {
                           double limit);
     void (*average)(void *mean, const void *x, int64_t n, double share); /* += share (x - mean) */
     void (*functions[FM_N_FUNCTIONS])(void *y, const void *x, int64_t n);
-    int64_t (*first_nonfinite)(const void *x, int64_t n);                /* its index, or -1 */
+    int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */

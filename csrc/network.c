@@ -17,6 +17,7 @@
 #endif
 
 #include "fastmlp.h"
+#include "profile.h"
 #include "random.h"
 #include "step.h"
 
@@ -155,7 +156,8 @@ static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
 static void forward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
                          int64_t r1) {
     for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
-        k->ops[op->kind].forward(op, ctx, (fm_area){r0, r1, 0, op->n_out});
+        PROFILED(FORWARD, op - net->ops,
+                 k->ops[op->kind].forward(op, ctx, ((fm_area){r0, r1, 0, op->n_out})));
 }
 
 static void backward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
@@ -163,7 +165,8 @@ static void backward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *
     for (const fm_op *op = last_op(net); op >= net->ops; op--) {
         if (k->ops[op->kind].slope)
             k->ops[op->kind].slope(op, ctx, (fm_area){r0, r1, 0, op->n_out});
-        k->ops[op->kind].backward(op, ctx, (fm_area){r0, r1, 0, op->n_in});
+        PROFILED(BACKWARD, op - net->ops,
+                 k->ops[op->kind].backward(op, ctx, ((fm_area){r0, r1, 0, op->n_in})));
     }
 }
 
@@ -243,10 +246,11 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
             continue;
         }
         const int64_t i0 = chunk * size, i1 = at_most(i0 + size, s.n_slices);
-        r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1);
+        PROFILED(PARAM_GRAD, op - r->net->ops, r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1));
         if (r->optimizer >= 0) {
             const int64_t per_slice = s.n_weights / s.n_slices;
-            update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, 1);
+            PROFILED(UPDATE, op - r->net->ops,
+                     update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, 1));
             if (i0 == 0 && s.n_biases)
                 update_range(r, op->b, s.n_biases, 0);
         }
@@ -596,9 +600,9 @@ static void train_chunk(void *arg, int64_t chunk, int32_t worker) {
     int64_t r0, r1;
     (void)worker;
     rows_of_chunk(r, chunk, &r0, &r1);
-    gather(r, r0, r1);
+    PROFILED(GATHER, 0, gather(r, r0, r1));
     forward_rows(r->net, r->k, r->ctx, r0, r1);
-    batch_loss(r, r0, r1);
+    PROFILED(LOSS, 0, batch_loss(r, r0, r1));
     backward_rows(r->net, r->k, r->ctx, r0, r1);
 }
 
