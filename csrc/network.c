@@ -565,14 +565,27 @@ void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, v
 
 /* ---- train ----------------------------------------------------------------------------------- */
 
+#define CACHE_LINE 64
+
+/* Rows of the data set lie anywhere in memory: while one is copied the next is asked for. */
+static void copy_row(char *to, const char *from, const char *next, int64_t bytes) {
+    int64_t i = 0;
+    for (; i + CACHE_LINE <= bytes; i += CACHE_LINE) {
+        __builtin_prefetch(next + i);
+        memcpy(to + i, from + i, CACHE_LINE);
+    }
+    memcpy(to + i, from + i, (size_t)(bytes - i));
+}
+
 static void gather(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
-    const int64_t n_in = r->net->ops[0].n_in;
-    if (job->order)
-        for (int64_t i = r0; i < r1; i++)
-            memcpy(plus(job->batch, i * n_in, r->k),
-                   plus(job->x, job->order[job->position + i] * n_in, r->k),
-                   (size_t)(n_in * r->k->real_size));
+    const int64_t n_in = r->net->ops[0].n_in, bytes = n_in * r->k->real_size;
+    if (!job->order)
+        return;
+    const int64_t *order = job->order + job->position;
+    for (int64_t i = r0; i < r1; i++)
+        copy_row(plus(job->batch, i * n_in, r->k), plus(job->x, order[i] * n_in, r->k),
+                 plus(job->x, order[i + 1 < r1 ? i + 1 : i] * n_in, r->k), bytes);
 }
 
 static void batch_loss(const run *r, int64_t r0, int64_t r1) {
