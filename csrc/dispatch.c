@@ -19,7 +19,11 @@ const fm_function_info fm_function_infos[FM_N_FUNCTIONS] = {FM_FUNCTIONS(NAME_FU
 
 #define TARGET_labels 1
 #define TARGET_values 0
-#define NAME_LOSS(name, target) {#name, TARGET_##target},
+#define OUTPUTS_1 1
+#define OUTPUTS_2 2
+#define OUTPUTS_any 0
+#define OUTPUTS_n_quantiles 0
+#define NAME_LOSS(name, target, outputs) {#name, TARGET_##target, OUTPUTS_##outputs},
 const fm_loss_info fm_loss_infos[FM_N_LOSSES] = {FM_LOSSES(NAME_LOSS)};
 
 #define NAME_OPTIMIZER(name, n_states) {#name, n_states},

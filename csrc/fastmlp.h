@@ -52,7 +52,8 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    int32_t labels; /* the target is one class label a row, not n_out values */
+    int32_t labels;     /* the target is one class label a row, not columns of values */
+    int32_t per_column; /* outputs for each column of the target; 0: see fm_target_columns */
 } fm_loss_info;
 
 typedef struct {
@@ -123,6 +124,18 @@ typedef struct {
     int32_t is_first;
 } fm_hyper;
 
+/* A loss's settings; a kernel reads those it knows. */
+typedef struct {
+    int32_t sum;               /* of rows and outputs, instead of their mean */
+    double label_smoothing;    /* share of the target that all classes have in common */
+    double delta;              /* huber: from here on the loss is linear */
+    double gamma;              /* focal: power of the probability of the wrong answer */
+    double positive, negative; /* binary_focal: weights of targets 1 and 0 */
+    double min_variance;       /* gaussian_nll */
+    const double *quantiles;   /* pinball: ascending, in (0, 1) */
+    int64_t n_quantiles;
+} fm_loss_settings;
+
 typedef enum {
     FM_OK,
     FM_BAD_EMPTY,      /* no ops, or a size that is negative or too large */
@@ -160,7 +173,8 @@ typedef struct {
 /* Loss of rows [0, n) of z (n, n_out), one double a row into row_loss, and, unless dz is NULL, the
  * gradient times `scale` into dz. Row r has its target at index order[r], or r if order is NULL. */
 typedef void (*fm_loss_fn)(double *row_loss, void *dz, const void *z, const void *target,
-                           const int64_t *order, double scale, int64_t n, int64_t n_out);
+                           const int64_t *order, double scale, int64_t n, int64_t n_out,
+                           const fm_loss_settings *settings);
 
 /* One fused pass over n elements; states: one pointer for each state array. Returns 0 if some new
  * value would not have been finite; such an element keeps its old parameter and state. */
@@ -177,6 +191,9 @@ typedef struct {
     int32_t has_blas;
     fm_op_kernels ops[FM_N_OPS];
     fm_loss_fn losses[FM_N_LOSSES];
+    /* row r: its loss and, unless dz is NULL, its gradient times weights[order[r]] */
+    void (*weigh_rows)(double *row_loss, void *dz, const double *weights, const int64_t *order,
+                       int64_t n, int64_t n_out);
     fm_update_fn updates[FM_N_OPTIMIZERS];
     double (*sum_squares)(const void *x, int64_t n);
     /* columns j0 .. j1 of w (n_in, n_out) shrink to the norm `limit` where they are longer */
@@ -248,12 +265,19 @@ int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, vo
 /* out (n_out) = the output for the one row ctx->x; acts holds acts_width elements. */
 void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out);
 
-/* Mean loss of rows of z against their targets, and dz unless NULL. row_loss (n) is scratch. */
-double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
-               const void *target, int64_t n, int64_t n_out);
+/* Columns that the target of a loss has for n_out outputs; 0 where no number of them fits. */
+int64_t fm_target_columns(int32_t loss, const fm_loss_settings *settings, int64_t n_out);
+
+/* Mean (or sum) of the losses of rows of z against their targets, and dz unless NULL. weights (n):
+ * factors of the rows, or NULL. row_loss (n) is scratch. */
+double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settings,
+               double *row_loss, void *dz, const void *z, const void *target, const double *weights,
+               int64_t n, int64_t n_out);
 
 typedef struct {
-    const void *x, *target;  /* all rows; target: int64_t labels, or elements (n, n_out) */
+    const void *x, *target; /* all rows; target: int64_t labels, or elements (n, columns) */
+    const double *weights;  /* factor of the loss of each row of x, or NULL */
+    fm_loss_settings loss_settings;
     const int64_t *order;    /* row numbers to visit; NULL: 0, 1, 2, ... */
     int64_t n;               /* how many */
     int64_t batch_size;      /* at most ctx->capacity */

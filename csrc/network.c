@@ -491,10 +491,22 @@ static double sum(const double *x, int64_t n) {
            ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-double fm_loss(const fm_kernels *k, int32_t loss, double *row_loss, void *dz, const void *z,
-               const void *target, int64_t n, int64_t n_out) {
-    k->losses[loss](row_loss, dz, z, target, NULL, 1.0 / (double)n, n, n_out);
-    return sum(row_loss, n) / (double)n;
+int64_t fm_target_columns(int32_t loss, const fm_loss_settings *settings, int64_t n_out) {
+    const fm_loss_info *info = &fm_loss_infos[loss];
+    if (info->labels)
+        return 1;
+    const int64_t per_column = info->per_column ? info->per_column : settings->n_quantiles;
+    return per_column > 0 && n_out % per_column == 0 ? n_out / per_column : 0;
+}
+
+double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settings,
+               double *row_loss, void *dz, const void *z, const void *target, const double *weights,
+               int64_t n, int64_t n_out) {
+    const double divisor = settings->sum ? 1 : (double)n;
+    k->losses[loss](row_loss, dz, z, target, NULL, 1 / divisor, n, n_out, settings);
+    if (weights)
+        k->weigh_rows(row_loss, dz, weights, NULL, n, n_out);
+    return sum(row_loss, n) / divisor;
 }
 
 static double now(void) {
@@ -594,13 +606,18 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
     const fm_kernels *k = r->k;
     const int64_t n_out = last_op(r->net)->n_out, first = job->position + r0;
     const int64_t *order = job->order ? job->order + first : NULL;
+    const fm_loss_settings *settings = &job->loss_settings;
+    const int64_t columns = fm_target_columns(job->loss, settings, n_out);
     const void *target = order                             ? job->target
                          : fm_loss_infos[job->loss].labels ? (const int64_t *)job->target + first
-                                                           : plus(job->target, first * n_out, k);
+                                                           : plus(job->target, first * columns, k);
     const void *z = plus(fm_output(r->net, k, c), r0 * n_out, k);
     void *dz = plus(fm_output_grad(r->net, k, c), r0 * n_out, k);
-    k->losses[job->loss](job->row_loss + r0, dz, z, target, order, 1.0 / (double)c->rows, r1 - r0,
-                         n_out);
+    k->losses[job->loss](job->row_loss + r0, dz, z, target, order,
+                         settings->sum ? 1 : 1.0 / (double)c->rows, r1 - r0, n_out, settings);
+    if (job->weights)
+        k->weigh_rows(job->row_loss + r0, dz, order ? job->weights : job->weights + first, order,
+                      r1 - r0, n_out);
     if (job->outputs)
         for (int64_t i = 0; i < r1 - r0; i++)
             memcpy(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),

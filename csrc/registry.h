@@ -38,11 +38,19 @@
     X(softplus, -INFINITY, INFINITY)                                                               \
     X(normal_cdf, -INFINITY, INFINITY)
 
-/* X(name, what the target is): kernels/loss.c defines <name>_rows. */
+/* X(name, what the target is, outputs for each column of it): kernels/loss.c defines <name>_rows.
+ * Labels are one column, whatever the number of outputs; n_quantiles is a setting. */
 #define FM_LOSSES(X)                                                                               \
-    X(cross_entropy, labels)                                                                       \
-    X(binary_cross_entropy, values)                                                                \
-    X(squared_error, values)
+    X(cross_entropy, labels, any)                                                                  \
+    X(binary_cross_entropy, values, 1)                                                             \
+    X(squared_error, values, 1)                                                                    \
+    X(absolute_error, values, 1)                                                                   \
+    X(huber, values, 1)                                                                            \
+    X(poisson, values, 1)                                                                          \
+    X(pinball, values, n_quantiles)                                                                \
+    X(gaussian_nll, values, 2)                                                                     \
+    X(focal, labels, any)                                                                          \
+    X(binary_focal, values, 1)
 
 /* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c defines <name>_step.
  */

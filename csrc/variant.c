@@ -42,6 +42,7 @@ const fm_kernels FM_TABLE = {
 #endif
     .ops = {FM_OPS(OP_ENTRY)},
     .losses = {FM_LOSSES(LOSS_ENTRY)},
+    .weigh_rows = weigh_rows,
     .updates = {FM_OPTIMIZERS(UPDATE_ENTRY)},
     .sum_squares = sum_squares,
     .limit_columns = limit_columns,

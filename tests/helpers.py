@@ -4,6 +4,7 @@ networks."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 
 import numpy as np
@@ -18,19 +19,40 @@ from fastmlp import (
     Adam,
     AdamW,
     AMSGrad,
+    BinaryCrossEntropy,
+    BinaryFocal,
     CosineDecay,
+    CrossEntropy,
+    Focal,
+    GaussianNLL,
+    Huber,
     LinearWarmup,
     Lion,
     NAdam,
     OneCycle,
+    Pinball,
     RMSprop,
     ScheduleFreeAdamW,
+    SquaredError,
     _core,
 )
+from fastmlp.losses import get_loss
 
 DTYPES = ["float32", "float64"]
 ACTIVATIONS = list(_core.ACTIVATIONS)
-LOSSES = list(_core.LOSSES)
+# Every loss of the registry with its default settings under its name, and some with others.
+LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
+    "cross_entropy-smooth": CrossEntropy(label_smoothing=0.1),
+    "cross_entropy-sum": CrossEntropy(reduction="sum"),
+    "binary_cross_entropy-smooth": BinaryCrossEntropy(label_smoothing=0.2),
+    "squared_error-sum": SquaredError(reduction="sum"),
+    "huber-0.3": Huber(delta=0.3),
+    "pinball-low": Pinball(0.05),
+    "pinball-three": Pinball((0.1, 0.5, 0.95), reduction="sum"),
+    "gaussian_nll-wide": GaussianNLL(min_variance=0.5, reduction="sum"),
+    "focal-3.5": Focal(gamma=3.5),
+    "binary_focal-alpha": BinaryFocal(gamma=1.5, alpha=0.25),
+}
 
 # One of each kind of update, with settings that make every term count.
 OPTIMIZERS = {
@@ -113,8 +135,39 @@ def activation(name: str, attr: float | None = None):
     return layer() if attr is None else layer(**{info["attr"]: attr})
 
 
-def loss_function(name: str):
-    return getattr(fastmlp, name)
+def loss_settings(case: str) -> dict:
+    """The settings of one of LOSSES as keywords."""
+    return LOSSES[case].__getstate__()
+
+
+def loss_function(case: str):
+    """(z, y) -> (loss, dz), by hand."""
+    return functools.partial(getattr(fastmlp, LOSSES[case].name), **loss_settings(case))
+
+
+def twin_loss(case: str):
+    """The same in reference.py."""
+    return functools.partial(reference.LOSSES[LOSSES[case].name], **loss_settings(case))
+
+
+def loss_kink(case: str, z, y) -> float:
+    """How near an example is to a jump of the loss's derivatives."""
+    kinks = reference.LOSS_KINKS.get(LOSSES[case].name)
+    settings = {name: v for name, v in loss_settings(case).items() if name != "reduction"}
+    return float(np.min(kinks(z, y, **settings))) if kinks else np.inf
+
+
+def suits(case: str, n_out: int) -> bool:
+    """Whether a loss takes so many outputs."""
+    loss = LOSSES[case]
+    if loss.needs_labels:
+        return n_out > 1
+    return _core.target_columns(loss.index, loss.settings, n_out) > 0
+
+
+def fitting(case: str, n: int) -> int:
+    """The smallest number of outputs from n on that the loss takes."""
+    return next(m for m in range(n, n + 100) if suits(case, m))
 
 
 # ---- networks and data -----------------------------------------------------------------------
@@ -125,12 +178,16 @@ def inputs(rows: int, n: int, dtype="float64", seed: int = 0) -> np.ndarray:
 
 
 def targets(loss: str, rows: int, n_out: int, dtype="float64", seed: int = 1) -> np.ndarray:
+    """Targets of a case for n_out outputs of the network: labels, or values in the loss's range."""
     rng = np.random.default_rng(seed)
-    if loss == "cross_entropy":
+    if LOSSES[loss].needs_labels:
         return rng.integers(0, n_out, rows)
-    if loss == "binary_cross_entropy":
-        return rng.random((rows, n_out)).astype(dtype)
-    return rng.standard_normal((rows, n_out)).astype(dtype)
+    shape = rows, LOSSES[loss].target_columns(n_out)
+    if LOSSES[loss].high == 1:
+        return rng.random(shape).astype(dtype)
+    if LOSSES[loss].low == 0:
+        return rng.poisson(2.0, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
 
 
 def linears(net) -> list:

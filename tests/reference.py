@@ -216,43 +216,200 @@ KINKS: dict[str, float] = {"relu": 0.0, "leaky_relu": 0.0, "elu": 0.0, "selu": 0
 
 
 # ---- losses: (loss, dz) from raw outputs z (rows, n_out) -------------------------------------
+#
+# Each computes the loss of every element (or row) and its derivative by z; `reduced` then takes the
+# mean or the sum, and weighs the rows.
 
 
-def cross_entropy(z: Array, labels: Array) -> tuple[float, Array]:
-    """Mean over rows of -log softmax(z)[label] = log(sum_j exp z_j) - z_label.
-    dz = (softmax(z) - onehot(label)) / rows.
+def reduced(
+    losses: Array, slopes: Array, reduction: str, sample_weight: Array | None
+) -> tuple[float, Array]:
+    """`losses` (rows, terms), `slopes` (rows, n_out): d(sum of a row's terms)/dz. The mean is that
+    over all terms, also where rows are weighted: it divides by their number, not by the weights."""
+    weight = np.ones(len(losses)) if sample_weight is None else np.asarray(sample_weight, float)
+    divisor = 1.0 if reduction == "sum" else float(losses.size)
+    weighed = losses * weight[:, np.newaxis]
+    return float(weighed.sum() / divisor), slopes * weight[:, np.newaxis] / divisor
 
-    The largest output is taken off first: exp then is at most 1, and the sum at least 1."""
-    rows = len(z)
+
+def log_softmax(z: Array) -> Array:
+    """The largest output is taken off first: exp then is at most 1, and the sum at least 1."""
     shifted = z - z.max(axis=1, keepdims=True)
-    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    right = (np.arange(rows), labels)  # the place of each row's label
-    dz = np.exp(log_softmax) / rows
-    dz[right] -= 1.0 / rows
-    return float(-log_softmax[right].mean()), dz
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def binary_cross_entropy(z: Array, y: Array) -> tuple[float, Array]:
-    """Mean over elements of -y log s - (1 - y) log(1 - s), s = sigmoid(z).
-    dz = (s - y) / elements.
+def cross_entropy(
+    z: Array,
+    labels: Array,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """-sum_j t_j log softmax(z)_j, dz = softmax(z) - t, with the target distribution
+    t = (1 - label_smoothing) onehot(label) + label_smoothing / classes."""
+    log_p = log_softmax(z)
+    t = (1.0 - label_smoothing) * np.eye(z.shape[1])[labels] + label_smoothing / z.shape[1]
+    terms = np.multiply(t, log_p, where=t > 0, out=np.zeros_like(z))  # 0 log 0 = 0
+    return reduced(-terms.sum(axis=1, keepdims=True), np.exp(log_p) - t, reduction, sample_weight)
 
-    -log s = softplus(-z) and -log(1 - s) = softplus(z) = softplus(-z) + z, which for y in [0, 1]
-    leaves softplus(z) - y z; as y softplus(-z) + (1 - y) softplus(z) it is a sum of positive
-    terms: nothing cancels."""
+
+def focal(
+    z: Array,
+    labels: Array,
+    gamma: float = 2.0,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """-(1 - p)^gamma log p, p = softmax(z)[label]. By the chain rule through log p,
+    d(loss)/d(log p) = -(1 - p)^gamma + gamma (1 - p)^(gamma - 1) p log p, and
+    d(log p)/dz = onehot(label) - softmax(z)."""
+    all_log_p, right = log_softmax(z), (np.arange(len(z)), labels)
+    log_p = all_log_p[right][:, np.newaxis]
+    wrong = -np.expm1(log_p)
+    ratio = np.divide(log_p, wrong, where=wrong > 0, out=-np.ones_like(wrong))  # its limit at p = 1
+    slope = -(wrong**gamma) * (1.0 - gamma * np.exp(log_p) * ratio)
+    dz = slope * (np.eye(z.shape[1])[labels] - np.exp(all_log_p))
+    return reduced(-(wrong**gamma) * log_p, dz, reduction, sample_weight)
+
+
+def binary_cross_entropy(
+    z: Array,
+    y: Array,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """-t log s - (1 - t) log(1 - s), s = sigmoid(z); dz = s - t.
+
+    -log s = softplus(-z) and -log(1 - s) = softplus(z): a sum of positive terms, nothing cancels."""
+    t = (1.0 - label_smoothing) * y.reshape(z.shape) + label_smoothing / 2.0
+    terms = t * softplus(-z) + (1.0 - t) * softplus(z)
+    return reduced(terms, sigmoid(z) - t, reduction, sample_weight)
+
+
+def binary_focal(
+    z: Array,
+    y: Array,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """The focal loss of either answer, times how much of the target it is: f(z) for 1 and f(-z)
+    for 0, f(z) = (1 - s)^gamma softplus(-z), s = sigmoid(z).
+    f'(z) = -(1 - s)^gamma (gamma s softplus(-z) + 1 - s)."""
     y = y.reshape(z.shape)
-    return float(np.mean(y * softplus(-z) + (1.0 - y) * softplus(z))), (sigmoid(z) - y) / z.size
+    on, off = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
+
+    def f(z: Array) -> Array:
+        return sigmoid(-z) ** gamma * softplus(-z)
+
+    def slope(z: Array) -> Array:
+        return -(sigmoid(-z) ** gamma) * (gamma * sigmoid(z) * softplus(-z) + sigmoid(-z))
+
+    terms = on * y * f(z) + off * (1.0 - y) * f(-z)
+    return reduced(terms, on * y * slope(z) - off * (1.0 - y) * slope(-z), reduction, sample_weight)
 
 
-def squared_error(z: Array, y: Array) -> tuple[float, Array]:
-    """Mean over elements of (z - y)^2.    dz = 2 (z - y) / elements."""
+def squared_error(
+    z: Array, y: Array, reduction: str = "mean", sample_weight: Array | None = None
+) -> tuple[float, Array]:
+    """(z - y)^2, dz = 2 (z - y)."""
     error = z - y.reshape(z.shape)
-    return float(np.mean(error**2)), 2.0 * error / z.size
+    return reduced(error**2, 2.0 * error, reduction, sample_weight)
 
 
-LOSSES: dict[str, Callable[[Array, Array], tuple[float, Array]]] = {
+def absolute_error(
+    z: Array, y: Array, reduction: str = "mean", sample_weight: Array | None = None
+) -> tuple[float, Array]:
+    """|z - y|, dz = sign(z - y)."""
+    error = z - y.reshape(z.shape)
+    return reduced(np.abs(error), np.sign(error), reduction, sample_weight)
+
+
+def huber(
+    z: Array,
+    y: Array,
+    delta: float = 1.0,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """e^2 / 2 up to |e| = delta, a straight line from there on."""
+    e = z - y.reshape(z.shape)
+    terms = np.where(np.abs(e) <= delta, e**2 / 2.0, delta * (np.abs(e) - delta / 2.0))
+    return reduced(terms, np.clip(e, -delta, delta), reduction, sample_weight)
+
+
+def poisson(
+    z: Array, y: Array, reduction: str = "mean", sample_weight: Array | None = None
+) -> tuple[float, Array]:
+    """rate - y log(rate), rate = exp(z); dz = rate - y."""
+    y = y.reshape(z.shape)
+    with np.errstate(over="ignore"):
+        return reduced(np.exp(z) - y * z, np.exp(z) - y, reduction, sample_weight)
+
+
+def quantiles_of(z: Array, k: int) -> Array:
+    """(rows, columns, k): the first of k outputs, then steps of softplus(z) up from it."""
+    z = z.reshape(len(z), -1, k)
+    return np.cumsum(np.concatenate([z[:, :, :1], softplus(z[:, :, 1:])], axis=2), axis=2)
+
+
+def pinball(
+    z: Array,
+    y: Array,
+    quantiles: tuple[float, ...] = (0.5,),
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """max(t e, (t - 1) e), e = y - q. Every q depends on its own output and those before it, so the
+    gradient of an output is the sum over its own q and those after it."""
+    tau, k, rows = np.array(quantiles), len(quantiles), len(z)
+    e = y.reshape(rows, -1, 1) - quantiles_of(z, k)
+    by_q = np.where(e > 0, -tau, np.where(e < 0, 1.0 - tau, 0.0))
+    dz = np.cumsum(by_q[:, :, ::-1], axis=2)[:, :, ::-1].copy()
+    dz[:, :, 1:] *= sigmoid(z.reshape(rows, -1, k)[:, :, 1:])
+    terms = np.maximum(tau * e, (tau - 1.0) * e)
+    return reduced(terms.reshape(rows, -1), dz.reshape(z.shape), reduction, sample_weight)
+
+
+def gaussian_nll(
+    z: Array,
+    y: Array,
+    min_variance: float = 1e-6,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """(log(2 pi v) + e^2 / v) / 2, e = y - mean: minus the log of the normal density."""
+    mean, spread = np.split(z, 2, axis=1)
+    v, e = softplus(spread) + min_variance, y.reshape(mean.shape) - mean
+    by_v = (1.0 - e**2 / v) / (2.0 * v)
+    terms = (np.log(2.0 * math.pi * v) + e**2 / v) / 2.0
+    dz = np.concatenate([-e / v, by_v * sigmoid(spread)], axis=1)
+    return reduced(terms, dz, reduction, sample_weight)
+
+
+LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "squared_error": squared_error,
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "poisson": poisson,
+    "pinball": pinball,
+    "gaussian_nll": gaussian_nll,
+    "focal": focal,
+    "binary_focal": binary_focal,
+}
+
+# How far an example is from where the derivative, or the one after it, jumps: finite differences
+# are wrong across it.
+LOSS_KINKS: dict[str, Callable[..., Array]] = {
+    "absolute_error": lambda z, y: np.abs(z - y),
+    "huber": lambda z, y, delta=1.0: np.abs(np.abs(z - y) - delta),
+    "pinball": lambda z, y, quantiles=(0.5,): np.abs(
+        y.reshape(len(y), -1, 1) - quantiles_of(z, len(quantiles))
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 torch keeps weights as (n_out, n_in), ours transposed, and decays biases unless told not to."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import (
@@ -13,6 +15,7 @@ from helpers import (
     inputs,
     linears,
     loss_function,
+    loss_settings,
     parameters,
     randomize,
     relative_error,
@@ -46,7 +49,7 @@ lrs = torch.optim.lr_scheduler
 torch.set_num_threads(1)  # tiny products: more threads only wait for each other
 
 ONE_STEP, HUNDRED_STEPS = 1e-12, 1e-10
-ROWS, N_IN, N_OUT = 23, 9, 4
+ROWS, N_IN, N_OUT = 23, 9, 6
 
 TORCH_ACTIVATIONS = {
     "identity": torch.nn.Identity,
@@ -61,11 +64,64 @@ TORCH_ACTIVATIONS = {
     "sigmoid": torch.nn.Sigmoid,
     "tanh": torch.nn.Tanh,
 }
+F = torch.nn.functional
+
+
+def softplus(z):
+    return F.softplus(z, threshold=500)  # theirs is the identity from 20 on
+
+
+def torch_bce(z, y, label_smoothing, reduction):
+    t = (1 - label_smoothing) * y + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(z, t, reduction=reduction)
+
+
+def torch_pinball(z, y, quantiles, reduction):
+    """They have none; their gradients of the formula."""
+    steps = z.reshape(len(z), -1, len(quantiles))
+    q = torch.cat([steps[:, :, :1], softplus(steps[:, :, 1:])], dim=2).cumsum(dim=2)
+    e, tau = y[:, :, None] - q, torch.tensor(quantiles, dtype=z.dtype)
+    return getattr(torch.maximum(tau * e, (tau - 1) * e), reduction)()
+
+
+def torch_gaussian_nll(z, y, min_variance, reduction):
+    mean, spread = z.chunk(2, dim=1)
+    variance = softplus(spread) + min_variance
+    return F.gaussian_nll_loss(mean, y, variance, full=True, eps=1e-300, reduction=reduction)
+
+
+def torch_focal(z, y, gamma, reduction):
+    loss = F.cross_entropy(z, y, reduction="none")
+    return getattr((-torch.expm1(-loss)) ** gamma * loss, reduction)()
+
+
+def torch_binary_focal(z, y, gamma, alpha, reduction):
+    """torchvision.ops.sigmoid_focal_loss for either answer, weighed by the target."""
+    on, off = (1, 1) if alpha is None else (alpha, 1 - alpha)
+    loss = on * y * torch.sigmoid(-z) ** gamma * softplus(-z)
+    loss = loss + off * (1 - y) * torch.sigmoid(z) ** gamma * softplus(z)
+    return getattr(loss, reduction)()
+
+
 TORCH_LOSSES = {
-    "cross_entropy": torch.nn.CrossEntropyLoss,
-    "binary_cross_entropy": torch.nn.BCEWithLogitsLoss,
-    "squared_error": torch.nn.MSELoss,
+    "cross_entropy": F.cross_entropy,
+    "binary_cross_entropy": torch_bce,
+    "squared_error": F.mse_loss,
+    "absolute_error": F.l1_loss,
+    "huber": F.huber_loss,
+    "poisson": F.poisson_nll_loss,
+    "pinball": torch_pinball,
+    "gaussian_nll": torch_gaussian_nll,
+    "focal": torch_focal,
+    "binary_focal": torch_binary_focal,
 }
+
+
+def torch_loss(case):
+    """(z, y) -> loss with the settings of one of LOSSES."""
+    return functools.partial(TORCH_LOSSES[LOSSES[case].name], **loss_settings(case))
+
+
 # ours, torch's class, its keywords: weight_decay goes to weights alone
 OPTIMIZERS = {
     "sgd": (SGD(lr=0.05), torch.optim.SGD, {"lr": 0.05}),
@@ -214,7 +270,7 @@ def test_loss(loss, size):
     z, y = size * inputs(ROWS, N_OUT), targets(loss, ROWS, N_OUT)
     value, dz = loss_function(loss)(z, y)
     other = torch.from_numpy(z).requires_grad_()
-    want = TORCH_LOSSES[loss]()(other, torch_targets(y))
+    want = torch_loss(loss)(other, torch_targets(y))
     want.backward()
     assert relative_error(value, want.item()) <= ONE_STEP
     assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
@@ -232,7 +288,7 @@ def test_gradients_of_a_network(name, loss):
 
     other = torch.from_numpy(x).requires_grad_()
     out = model(other)
-    want = TORCH_LOSSES[loss]()(out, torch_targets(y))
+    want = torch_loss(loss)(out, torch_targets(y))
     want.backward()
     assert relative_error(z, out.detach().numpy()) <= ONE_STEP
     assert relative_error(value, want.item()) <= ONE_STEP
@@ -258,9 +314,9 @@ def compare_training(
     x, y = inputs(ROWS, N_IN), targets(loss, ROWS, N_OUT)
     start = net.params.copy()
     for step in range(1, 101):
-        value = net.train_step(x, y, loss=loss, optimizer=optimizer)
+        value = net.train_step(x, y, loss=LOSSES[loss], optimizer=optimizer)
         other.zero_grad()
-        want = TORCH_LOSSES[loss]()(model(torch.from_numpy(x)), torch_targets(y))
+        want = torch_loss(loss)(model(torch.from_numpy(x)), torch_targets(y))
         whole = want + penalty([layer.weight for layer in model[::2]]) if penalty else want
         whole.backward()
         if clip:
@@ -284,7 +340,9 @@ def test_training_with_each_optimizer(case):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_with_each_loss(loss):
-    check_training("gelu", loss, "sgd-momentum")
+    terms = ROWS * N_OUT if LOSSES[loss].reduction == "sum" else 1
+    optimizer, keywords = SGD(lr=0.02 / terms, momentum=0.9), {"lr": 0.02 / terms, "momentum": 0.9}
+    compare_training("gelu", loss, optimizer, torch.optim.SGD, keywords)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

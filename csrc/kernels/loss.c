@@ -1,6 +1,7 @@
 /* Losses on raw outputs z (n, n_out): one number a row, and dz = scale * d(sum of those)/dz.
  *
- * A target that is labels is int64_t (rows); one that is values is real (rows, n_out). */
+ * A target that is labels is int64_t (rows); one that is values is real (rows, columns), see
+ * fm_target_columns. Longer than other files: every loss is here. */
 
 #include "real.h"
 #include "vmath.h"
@@ -42,77 +43,311 @@ static real exp_sum(real *e, const real *z, int64_t n, real top) {
     return tree_sum(&sums);
 }
 
-/* loss = log sum_j exp(z_j) - z_label      dz_j = scale (softmax(z)_j - [j = label]) */
+/* Of up to ROW_GROUP rows: the largest output, the sum of exp(z - top) and its logarithm */
+typedef struct {
+    real top[ROW_GROUP], sum[ROW_GROUP], log_sum[ROW_GROUP];
+} softmax_parts;
+
+/* the exponentials go to e unless it is NULL */
+static softmax_parts softmax_rows(real *e, const real *z, int64_t rows, int64_t n_out) {
+    softmax_parts s;
+    for (int64_t r = 0; r < ROW_GROUP; r++)
+        s.sum[r] = 1;
+    for (int64_t r = 0; r < rows; r++) {
+        s.top[r] = row_max(z + r * n_out, n_out);
+        s.sum[r] = exp_sum(e ? e + r * n_out : NULL, z + r * n_out, n_out, s.top[r]);
+    }
+    for (int v = 0; v < ROW_GROUP; v += LANES)
+        store(s.log_sum + v, vlog(load(s.sum + v)));
+    return s;
+}
+
+/* mean of z_j - top */
+static double mean_below(const real *z, int64_t n, real top) {
+    lane_sums sums = {{{0}}};
+    for (int64_t j = 0; j < n; j += SUM_LANES)
+        for (int v = 0; v < SUM_VECS && j + v * LANES < n; v++) {
+            const int64_t i = j + v * LANES, left = n - i;
+            sums.v[v] += pick(first_lanes(left), load_upto(z + i, left) - top, (vec){0});
+        }
+    return (double)tree_sum(&sums) / (double)n;
+}
+
+/* t_j = (1 - s) [j = label] + s / n_out      s = label_smoothing
+ * loss = log sum_j exp(z_j) - sum_j t_j z_j      dz_j = scale (softmax(z)_j - t_j) */
 static void cross_entropy_rows(double *row_loss, void *dz_, const void *z_, const void *target,
-                               const int64_t *order, double scale, int64_t n, int64_t n_out) {
+                               const int64_t *order, double scale, int64_t n, int64_t n_out,
+                               const fm_loss_settings *settings) {
     const int64_t *labels = target;
+    const double smoothing = settings->label_smoothing;
+    const real shared = (real)(scale * smoothing / (double)n_out);
+    const real own = (real)(scale * (1 - smoothing));
     for (int64_t r0 = 0; r0 < n; r0 += ROW_GROUP) {
         const int64_t rows = n - r0 < ROW_GROUP ? n - r0 : ROW_GROUP;
         const real *z = (const real *)z_ + r0 * n_out;
         real *dz = dz_ ? (real *)dz_ + r0 * n_out : NULL;
-        real top[ROW_GROUP], sum[ROW_GROUP], log_sum[ROW_GROUP];
-        for (int64_t r = 0; r < ROW_GROUP; r++)
-            sum[r] = 1;
-        for (int64_t r = 0; r < rows; r++) {
-            top[r] = row_max(z + r * n_out, n_out);
-            sum[r] = exp_sum(dz ? dz + r * n_out : NULL, z + r * n_out, n_out, top[r]);
-        }
-        for (int v = 0; v < ROW_GROUP; v += LANES)
-            store(log_sum + v, vlog(load(sum + v)));
-        for (int64_t r = 0; r < rows; r++) {
+        const softmax_parts s = softmax_rows(dz, z, rows, n_out);
+        for (int64_t r = 0; r < rows; r++, z += n_out) {
             const int64_t label = labels[at(order, r0 + r)];
-            row_loss[r0 + r] = (double)log_sum[r] + ((double)top[r] - (double)z[r * n_out + label]);
+            double below = (double)s.top[r] - (double)z[label];
+            if (smoothing > 0)
+                below = (1 - smoothing) * below - smoothing * mean_below(z, n_out, s.top[r]);
+            row_loss[r0 + r] = (double)s.log_sum[r] + below;
             if (!dz)
                 continue;
-            const real factor = (real)scale / sum[r];
+            const real factor = (real)scale / s.sum[r];
             for (int64_t j = 0; j < n_out; j++)
-                dz[r * n_out + j] *= factor;
-            dz[r * n_out + label] -= (real)scale;
+                dz[r * n_out + j] = dz[r * n_out + j] * factor - shared;
+            dz[r * n_out + label] -= own;
         }
     }
 }
+
+/* p = softmax(z)_label      loss = -(1 - p)^gamma log p (Lin et al. 2017)
+ * slope = (1 - p)^gamma (1 - gamma p log(p) / (1 - p))      dz_j = scale slope (p_j - [j = label])
+ */
+static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *target,
+                       const int64_t *order, double scale, int64_t n, int64_t n_out,
+                       const fm_loss_settings *settings) {
+    const int64_t *labels = target;
+    const vec gamma = splat((real)settings->gamma);
+    const vec tiny = power_of_2(splat(1 - EXPONENT_BIAS));
+    for (int64_t r0 = 0; r0 < n; r0 += ROW_GROUP) {
+        const int64_t rows = n - r0 < ROW_GROUP ? n - r0 : ROW_GROUP;
+        const real *z = (const real *)z_ + r0 * n_out;
+        real *dz = dz_ ? (real *)dz_ + r0 * n_out : NULL;
+        const softmax_parts s = softmax_rows(dz, z, rows, n_out);
+        real log_p[ROW_GROUP] = {0}, loss[ROW_GROUP], slope[ROW_GROUP];
+        for (int64_t r = 0; r < rows; r++)
+            log_p[r] = (real)((double)z[r * n_out + labels[at(order, r0 + r)]] - (double)s.top[r] -
+                              (double)s.log_sum[r]);
+        for (int v = 0; v < ROW_GROUP; v += LANES) {
+            const vec l = load(log_p + v), wrong = -vexpm1_negative(l);
+            const vec weight = vexp(gamma * vlog(vmax(wrong, tiny)));
+            const vec ratio =
+                pick(wrong > 0, l / vmax(wrong, tiny), splat(-1)); /* limit at p = 1 */
+            store(loss + v, -weight * l);
+            store(slope + v, weight * (1 - gamma * vexp(l) * ratio));
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            row_loss[r0 + r] = (double)loss[r];
+            if (!dz)
+                continue;
+            const real own = (real)scale * slope[r], factor = own / s.sum[r];
+            for (int64_t j = 0; j < n_out; j++)
+                dz[r * n_out + j] *= factor;
+            dz[r * n_out + labels[at(order, r0 + r)]] -= own;
+        }
+    }
+}
+
+/* ---- elementwise: a mean over the outputs of a row, each from (z, y) alone ------------------- */
 
 typedef struct {
     vec loss, slope;
 } loss_term;
 
-/* Losses that are a mean over the outputs of a row, each from (z, y) alone */
-INLINE void elementwise_rows(loss_term (*term)(vec z, vec y), double *row_loss, real *dz,
-                             const real *z, const real *target, const int64_t *order, double scale,
-                             int64_t n, int64_t n_out) {
-    const vec factor = splat((real)(scale / (double)n_out));
+/* What a row's loss and gradient are divided by: the number of its terms, unless they are summed */
+INLINE double parts(const fm_loss_settings *s, int64_t n_terms) {
+    return s->sum ? 1 : (double)n_terms;
+}
+
+INLINE void elementwise_rows(loss_term (*term)(vec z, vec y, fm_loss_settings s), double *row_loss,
+                             real *dz, const real *z, const real *target, const int64_t *order,
+                             double scale, int64_t n, int64_t n_out,
+                             const fm_loss_settings *settings) {
+    const fm_loss_settings s = *settings; /* a copy: stores to dz cannot change it */
+    const double divisor = parts(&s, n_out);
+    const vec factor = splat((real)(scale / divisor));
     for (int64_t r = 0; r < n; r++, z += n_out) {
         const real *y = target + at(order, r) * n_out;
         lane_sums sums = {{{0}}};
         for (int64_t j = 0; j < n_out; j += SUM_LANES)
             for (int v = 0; v < SUM_VECS && j + v * LANES < n_out; v++) {
                 const int64_t i = j + v * LANES, left = n_out - i;
-                const loss_term t = term(load_upto(z + i, left), load_upto(y + i, left));
+                const loss_term t = term(load_upto(z + i, left), load_upto(y + i, left), s);
                 sums.v[v] += pick(first_lanes(left), t.loss, (vec){0});
                 if (dz)
                     store_upto(dz + r * n_out + i, t.slope * factor, left);
             }
-        row_loss[r] = (double)tree_sum(&sums) / (double)n_out;
+        row_loss[r] = (double)tree_sum(&sums) / divisor;
     }
 }
 
-/* softplus(z) - y z in an order in which nothing cancels      slope sigmoid(z) - y */
-INLINE loss_term binary_cross_entropy_term(vec z, vec y) {
+/* softplus(z) - t z in an order in which nothing cancels      slope sigmoid(z) - t
+ * t = (1 - s) y + s / 2      s = label_smoothing */
+INLINE loss_term binary_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
+    const vec t =
+        fma_(y, splat((real)(1 - s.label_smoothing)), splat((real)(s.label_smoothing / 2)));
     const vec rest = vlog1p_unit(vexp(-vabs(z)));
-    const vec linear = vmax(z, (vec){0}) - y * z;
-    return (loss_term){.loss = pick(z == z, linear + rest, z), .slope = vsigmoid(z) - y};
+    const vec linear = vmax(z, (vec){0}) - t * z;
+    return (loss_term){.loss = pick(z == z, linear + rest, z), .slope = vsigmoid(z) - t};
+}
+
+/* p = sigmoid(z)
+ * loss = positive y (1 - p)^gamma softplus(-z) + negative (1 - y) p^gamma softplus(z)
+ * with (1 - p)^gamma = exp(-gamma softplus(z)) and p^gamma = exp(-gamma softplus(-z)) */
+INLINE loss_term binary_focal_term(vec z, vec y, fm_loss_settings s) {
+    const vec gamma = splat((real)s.gamma);
+    const vec rest = vlog1p_unit(vexp(-vabs(z)));
+    const vec log_p = -(vmax(-z, (vec){0}) + rest), log_wrong = -(vmax(z, (vec){0}) + rest);
+    const vec p = vsigmoid(z), wrong = vsigmoid(-z);
+    const vec on = y * (real)s.positive * vexp(gamma * log_wrong);
+    const vec off = (1 - y) * (real)s.negative * vexp(gamma * log_p);
+    const vec loss = -(on * log_p + off * log_wrong);
+    const vec slope = off * (p - gamma * wrong * log_wrong) - on * (wrong - gamma * p * log_p);
+    return (loss_term){.loss = pick(z == z, loss, z), .slope = slope};
 }
 
 /* (z - y)^2      slope 2 (z - y) */
-INLINE loss_term squared_error_term(vec z, vec y) {
+INLINE loss_term squared_error_term(vec z, vec y, fm_loss_settings s) {
     const vec e = z - y;
+    (void)s;
     return (loss_term){.loss = e * e, .slope = 2 * e};
+}
+
+/* |z - y|      slope its sign, 0 at 0 */
+INLINE loss_term absolute_error_term(vec z, vec y, fm_loss_settings s) {
+    const vec e = z - y;
+    (void)s;
+    return (loss_term){.loss = vabs(e), .slope = pick(e == 0, e, with_sign(splat(1), e))};
+}
+
+/* e^2 / 2 up to |e| = delta, then delta (|e| - delta / 2) (Huber 1964)      slope e cut to delta */
+INLINE loss_term huber_term(vec z, vec y, fm_loss_settings s) {
+    const vec e = z - y, size = vabs(e), delta = splat((real)s.delta);
+    const vec cut = pick(size < delta, size, delta);
+    return (loss_term){.loss = cut * (size - (real)0.5 * cut), .slope = with_sign(cut, e)};
+}
+
+/* exp(z) - y z, the Poisson likelihood of the rate exp(z) without log(y!)      slope exp(z) - y */
+INLINE loss_term poisson_term(vec z, vec y, fm_loss_settings s) {
+    const vec rate = vexp(z);
+    (void)s;
+    return (loss_term){.loss = rate - pick(y == 0, y, y * z), .slope = rate - y};
 }
 
 #define ELEMENTWISE(name)                                                                          \
     static void name##_rows(double *row_loss, void *dz, const void *z, const void *target,         \
-                            const int64_t *order, double scale, int64_t n, int64_t n_out) {        \
-        elementwise_rows(name##_term, row_loss, dz, z, target, order, scale, n, n_out);            \
+                            const int64_t *order, double scale, int64_t n, int64_t n_out,          \
+                            const fm_loss_settings *settings) {                                    \
+        elementwise_rows(name##_term, row_loss, dz, z, target, order, scale, n, n_out, settings);  \
     }
 ELEMENTWISE(binary_cross_entropy)
+ELEMENTWISE(binary_focal)
 ELEMENTWISE(squared_error)
+ELEMENTWISE(absolute_error)
+ELEMENTWISE(huber)
+ELEMENTWISE(poisson)
+
+/* ---- several outputs for a target: one row a lane -------------------------------------------- */
+
+/* One element of each of n <= LANES rows */
+INLINE vec column(const real *first, int64_t stride, const int64_t *order, int64_t n) {
+    real t[LANES] = {0};
+    for (int64_t i = 0; i < n; i++)
+        t[i] = first[at(order, i) * stride];
+    return load(t);
+}
+
+INLINE void set_column(real *first, int64_t stride, vec v, int64_t n) {
+    real t[LANES];
+    store(t, v);
+    for (int64_t i = 0; i < n; i++)
+        first[i * stride] = t[i];
+}
+
+/* Targets of the rows from r0 on in column c */
+INLINE vec target_column(const real *target, int64_t columns, int64_t c, const int64_t *order,
+                         int64_t r0, int64_t n) {
+    return order ? column(target + c, columns, order + r0, n)
+                 : column(target + r0 * columns + c, columns, NULL, n);
+}
+
+INLINE void set_row_losses(double *row_loss, vec sum, double divisor, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        row_loss[i] = (double)sum[i] / divisor;
+}
+
+/* Quantiles that cannot cross: q_0 = z_0, q_i = q_(i-1) + softplus(z_i)
+ * loss = mean of max(tau_i e, (tau_i - 1) e), e = y - q_i (Koenker, Bassett 1978)
+ * dz_i = sum over l >= i of d(loss)/dq_l, for i > 0 times sigmoid(z_i) */
+static void pinball_rows(double *row_loss, void *dz_, const void *z_, const void *target,
+                         const int64_t *order, double scale, int64_t n, int64_t n_out,
+                         const fm_loss_settings *s) {
+    const int64_t k = s->n_quantiles, columns = n_out / k;
+    const double divisor = parts(s, n_out);
+    const vec factor = splat((real)(scale / divisor));
+    for (int64_t r0 = 0; r0 < n; r0 += LANES) {
+        const int64_t rows = n - r0 < LANES ? n - r0 : LANES;
+        vec loss = {0};
+        for (int64_t c = 0; c < columns; c++) {
+            const real *z = (const real *)z_ + r0 * n_out + c * k;
+            real *dz = dz_ ? (real *)dz_ + r0 * n_out + c * k : NULL;
+            const vec y = target_column(target, columns, c, order, r0, rows);
+            vec q = {0}, later = {0};
+            for (int64_t i = 0; i < k; i++) {
+                const vec above = splat((real)s->quantiles[i]);
+                const vec below = splat((real)(s->quantiles[i] - 1));
+                const vec z_i = column(z + i, n_out, NULL, rows);
+                q = i ? q + vsoftplus(z_i) : z_i;
+                const vec e = y - q;
+                loss += vmax(above * e, below * e);
+                if (dz)
+                    set_column(dz + i, n_out,
+                               factor * pick(e > 0, -above, pick(e < 0, -below, (vec){0})), rows);
+            }
+            for (int64_t i = k - 1; dz && i >= 0; i--) {
+                later += column(dz + i, n_out, NULL, rows);
+                const vec slope = i ? vsigmoid(column(z + i, n_out, NULL, rows)) : splat(1);
+                set_column(dz + i, n_out, later * slope, rows);
+            }
+        }
+        set_row_losses(row_loss + r0, loss, divisor, rows);
+    }
+}
+
+#define HALF_LOG_2PI ((real)0.91893853320467274178)
+
+/* A normal distribution for each column j of k: mean z_j, variance v = softplus(z_(k+j)) +
+ * min_variance. loss = mean of (log(2 pi v) + e^2 / v) / 2, e = y - z_j */
+static void gaussian_nll_rows(double *row_loss, void *dz_, const void *z_, const void *target,
+                              const int64_t *order, double scale, int64_t n, int64_t n_out,
+                              const fm_loss_settings *s) {
+    const int64_t columns = n_out / 2;
+    const double divisor = parts(s, columns);
+    const vec factor = splat((real)(scale / divisor)), half = splat((real)0.5);
+    for (int64_t r0 = 0; r0 < n; r0 += LANES) {
+        const int64_t rows = n - r0 < LANES ? n - r0 : LANES;
+        vec loss = {0};
+        for (int64_t c = 0; c < columns; c++) {
+            const real *z = (const real *)z_ + r0 * n_out + c;
+            const vec spread = column(z + columns, n_out, NULL, rows);
+            const vec v = vsoftplus(spread) + (real)s->min_variance;
+            const vec e =
+                target_column(target, columns, c, order, r0, rows) - column(z, n_out, NULL, rows);
+            const vec ratio = e / v, square = e * ratio;
+            loss += half * (vlog(v) + square) + HALF_LOG_2PI;
+            if (dz_) {
+                real *dz = (real *)dz_ + r0 * n_out + c;
+                const vec by_spread =
+                    half * vsigmoid(spread) / v; /* at most 1/2: cannot overflow */
+                set_column(dz, n_out, -ratio * factor, rows);
+                set_column(dz + columns, n_out, (1 - square) * by_spread * factor, rows);
+            }
+        }
+        set_row_losses(row_loss + r0, loss, divisor, rows);
+    }
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+static void weigh_rows(double *row_loss, void *dz, const double *weights, const int64_t *order,
+                       int64_t n, int64_t n_out) {
+    for (int64_t r = 0; r < n; r++) {
+        const double weight = weights[at(order, r)];
+        row_loss[r] *= weight;
+        for (int64_t j = 0; dz && j < n_out; j++)
+            ((real *)dz)[r * n_out + j] *= (real)weight;
+    }
+}

@@ -141,8 +141,8 @@ INLINE vec vlog1p_unit(vec x) {
     return pick(is_finite(x), y, x);
 }
 
-/* |tanh x| = -t / (2 + t) = 1 - 2 (1 + t) / (2 + t), t = exp(-2 |x|) - 1: the first keeps the digits
- * near 0, where t has them; the second near 1, where an error of t would count twice. */
+/* |tanh x| = -t / (2 + t) = 1 - 2 (1 + t) / (2 + t), t = exp(-2 |x|) - 1: the first keeps the
+ * digits near 0, where t has them; the second near 1, where an error of t would count twice. */
 INLINE vec vtanh(vec x) {
     const vec t = vexpm1_negative(-2 * vabs(x));
     const mask near_0 = t > (real)-0.67;

@@ -6,13 +6,38 @@ from .averages import EMA, SWA
 from .basis import PolynomialBasis, RBFBasis
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .config import default_threads, get_config, show_config
+from .custom_loss import CustomLoss
 from .data import DataLoader
 from .errors import CheckpointError, ConvergenceWarning, DivergenceError
 from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .linear_models import LinearRegression, Ridge
 from .logistic import LogisticRegression, SoftmaxRegression
-from .losses import binary_cross_entropy, cross_entropy, squared_error
+from .loss_functions import (
+    absolute_error,
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    focal,
+    gaussian_nll,
+    huber,
+    pinball,
+    poisson,
+    squared_error,
+)
+from .losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    GaussianNLL,
+    Huber,
+    Loss,
+    Pinball,
+    Poisson,
+    SquaredError,
+)
 from .network import Sequential
 from .optimizers import (
     SGD,
@@ -50,13 +75,18 @@ __all__ = [
     "SGD",
     "SWA",
     "AMSGrad",
+    "AbsoluteError",
     "AdaGrad",
     "Adam",
     "AdamW",
+    "BinaryCrossEntropy",
+    "BinaryFocal",
     "Callback",
     "CheckpointError",
     "CosineDecay",
     "ConvergenceWarning",
+    "CrossEntropy",
+    "CustomLoss",
     "DataLoader",
     "DivergenceError",
     "Dropout",
@@ -65,18 +95,25 @@ __all__ = [
     "ElasticNet",
     "History",
     "Lasso",
+    "Focal",
+    "GaussianNLL",
+    "Huber",
     "Layer",
     "Linear",
     "LinearWarmup",
     "Lion",
+    "Loss",
     "NAdam",
     "OneCycle",
     "Optimizer",
+    "Pinball",
+    "Poisson",
     "RMSprop",
     "ReduceOnPlateau",
     "Schedule",
     "ScheduleFreeAdamW",
     "Sequential",
+    "SquaredError",
     "StepDecay",
     "LinearRegression",
     "LogisticRegression",
@@ -84,11 +121,18 @@ __all__ = [
     "RBFBasis",
     "Ridge",
     "SoftmaxRegression",
+    "absolute_error",
     "binary_cross_entropy",
+    "binary_focal",
     "cross_entropy",
     "default_threads",
+    "focal",
+    "gaussian_nll",
     "get_config",
     "lasso_path",
+    "huber",
+    "pinball",
+    "poisson",
     "show_config",
     "squared_error",
 ]

@@ -15,8 +15,29 @@ def build_info() -> dict[str, Any]: ...
 def fixed_block() -> int: ...
 def is_forked_child() -> bool: ...
 def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int]: ...
+
+@disjoint_base
+class LossSettings:
+    def __init__(
+        self,
+        sum: bool = False,
+        label_smoothing: float = 0.0,
+        delta: float = 1.0,
+        gamma: float = 0.0,
+        positive: float = 1.0,
+        negative: float = 1.0,
+        min_variance: float = 0.0,
+        quantiles: Any = (),
+    ) -> None: ...
+
+def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...
 def loss_and_grad(
-    loss: int, z: NDArray[Any], target: NDArray[Any], dz: NDArray[Any] | None
+    loss: int,
+    z: NDArray[Any],
+    target: NDArray[Any],
+    dz: NDArray[Any] | None,
+    settings: LossSettings = ...,
+    weights: NDArray[np.float64] | None = None,
 ) -> float: ...
 def elementwise(function: int, x: NDArray[Any], y: NDArray[Any]) -> None: ...
 def first_nonfinite(x: NDArray[Any]) -> int: ...
@@ -74,7 +95,9 @@ class Context:
         row_loss: NDArray[np.float64],
     ) -> None: ...
     def set_state(self, state: tuple[NDArray[Any], ...], average: NDArray[Any] | None) -> None: ...
-    def forward(self, x: NDArray[Any], training: bool, threads: int) -> NDArray[Any]: ...
+    def forward(
+        self, x: NDArray[Any], training: bool, threads: int, is_step: bool = False
+    ) -> NDArray[Any]: ...
     def backward(self, dz: NDArray[Any], dx: NDArray[Any], threads: int) -> None: ...
     def update(
         self,
@@ -82,6 +105,9 @@ class Context:
         settings: dict[str, Any],
         threads: int,
         rates: NDArray[np.float64] | None = None,
+        is_step: bool = False,
+        rows: int = 0,
+        n: int = 1,
     ) -> bool: ...
     def predict(
         self,
@@ -108,4 +134,6 @@ class Context:
         seconds: float,
         apart: bool = False,
         rates: NDArray[np.float64] | None = None,
+        loss_settings: LossSettings = ...,
+        weights: NDArray[np.float64] | None = None,
     ) -> tuple[float, int, bool]: ...

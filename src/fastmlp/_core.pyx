@@ -45,6 +45,7 @@ cdef extern from "fastmlp.h" nogil:
     ctypedef struct fm_loss_info:
         const char *name
         int32_t labels
+        int32_t per_column
 
     ctypedef struct fm_optimizer_info:
         const char *name
@@ -115,6 +116,17 @@ cdef extern from "fastmlp.h" nogil:
         int64_t average_start
         int64_t average_every
 
+    ctypedef struct fm_loss_settings:
+        int32_t sum
+        double label_smoothing
+        double delta
+        double gamma
+        double positive
+        double negative
+        double min_variance
+        const double *quantiles
+        int64_t n_quantiles
+
     ctypedef enum fm_status:
         FM_OK
         FM_BAD_EMPTY
@@ -157,6 +169,8 @@ cdef extern from "fastmlp.h" nogil:
     ctypedef struct fm_train_job:
         const void *x
         const void *target
+        const double *weights
+        fm_loss_settings loss_settings
         const int64_t *order
         int64_t n
         int64_t batch_size
@@ -185,8 +199,9 @@ cdef extern from "fastmlp.h" nogil:
                       int32_t) noexcept
     int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
     void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
-    double fm_loss(const fm_kernels *, int32_t, double *, void *, const void *, const void *, int64_t,
-                   int64_t) noexcept
+    int64_t fm_target_columns(int32_t, const fm_loss_settings *, int64_t) noexcept
+    double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
+                   const void *, const double *, int64_t, int64_t) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
     int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
@@ -215,7 +230,11 @@ ACTIVATIONS = {
     for i in range(FM_N_ACTIVATIONS)
 }
 LOSSES = {
-    fm_loss_infos[i].name.decode(): {"index": i, "labels": bool(fm_loss_infos[i].labels)}
+    fm_loss_infos[i].name.decode(): {
+        "index": i,
+        "labels": bool(fm_loss_infos[i].labels),
+        "per_column": fm_loss_infos[i].per_column,
+    }
     for i in range(FM_N_LOSSES)
 }
 FUNCTIONS = {
@@ -409,6 +428,52 @@ cdef fm_hyper _hyper(dict settings) except *:
     return h
 
 
+cdef class LossSettings:
+    """The settings of a loss as C reads them; one object serves any number of calls."""
+
+    cdef fm_loss_settings c
+    cdef cnp.ndarray quantiles
+
+    def __init__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
+                 double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=()):
+        self.quantiles = np.array(quantiles, np.float64).reshape(-1)
+        self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
+        self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
+        self.c.quantiles = <const double *>cnp.PyArray_DATA(self.quantiles)
+        self.c.n_quantiles = cnp.PyArray_SIZE(self.quantiles)
+
+
+_PLAIN = LossSettings()
+
+
+def target_columns(int32_t loss, LossSettings settings not None, int64_t n_out):
+    """Columns of the target of a loss for n_out outputs; 0 where no number of them fits."""
+    if not 0 <= loss < FM_N_LOSSES or n_out < 1:
+        raise ValueError("no such loss, or no outputs")
+    return fm_target_columns(loss, &settings.c, n_out)
+
+
+cdef void *_target(cnp.ndarray target, dtype, int32_t loss, LossSettings settings, int64_t rows,
+                   int64_t n_out) except NULL:
+    """The address of a target that suits the loss, its settings and the number of outputs."""
+    cdef void *data
+    cdef int64_t columns = target_columns(loss, settings, n_out)
+    if columns == 0:
+        raise ValueError(f"{n_out} outputs do not suit this loss")
+    if not fm_loss_infos[loss].labels:
+        return _data(target, dtype, rows * columns, "target", False)
+    data = _data(target, np.int64, rows, "target", False)
+    if fm_first_bad_label(<const int64_t *>data, rows, n_out) >= 0:
+        raise IndexError("target holds a label outside the outputs")
+    return data
+
+
+cdef const double *_weights(cnp.ndarray weights, int64_t rows) except? NULL:
+    if weights is None:
+        return NULL
+    return <const double *>_data(weights, np.float64, rows, "weights", False)
+
+
 cdef class Context:
     """Where a program's numbers are: borrowed flat parameters, own activations for `capacity` rows.
 
@@ -519,8 +584,11 @@ cdef class Context:
             raise ValueError(f"x must have the shape (rows, {self.program.n_in})")
         return x.shape[0]
 
-    def forward(self, cnp.ndarray x, bint training, int32_t threads):
-        """Output of the last op for the rows of x, as a view that the next run overwrites."""
+    def forward(self, cnp.ndarray x, bint training, int32_t threads, bint is_step=False):
+        """Output of the last op for the rows of x, as a view that the next run overwrites.
+
+        `is_step`: the update with which this training pass ends will count it.
+        """
         cdef int64_t rows = self._rows(x)
         cdef void *data = _data(x, self.program.dtype, rows * self.program.n_in, "x", False)
         if rows > self.ctx.capacity:
@@ -530,7 +598,7 @@ cdef class Context:
             self.x = x  # backward reads it again
             self.ctx.x, self.ctx.rows, self.ctx.training = data, rows, training
             self.ctx.draw = self.passes
-            self.passes += training
+            self.passes += training and not is_step
             with nogil:
                 fm_forward(&self.program.net, self.program.k, &self.ctx, threads)
             self.forwarded = 1
@@ -561,10 +629,12 @@ cdef class Context:
             self.ctx.dx = NULL
             fm_unlock(&self.lock)
 
-    def update(self, int32_t optimizer, dict settings, int32_t threads, cnp.ndarray rates=None):
+    def update(self, int32_t optimizer, dict settings, int32_t threads, cnp.ndarray rates=None,
+               bint is_step=False, int64_t rows=0, int64_t n=1):
         """One optimizer step from grads; False if some new value would not have been finite.
 
-        `rates`: as in train.
+        `rates`: as in train. `is_step`: counts the pass that forward left uncounted, and `rows` more rows of a
+        pass of `n`, together with the step.
         """
         cdef fm_hyper hyper = _hyper(settings)
         cdef int32_t ok
@@ -577,6 +647,10 @@ cdef class Context:
                 ok = fm_update(&self.program.net, self.program.k, &self.ctx, optimizer, &hyper, self.t + 1,
                                threads)
             self.t, self.updates = self.t + 1, self.updates + 1
+            self.passes += is_step
+            self.position += rows
+            if rows > 0 and self.position == n:
+                self.position, self.epoch = 0, self.epoch + 1
         finally:
             fm_unlock(&self.lock)
         return bool(ok)
@@ -621,25 +695,22 @@ cdef class Context:
 
     def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
               int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,
-              bint apart=False, cnp.ndarray rates=None):
+              bint apart=False, cnp.ndarray rates=None, LossSettings loss_settings not None=_PLAIN,
+              cnp.ndarray weights=None):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
         A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
         that leaves both alone. `rates`: the learning rate of every step to come, or None: that of the settings,
-        always. Returns (sum of the losses, rows done, finite).
+        always. `weights`: factors of the rows of x, or None. Returns (sum of the losses, rows done, finite).
         """
         cdef Program p = self.program
         cdef fm_train_job job
         cdef int64_t rows = self._rows(x)
         cdef int64_t done
-        cdef bint labels
         self._check_optimizer(optimizer)
-        if not 0 <= loss < FM_N_LOSSES:
-            raise ValueError("no such loss")
-        labels = fm_loss_infos[loss].labels
         job.x = _data(x, p.dtype, rows * p.n_in, "x", False)
-        job.target = _data(target, np.int64 if labels else p.dtype, rows if labels else rows * p.n_out,
-                           "target", False)
+        job.target = _target(target, p.dtype, loss, loss_settings, rows, p.n_out)
+        job.weights, job.loss_settings = _weights(weights, rows), loss_settings.c
         job.n = rows
         job.order = NULL
         if order is not None:
@@ -647,8 +718,6 @@ cdef class Context:
             job.order = <const int64_t *>_data(order, np.int64, job.n, "order", False)
             if fm_first_bad_label(job.order, job.n, rows) >= 0:
                 raise IndexError("order holds a row number outside x")
-        if labels and fm_first_bad_label(<const int64_t *>job.target, rows, p.n_out) >= 0:
-            raise IndexError("target holds a label outside the outputs")
         if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position >= job.n and not apart):
             raise ValueError("batch_size or position is out of range")
         job.outputs = NULL
@@ -682,27 +751,24 @@ cdef class Context:
 
 # ---- functions without a network ---------------------------------------------------------------------
 
-def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray dz):
-    """Mean loss of raw outputs z (rows, n_out); its gradient into dz unless that is None."""
+def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray dz,
+                  LossSettings settings not None=_PLAIN, cnp.ndarray weights=None):
+    """Mean (or sum) of the losses of raw outputs z (rows, n_out), times weights (rows,) unless those are
+    None; its gradient into dz unless that is None.
+    """
     cdef const fm_kernels *k = _kernels(z.dtype)
     cdef int64_t rows = z.shape[0], n_out = z.shape[1]
-    cdef bint labels
     cdef double value
-    if not 0 <= loss < FM_N_LOSSES:
-        raise ValueError("no such loss")
-    labels = fm_loss_infos[loss].labels
     cdef void *z_data = _data(z, z.dtype, rows * n_out, "z", False)
-    cdef void *target_data = _data(target, np.int64 if labels else z.dtype, rows if labels else rows * n_out,
-                                   "target", False)
+    cdef void *target_data = _target(target, z.dtype, loss, settings, rows, n_out)
+    cdef const double *weight_data = _weights(weights, rows)
     cdef void *dz_data = NULL
     if dz is not None:
         dz_data = _data(dz, z.dtype, rows * n_out, "dz", True)
-    if labels and fm_first_bad_label(<const int64_t *>target_data, rows, n_out) >= 0:
-        raise IndexError("target holds a label outside the outputs")
     cdef cnp.ndarray row_loss = np.empty(rows)
     cdef double *row_data = <double *>cnp.PyArray_DATA(row_loss)
     with nogil:
-        value = fm_loss(k, loss, row_data, dz_data, z_data, target_data, rows, n_out)
+        value = fm_loss(k, loss, &settings.c, row_data, dz_data, z_data, target_data, weight_data, rows, n_out)
     return value
 
 

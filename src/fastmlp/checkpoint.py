@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from .errors import CheckpointError
 from .layers import LAYERS, Layer, Linear, check_dtype
 from .layout import plan
-from .losses import check_loss
+from .losses import Loss
+from .losses import from_config as loss_from_config
 from .optimizers import from_config
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
     context = net.executor.context
     layers = [{"type": type(layer).__name__, **layer.config()} for layer in net.layers]
     training = {
-        "loss": net.loss,
+        "loss": net.loss.config() if isinstance(net.loss, Loss) else net.loss,
         "optimizer": net.optimizer and net.optimizer.config(),
         "running": context.running,
         "metrics": [metric for metric in net.metrics or () if isinstance(metric, str)],
@@ -233,7 +234,7 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
     if training["optimizer"] is not None:
         net.use_optimizer(from_config(training["optimizer"]))
     _fill(net, header, data)
-    net.loss = None if training["loss"] is None else check_loss(training["loss"])
+    net.loss = loss_from_config(training["loss"])
     net.metrics = tuple(map(str, training["metrics"])) or None
     batches = training["interrupted_batches"]
     net.interrupted_batches = None if batches is None else (int(batches[0]), int(batches[1]))

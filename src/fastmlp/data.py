@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .losses import needs_labels
+from .losses import Loss, get_loss
 
 Array = NDArray[Any]
 
@@ -17,7 +17,7 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
 
     Raises TypeError for what is not numeric, ValueError for a shape that does not fit.
     """
-    array = _numeric(x, name)
+    array = as_numbers(x, name)
     if array.ndim != 2:
         hint = f"; for one row use {name}.reshape(1, -1), for one column {name}.reshape(-1, 1)"
         raise ValueError(
@@ -36,7 +36,7 @@ def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
     """x as a contiguous (n_in,) array of dtype; itself, in place, if it is one already."""
     if type(x) is np.ndarray and x.dtype is dtype and x.shape == (n_in,) and x.flags.carray:
         return x
-    array = _numeric(x, "x")
+    array = as_numbers(x, "x")
     if array.shape != (n_in,):
         raise ValueError(f"x has the shape {array.shape}, expected one row of {n_in} numbers")
     return _convert(array, dtype, "x")
@@ -44,9 +44,9 @@ def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
 
 def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     """Class labels as int64 (rows,), each in [0, n_classes)."""
-    array = _numeric(y, name)
+    array = as_numbers(y, name)
     if array.ndim == 2 and array.shape == (rows, n_classes) and n_classes > 1:
-        raise ValueError(f"{name} looks one-hot; cross_entropy takes labels: {name}.argmax(axis=1)")
+        raise ValueError(f"{name} looks one-hot; this loss takes labels: {name}.argmax(axis=1)")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     _check_rows(array, rows, name, 1)
@@ -74,15 +74,18 @@ def _label_message(name: str, label: int, n_classes: int) -> str:
     )
 
 
-def as_values(y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y") -> Array:
-    """Targets as a finite (rows, n_out) array of dtype; (rows,) will do where n_out is 1."""
-    array = _numeric(y, name)
-    if array.ndim == 1 and n_out == 1:
+def as_values(
+    y: ArrayLike, rows: int, columns: int, dtype: np.dtype[Any], name: str, n_out: int
+) -> Array:
+    """Targets as a finite (rows, columns) array of dtype; (rows,) will do for one column."""
+    array = as_numbers(y, name)
+    if array.ndim == 1 and columns == 1:
         array = array[:, np.newaxis]
     _check_rows(array, rows, name, 2)
-    if array.shape[1] != n_out:
+    if array.shape[1] != columns:
+        suits = "" if columns == n_out else f", which suit {columns} in this loss"
         raise ValueError(
-            f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs"
+            f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs{suits}"
         )
     values = _convert(array, dtype, name)
     check_finite(values, name)
@@ -90,19 +93,37 @@ def as_values(y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: s
 
 
 def as_target(
-    y: ArrayLike, loss: str, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+    y: ArrayLike, loss: str | Loss, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
 ) -> Array:
     """y in the form that the loss wants; ValueError and TypeError say what is wrong with it."""
-    if needs_labels(loss):
+    chosen = get_loss(loss)
+    if chosen.needs_labels:
         if n_out == 1:
+            binary = "binary_focal" if chosen.name == "focal" else "binary_cross_entropy"
             raise ValueError(
-                "cross_entropy needs one output per class; for two classes use "
-                'Linear(..., 2), or one output with loss="binary_cross_entropy"'
+                f"{chosen.name} needs one output per class; for two classes use "
+                f'Linear(..., 2), or one output with loss="{binary}"'
             )
         return as_labels(y, rows, n_out, name)
-    values = as_values(y, rows, n_out, dtype, name)
-    if loss == "binary_cross_entropy" and (values.min() < 0 or values.max() > 1):
-        raise ValueError(f"{name} has values outside 0 .. 1, which binary_cross_entropy takes")
+    if not chosen.predicts:
+        return as_given(y, rows, dtype, name)
+    values = as_values(y, rows, chosen.target_columns(n_out), dtype, name, n_out)
+    if values.min() < chosen.low or values.max() > chosen.high:
+        end = "" if np.isinf(chosen.high) else f"{chosen.high:g}"
+        raise ValueError(
+            f"{name} has values outside {chosen.low:g} .. {end}, which {chosen.name} takes"
+        )
+    return values
+
+
+def as_given(y: ArrayLike, rows: int, dtype: np.dtype[Any], name: str) -> Array:
+    """Targets of any shape with so many rows: whole numbers as int64, others finite in dtype."""
+    array = as_numbers(y, name)
+    _check_rows(array, rows, name, max(array.ndim, 1))
+    if array.dtype.kind != "f":
+        return np.ascontiguousarray(array, np.int64)
+    values = _convert(array, dtype, name)
+    check_finite(values.reshape(rows, -1), name)
     return values
 
 
@@ -118,7 +139,8 @@ def check_finite(x: Array, name: str) -> None:
         )
 
 
-def _numeric(x: ArrayLike, name: str) -> Array:
+def as_numbers(x: ArrayLike, name: str) -> Array:
+    """x as an array of numbers of any type; TypeError and ValueError for what is none."""
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name} is sparse; convert it first: {name}.toarray()")
     if isinstance(x, np.ma.MaskedArray):

@@ -56,7 +56,7 @@ def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"y has the shape {array.shape}, expected ({rows},) or ({rows}, n_out)")
     n_out = 1 if array.ndim == 1 else array.shape[1]
-    return as_values(y, rows, n_out, FLOAT64), array.ndim == 1
+    return as_values(y, rows, n_out, FLOAT64, "y", n_out), array.ndim == 1
 
 
 def check_number(value: float, name: str, *, positive: bool = False) -> float:

@@ -1,88 +1,442 @@
-"""Losses on raw outputs, by hand: each returns the mean loss and its gradient.
+"""Losses: settings, what their targets are, and what the raw outputs mean under them.
 
-    loss, dz = cross_entropy(z, labels)
-    net.backward(dz)
-
-`fit` runs the same C functions; there the loss is given by its name.
+`fit(loss=...)` takes a name ("huber"), one of these objects (`Huber(delta=0.5)`) or a Python
+function (see `CustomLoss`). Below, z are the raw outputs (rows, n_out) of the last layer, y the
+targets, and a loss is the mean of the formula over all rows and, for values, over all columns of y.
 """
 
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import _core
+
+Array = NDArray[Any]
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
 
 
-def needs_labels(loss: str) -> bool:
-    """Whether the target is one class label a row, rather than n_out values."""
-    return bool(_core.LOSSES[loss]["labels"])
+def _check_smoothing(value: float) -> None:
+    _check_number("label_smoothing", value, 0, 1)
+    if value >= 1:
+        raise ValueError(f"label_smoothing must be below 1, not {value!r}")
 
 
-def check_loss(loss: str) -> str:
-    """The name of a loss if it is one; else ValueError."""
-    if loss not in LOSSES:
-        raise ValueError(f"loss={loss!r} is unknown; use one of {', '.join(LOSSES)}")
-    return loss
+def _check_number(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not low <= value <= high:  # NaN too
+        raise ValueError(f"{name} must lie in {low:g} .. {high:g}, not {value!r}")
 
 
-def cross_entropy(z: ArrayLike, labels: ArrayLike) -> tuple[float, NDArray[Any]]:
-    """Mean over rows of log(sum_j exp(z_j)) - z_label, for logits z (rows, classes) and labels
-    (rows,).
+@dataclass(frozen=True, repr=False)
+class Loss:
+    """Base of all losses. reduction: "mean", or "sum" (the lecture's costs), which divides neither
+    the loss nor its gradient by the number of rows and columns.
 
-    Returns (loss, dz), dz = (softmax(z) - onehot(labels)) / rows. The lecture, "Multi-class
-    classification". Raises ValueError for labels outside the classes, TypeError for labels that are
-    no integers.
+    Raises ValueError for a setting outside its range.
     """
-    return _loss("cross_entropy", z, labels)
+
+    name: ClassVar[str]
+    predicts: ClassVar[str] = "values"  # or "classes"; "" where only the user knows
+    low: ClassVar[float] = -math.inf  # of the targets
+    high: ClassVar[float] = math.inf
+    _: KW_ONLY
+    reduction: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.reduction not in ("mean", "sum"):
+            raise ValueError(f'reduction must be "mean" or "sum", not {self.reduction!r}')
+        self._check()
+        for name, value in self.__getstate__().items():
+            if isinstance(value, np.generic):  # JSON knows plain numbers only
+                object.__setattr__(self, name, value.item())
+
+    def _check(self) -> None:
+        """ValueError or TypeError for settings outside their range."""
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def config(self) -> dict[str, Any]:
+        """Name and fields, for a model file."""
+        return {"name": self.name, **self.__getstate__()}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the target is one class label a row, rather than columns of values."""
+        return bool(_core.LOSSES[self.name]["labels"])
+
+    @property
+    def index(self) -> int:
+        """Its place in the list of C."""
+        return int(_core.LOSSES[self.name]["index"])
+
+    @cached_property
+    def settings(self) -> _core.LossSettings:
+        """What C reads."""
+        return _core.LossSettings(sum=self.reduction == "sum", **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {}
+
+    def target_columns(self, n_out: int) -> int:
+        """Columns of y for n_out outputs of the last layer; ValueError where none fit."""
+        columns = _core.target_columns(self.index, self.settings, n_out)
+        if columns == 0:
+            raise ValueError(
+                f"{self.name} needs {self._outputs()}, but the last layer has {n_out}; change its "
+                "Linear(..., n_out)"
+            )
+        return columns
+
+    def _outputs(self) -> str:
+        return "other outputs"
+
+    def reduce(self, total: float, rows: int) -> float:
+        """The mean of a sum over rows, or that sum, as `reduction` says."""
+        return total if self.reduction == "sum" else total / rows
+
+    def value(
+        self, z: Array, target: Array, dz: Array | None = None, weights: Array | None = None
+    ) -> float:
+        """The loss of checked arrays; the gradient goes to dz where it is given."""
+        return _core.loss_and_grad(self.index, z, target, dz, self.settings, weights)
+
+    def response(self, z: Array) -> Array:
+        """What raw outputs z mean: the inverse of the loss's link."""
+        return z
+
+    def point(self, z: Array) -> Array:
+        """One value for each column of the target, which mae, rmse and r2 compare with it."""
+        return self.response(z)
+
+    def probabilities(self, z: Array) -> Array:
+        """`response` where that is probabilities of classes; else ValueError."""
+        if self.predicts != "classes":
+            raise ValueError(
+                f"loss={self.name!r} predicts values, not probabilities; use predict or "
+                "predict_response"
+            )
+        return self.response(z)
 
 
-def binary_cross_entropy(z: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
-    """Mean over all elements of softplus(z) - y z, for logits z (rows, n_out) and y in [0, 1].
+# ---- classes -------------------------------------------------------------------------------------
 
-    Returns (loss, dz), dz = (sigmoid(z) - y) / (rows n_out). The lecture, "Logistic regression";
-    with several outputs, multi-label classification. Raises ValueError for y outside [0, 1].
+
+@dataclass(frozen=True, repr=False)
+class CrossEntropy(Loss):
+    """log(sum_j exp(z_j)) - sum_j t_j z_j for labels y (rows,). The lecture, "Multi-class
+    classification".
+
+    t is 1 - label_smoothing at the label, and label_smoothing / n_out more for every class (Szegedy
+    et al. 2016). Response: softmax(z).
     """
-    return _loss("binary_cross_entropy", z, y)
+
+    name: ClassVar[str] = "cross_entropy"
+    predicts: ClassVar[str] = "classes"
+    label_smoothing: float = 0.0
+
+    def _check(self) -> None:
+        _check_smoothing(self.label_smoothing)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing}
+
+    def response(self, z: Array) -> Array:
+        """Softmax of the rows."""
+        return softmax(z)
 
 
-def squared_error(z: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
-    """Mean over all elements of (z - y)^2, for predictions z (rows, n_out) and targets y of that
-    shape.
-
-    Returns (loss, dz), dz = 2 (z - y) / (rows n_out). The lecture's J(theta) divided by the number
-    of elements.
+@dataclass(frozen=True, repr=False)
+class BinaryCrossEntropy(Loss):
+    """softplus(z) - t z for y in [0, 1], t = (1 - label_smoothing) y + label_smoothing / 2. The
+    lecture, "Logistic regression"; with several outputs, multi-label classification. Response:
+    sigmoid(z).
     """
-    return _loss("squared_error", z, y)
+
+    name: ClassVar[str] = "binary_cross_entropy"
+    predicts: ClassVar[str] = "classes"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+    label_smoothing: float = 0.0
+
+    def _check(self) -> None:
+        _check_smoothing(self.label_smoothing)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing}
+
+    def response(self, z: Array) -> Array:
+        """Sigmoid of the elements."""
+        return sigmoid(z)
 
 
-def _loss(name: str, z: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
-    from .data import as_matrix, as_target  # data needs the names in this module
+@dataclass(frozen=True, repr=False)
+class Focal(Loss):
+    """-(1 - p)^gamma log p, p = softmax(z) of the label: rows that are right already count less
+    (Lin et al. 2017). y are labels (rows,); gamma = 0 is cross_entropy. Factors for single classes
+    are the `class_weight` of fit. Response: softmax(z).
+    """
 
-    dtype = np.dtype(np.float64 if np.asarray(z).dtype == np.float64 else np.float32)
-    outputs = as_matrix(z, dtype, None, "z")
-    target = as_target(y, name, len(outputs), outputs.shape[1], dtype)
-    dz = np.empty_like(outputs)
-    return loss_of(name, outputs, target, dz), dz
+    name: ClassVar[str] = "focal"
+    predicts: ClassVar[str] = "classes"
+    gamma: float = 2.0
+
+    def _check(self) -> None:
+        _check_number("gamma", self.gamma, 0, 100)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"gamma": self.gamma}
+
+    def response(self, z: Array) -> Array:
+        """Softmax of the rows."""
+        return softmax(z)
 
 
-def loss_of(
-    name: str, z: NDArray[Any], target: NDArray[Any], dz: NDArray[Any] | None = None
-) -> float:
-    """Mean loss of checked arrays; the gradient goes to dz where it is given."""
-    return _core.loss_and_grad(_core.LOSSES[name]["index"], z, target, dz)
+@dataclass(frozen=True, repr=False)
+class BinaryFocal(Loss):
+    """y a (1 - p)^gamma softplus(-z) + (1 - y) (1 - a) p^gamma softplus(z), p = sigmoid(z), for y
+    in [0, 1] (Lin et al. 2017). alpha: a, the weight of targets 1; None: both count fully. gamma =
+    0 without alpha is binary_cross_entropy. Response: sigmoid(z).
+    """
+
+    name: ClassVar[str] = "binary_focal"
+    predicts: ClassVar[str] = "classes"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+    gamma: float = 2.0
+    alpha: float | None = None
+
+    def _check(self) -> None:
+        _check_number("gamma", self.gamma, 0, 100)
+        if self.alpha is not None:
+            _check_number("alpha", self.alpha, 0, 1)
+
+    def _settings(self) -> dict[str, Any]:
+        alpha = self.alpha
+        weights = {} if alpha is None else {"positive": alpha, "negative": 1 - alpha}
+        return {"gamma": self.gamma, **weights}
+
+    def response(self, z: Array) -> Array:
+        """Sigmoid of the elements."""
+        return sigmoid(z)
 
 
-def probabilities(loss: str, z: NDArray[Any]) -> NDArray[Any]:
+# ---- values --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class SquaredError(Loss):
+    """(z - y)^2, the lecture's J(theta); not half of it."""
+
+    name: ClassVar[str] = "squared_error"
+
+
+@dataclass(frozen=True, repr=False)
+class AbsoluteError(Loss):
+    """|z - y|, whose best constant is the median. The gradient at z = y is 0."""
+
+    name: ClassVar[str] = "absolute_error"
+
+
+@dataclass(frozen=True, repr=False)
+class Huber(Loss):
+    """e^2 / 2 for |e| <= delta, else delta (|e| - delta / 2), e = z - y (Huber 1964). delta is in
+    the units of y.
+    """
+
+    name: ClassVar[str] = "huber"
+    delta: float = 1.0
+
+    def _check(self) -> None:
+        _check_number("delta", self.delta, 1e-30, 1e30)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"delta": self.delta}
+
+
+@dataclass(frozen=True, repr=False)
+class Poisson(Loss):
+    """exp(z) - y z for counts y >= 0 of the rate exp(z): the negative log-likelihood without log y!
+
+    Response: the rate. Raw outputs above 88 in float32 (709 in float64) overflow, and training
+    stops.
+    """
+
+    name: ClassVar[str] = "poisson"
+    low: ClassVar[float] = 0.0
+
+    def response(self, z: Array) -> Array:
+        """The rate exp(z)."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(z))
+
+
+@dataclass(frozen=True, repr=False)
+class Pinball(Loss):
+    """max(t (y - q), (t - 1) (y - q)) for the t-quantile q of y (Koenker, Bassett 1978).
+
+    quantiles: one in (0, 1), or k of them, ascending. The network has k outputs for each column of
+    y, side by side; the lowest quantile is the first of them, every other one lies softplus of its
+    output above the one before, so that they never cross. Response: the quantiles, where the
+    outputs were. mae, rmse and r2 take the quantile nearest to the median.
+    """
+
+    name: ClassVar[str] = "pinball"
+    quantiles: tuple[float, ...] = (0.5,)
+
+    def _check(self) -> None:
+        given = self.quantiles if isinstance(self.quantiles, tuple | list) else (self.quantiles,)
+        if not given:
+            raise ValueError("quantiles is empty; (0.1, 0.5, 0.9), for instance")
+        for quantile in given:
+            _check_number("a quantile", quantile, 0, 1)
+        if min(given) <= 0 or max(given) >= 1:
+            raise ValueError(f"quantiles must lie between 0 and 1, not {self.quantiles!r}")
+        if any(a >= b for a, b in pairwise(given)):
+            raise ValueError(f"quantiles must ascend, not {self.quantiles!r}; sort them")
+        object.__setattr__(self, "quantiles", tuple(map(float, given)))
+
+    def _settings(self) -> dict[str, Any]:
+        return {"quantiles": self.quantiles}
+
+    def _outputs(self) -> str:
+        return f"{len(self.quantiles)} outputs (quantiles) for each column of y"
+
+    def response(self, z: Array) -> Array:
+        """The quantiles (rows, n_out), ascending for each column of y."""
+        k = len(self.quantiles)
+        self.target_columns(z.shape[1])
+        steps = z.reshape(len(z), -1, k).copy()
+        steps[:, :, 1:] = np.logaddexp(0, steps[:, :, 1:])
+        return np.asarray(np.add.accumulate(steps, axis=2).reshape(z.shape))
+
+    def point(self, z: Array) -> Array:
+        """The quantile nearest to the median."""
+        k = len(self.quantiles)
+        nearest = min(range(k), key=lambda i: abs(self.quantiles[i] - 0.5))
+        return self.response(z)[:, nearest::k]
+
+
+@dataclass(frozen=True, repr=False)
+class GaussianNLL(Loss):
+    """(log(2 pi v) + (y - m)^2 / v) / 2: y is normal with mean m and variance v (Nix, Weigend
+    1994).
+
+    The network has 2 k outputs for k columns of y: first the k means, then k numbers s that give
+    v = softplus(s) + min_variance, so that v grows no faster than s (Lakshminarayanan et al. 2017).
+    Response: first the k means, then the k standard deviations. mae, rmse and r2 take the mean.
+    """
+
+    name: ClassVar[str] = "gaussian_nll"
+    min_variance: float = 1e-6
+
+    def _check(self) -> None:
+        _check_number("min_variance", self.min_variance, 1e-30, 1e30)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"min_variance": self.min_variance}
+
+    def _outputs(self) -> str:
+        return "two outputs (mean and variance) for each column of y"
+
+    def response(self, z: Array) -> Array:
+        """Means, then standard deviations."""
+        columns = self.target_columns(z.shape[1])
+        variance = np.logaddexp(0, z[:, columns:]) + self.min_variance
+        return np.concatenate([z[:, :columns], np.sqrt(variance)], axis=1).astype(z.dtype)
+
+    def point(self, z: Array) -> Array:
+        """The mean."""
+        return z[:, : self.target_columns(z.shape[1])]
+
+
+LOSS_CLASSES: dict[str, type[Loss]] = {
+    c.name: c
+    for c in (
+        CrossEntropy,
+        BinaryCrossEntropy,
+        SquaredError,
+        AbsoluteError,
+        Huber,
+        Poisson,
+        Pinball,
+        GaussianNLL,
+        Focal,
+        BinaryFocal,
+    )
+}
+_DEFAULTS = {name: c() for name, c in LOSS_CLASSES.items()}
+
+LossFunction = Callable[[Array, Array], tuple[Any, Any]]
+
+
+def get_loss(loss: str | Loss | LossFunction) -> Loss:
+    """The object for a name, an object or a function of (pred, target); ValueError and TypeError
+    for anything else.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str):
+        if loss not in _DEFAULTS:
+            raise ValueError(f"loss={loss!r} is unknown; use one of {', '.join(LOSSES)}")
+        return _DEFAULTS[loss]
+    if isinstance(loss, type) or not callable(loss):
+        raise TypeError(
+            f"loss must be a name, an object such as Huber(delta=0.5) or a function of "
+            f"(pred, target), not {loss!r}"
+        )
+    from .custom_loss import CustomLoss  # which is a Loss
+
+    return CustomLoss(loss)
+
+
+def from_config(config: Any) -> str | Loss | None:
+    """What a model file holds: a name, or the fields of an object; KeyError, TypeError and
+    ValueError for anything else.
+    """
+    if config is None:
+        return None
+    if isinstance(config, str):
+        return get_loss(config) and config
+    from .custom_loss import CustomLoss, LostFunction
+
+    values = dict(config)
+    name = values.pop("name")
+    if name == CustomLoss.name:
+        return CustomLoss(LostFunction(values.pop("function")), **values)
+    return LOSS_CLASSES[name](**values)
+
+
+def probabilities(loss: str | Loss, z: Array) -> Array:
     """Softmax of the rows of z, or the sigmoid of its elements, as the loss implies; else
     ValueError.
     """
-    if loss == "cross_entropy":
-        e = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(e / e.sum(axis=1, keepdims=True))
-    if loss == "binary_cross_entropy":
-        e = np.exp(-np.abs(z))
-        return np.asarray(np.where(z >= 0, 1 / (1 + e), e / (1 + e)), dtype=z.dtype)
-    raise ValueError(f"loss={loss!r} predicts values, not probabilities; use predict")
+    return get_loss(loss).probabilities(z)
+
+
+def softmax(z: Array) -> Array:
+    """exp(z_j) / sum_j exp(z_j) of each row."""
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def sigmoid(z: Array) -> Array:
+    """1 / (1 + exp(-z)), elementwise."""
+    e = np.exp(-np.abs(z))
+    return np.asarray(np.where(z >= 0, 1 / (1 + e), e / (1 + e)), dtype=z.dtype)

@@ -1,10 +1,16 @@
-"""Metrics: functions of (y, out), out being the raw outputs (rows, n_out) of the last layer."""
+"""Metrics: functions of (y, out), out being the raw outputs (rows, n_out) of the last layer.
+
+mae, rmse and r2 by name compare y with what the outputs mean under the loss: `Loss.point`. Sample
+weights do not enter.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .losses import Loss
 
 Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -38,7 +44,7 @@ def r2(y: Array, out: Array) -> float:
 METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
 
 
-def get_metrics(metrics: Sequence[str | Metric], loss: str) -> dict[str, Metric]:
+def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric]:
     """{name: function}; ValueError for an unknown name or one that does not suit the loss."""
     if isinstance(metrics, str):
         raise TypeError(f"metrics must be a list, [{metrics!r}] for instance")
@@ -49,16 +55,21 @@ def get_metrics(metrics: Sequence[str | Metric], loss: str) -> dict[str, Metric]
         elif metric not in METRICS:
             known = ", ".join(METRICS)
             raise ValueError(f"metric {metric!r} is unknown; use a function or one of {known}")
-        elif (metric == "accuracy") == (loss == "squared_error"):
-            kind = "classes" if metric == "accuracy" else "values"
-            raise ValueError(
-                f"metric {metric!r} is about {kind}, which loss={loss!r} does not predict"
-            )
         else:
-            found[metric] = METRICS[metric]
+            kind = "classes" if metric == "accuracy" else "values"
+            if loss.predicts not in (kind, ""):
+                raise ValueError(
+                    f"metric {metric!r} is about {kind}, which loss={loss.name!r} does not predict"
+                )
+            found[metric] = METRICS[metric] if kind == "classes" else _of_values(metric, loss)
     return found
 
 
-def default_metrics(loss: str) -> list[str | Metric]:
+def _of_values(metric: str, loss: Loss) -> Metric:
+    """The metric of what the outputs mean under the loss: a rate, a mean, a quantile."""
+    return lambda y, out: METRICS[metric](y, loss.point(out))
+
+
+def default_metrics(loss: Loss) -> list[str | Metric]:
     """What `evaluate` reports beside the loss."""
-    return [] if loss == "squared_error" else ["accuracy"]
+    return ["accuracy"] if loss.predicts == "classes" else []

@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike, DTypeLike
 from . import _core, checkpoint, training
 from .callbacks import Callback
 from .config import resolve_threads
+from .custom_loss import CustomLoss, take_step
 from .data import Array, as_matrix, as_row, as_target, check_finite
 from .executor import SLICE_SECONDS, Executor
 from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width
 from .layout import aligned_zeros, plan
-from .losses import check_loss, probabilities
+from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
 from .optimizers import Adam, Optimizer, get_optimizer
 from .training import History, TrainingData
+from .weights import ClassWeight, Weights, as_weights
 
 
 class Sequential:
@@ -50,7 +52,7 @@ class Sequential:
         self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.loss: str | None = None
+        self.loss: str | Loss | None = None
         self.optimizer: Optimizer | None = None
         self.metrics: Sequence[str | Metric] | None = None
         self.interrupted_batches: tuple[int, int] | None = None
@@ -149,11 +151,13 @@ class Sequential:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | None = None,
+        loss: str | Loss | LossFunction | None = None,
         optimizer: str | Optimizer | None = None,
         batch_size: int = 128,
         epochs: int = 20,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
         metrics: Sequence[str | Metric] = (),
         callbacks: Sequence[Callback] = (),
@@ -166,14 +170,22 @@ class Sequential:
         stands.
 
         loss: "cross_entropy" (y: integer labels), "binary_cross_entropy" (y in [0, 1]: (rows,
-        n_out)) or "squared_error". Left out: that of the last call, else cross_entropy for integer
-        labels, squared_error for floats. optimizer: Adam(...), SGD(...), a name; left out: that of
-        the last call, else Adam(). Its moments carry over from call to call while its kind stays
-        the same. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are taken on the
-        training pass as it runs, dropout included, and on the validation data, which are
-        `validation_data` or a random share `validation_split` of the rows, and which the averaged
-        weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar, 2 a line
-        an epoch.
+        n_out)), "squared_error" or another name in `fastmlp.losses`; an object such as
+        Huber(delta=0.5) or Pinball((0.1, 0.5, 0.9)); or a function of (pred, target) that returns
+        (values, gradient), see `CustomLoss`. Left out: that of the last call, else cross_entropy
+        for integer labels, squared_error for floats. optimizer: Adam(...), SGD(...), a name; left
+        out: that of the last call, else Adam(). Its moments carry over from call to call while its
+        kind stays the same. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are
+        taken on the training pass as it runs, dropout included, and on the validation data, which
+        are `validation_data` or a random share `validation_split` of the rows, and which the
+        averaged weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar, 2
+        a line an epoch.
+
+        sample_weight (rows,) multiplies each row's loss and gradient; the mean still divides by the
+        number of rows. class_weight does so by the row's class, in training alone: "balanced",
+        which makes all classes count alike and has the mean 1 over the rows, {class: weight} or an
+        array (classes,). validation_data is (X, y) or (X, y, sample_weight). Metrics stay
+        unweighted.
 
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
         converted once. Returns a History. Raises ValueError and TypeError for bad input before any
@@ -183,13 +195,22 @@ class Sequential:
         self._see(X)
         with self.executor.turns.changing:
             chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
-            data = TrainingData(self, X, y, chosen, validation_data, validation_split)
+            data = TrainingData(
+                self,
+                X,
+                y,
+                get_loss(chosen),
+                validation_data,
+                validation_split,
+                sample_weight,
+                class_weight,
+            )
             training.check_weights(self.params)
             self.loss = chosen
             history = training.fit(
                 self,
                 data,
-                chosen,
+                get_loss(chosen),
                 chosen_optimizer,
                 batch_size=batch_size,
                 epochs=epochs,
@@ -208,48 +229,70 @@ class Sequential:
         x: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | None = None,
+        loss: str | Loss | LossFunction | None = None,
         optimizer: str | Optimizer | None = None,
+        sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> float:
         """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
 
-        loss and optimizer as in `fit`. Raises DivergenceError, with the weights as they were, where
-        the loss is not finite.
+        loss, optimizer and sample_weight as in `fit`. Raises DivergenceError, with the weights as
+        they were, where the loss is not finite.
         """
         self._see(x)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_matrix(x, self.dtype, self.n_in, "x")
         check_finite(matrix, "x")
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+        weights = as_weights(sample_weight, len(matrix))
         with self.executor.turns.changing:
+            self.loss = chosen
             return self._train_step(
-                matrix, target, chosen, chosen_optimizer, resolve_threads(threads)
+                matrix,
+                target,
+                get_loss(chosen),
+                chosen_optimizer,
+                resolve_threads(threads),
+                weights,
             )
 
     def _train_step(
-        self, matrix: Array, target: Array, chosen: str, optimizer: Optimizer, threads: int
+        self,
+        matrix: Array,
+        target: Array,
+        loss: Loss,
+        optimizer: Optimizer,
+        threads: int,
+        weights: Weights | None,
     ) -> float:
-        executor, self.loss = self.executor, chosen
+        executor = self.executor
         executor.reserve(len(matrix))
         self.use_optimizer(optimizer)
-        loss_sum, _, finite = executor.context.train(
-            matrix,
-            target,
-            None,
-            len(matrix),
-            _core.LOSSES[chosen]["index"],
-            _core.OPTIMIZERS[optimizer.name]["index"],
-            optimizer.settings(),
-            None,
-            threads,
-            SLICE_SECONDS,
-            apart=True,
-            rates=executor.rates(optimizer, 1),
-        )
+        rates = executor.rates(optimizer, 1)
+        if isinstance(loss, CustomLoss):
+            loss_sum, _, finite = take_step(
+                executor, loss, matrix, target, weights, optimizer, threads, rates
+            )
+        else:
+            loss_sum, _, finite = executor.context.train(
+                matrix,
+                target,
+                None,
+                len(matrix),
+                loss.index,
+                _core.OPTIMIZERS[optimizer.name]["index"],
+                optimizer.settings(),
+                None,
+                threads,
+                SLICE_SECONDS,
+                apart=True,
+                rates=rates,
+                loss_settings=loss.settings,
+                weights=weights,
+            )
         if not finite:
             raise training.divergence(self.epoch + 1, self.step + 1, self._lr(optimizer))
-        return float(loss_sum / len(matrix))
+        return loss.reduce(loss_sum, len(matrix))
 
     def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
         """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs."""
@@ -417,35 +460,50 @@ class Sequential:
         """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by the loss of the last
         training.
         """
+        loss = self._trained_loss("predict_proba")
+        loss.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values before the work
+        return loss.probabilities(self.predict(X, threads))
+
+    def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:
+        """What `predict` means under the loss of the last training, (rows, n_out): probabilities,
+        values, rates (poisson), quantiles (pinball), or means and then standard deviations
+        (gaussian_nll); the `response` of the loss. Raises ValueError for a custom loss.
+        """
+        loss = self._trained_loss("predict_response")
+        loss.response(np.zeros((1, self.n_out)))
+        return loss.response(self.predict(X, threads))
+
+    def _trained_loss(self, caller: str) -> Loss:
         if self.loss is None:
             raise ValueError(
-                "predict_proba goes by the loss, and this network has not been trained yet"
+                f"{caller} goes by the loss, and this network has not been trained yet"
             )
-        probabilities(self.loss, np.zeros((1, 1)))  # refuses losses on values before the work
-        return probabilities(self.loss, self.predict(X, threads))
+        return get_loss(self.loss)
 
     def evaluate(
         self,
         X: ArrayLike,
         y: ArrayLike,
         *,
-        loss: str | None = None,
+        loss: str | Loss | LossFunction | None = None,
         metrics: Sequence[str | Metric] | None = None,
+        sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> dict[str, float]:
         """{"loss": ..., metric: ...} on X and y, without training.
 
         loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for
-        classes.
+        classes. sample_weight (rows,) enters the loss, not the metrics.
         """
         self._see(X)
-        chosen = self._choose_loss(loss, y)
+        chosen = get_loss(self._choose_loss(loss, y))
         if metrics is None:
-            same = chosen == self.loss and self.metrics is not None
+            same = self.loss is not None and chosen == get_loss(self.loss)
             metrics = self.metrics if same and self.metrics else default_metrics(chosen)
         functions = get_metrics(metrics, chosen)
         x, target = training.checked_pair(self, X, y, chosen, "X", "y")
-        return training.score(self, x, target, chosen, functions, threads)
+        weights = as_weights(sample_weight, len(x))
+        return training.score(self, x, target, chosen, functions, threads, weights)
 
     # ---- keep ------------------------------------------------------------------------------------
 
@@ -475,10 +533,13 @@ class Sequential:
         if self._executor is None:
             self._executor = self._build(as_matrix(x, self.dtype, None).shape[1])
 
-    def _choose_loss(self, loss: str | None, y: ArrayLike) -> str:
+    def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
         if loss is not None:
-            return check_loss(loss)
+            chosen = get_loss(loss)
+            return loss if isinstance(loss, str) else chosen
         if self.loss is not None:
+            if isinstance(self.loss, CustomLoss):
+                self.loss.check_usable()
             return self.loss
         array = np.asarray(y)
         if array.dtype.kind in "iu" and array.ndim == 1 and self.n_out > 1:

@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .callbacks import Callback
 from .config import resolve_threads
+from .custom_loss import CustomLoss, take_step
 from .data import as_matrix, as_target, check_batch_size, check_finite
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
-from .losses import loss_of
+from .losses import Loss
 from .metrics import Array, Metric, get_metrics
 from .optimizers import Optimizer
+from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -81,22 +83,29 @@ class TrainingData:
         net: "Sequential",
         X: ArrayLike,
         y: ArrayLike,
-        loss: str,
-        validation_data: tuple[ArrayLike, ArrayLike] | None,
+        loss: Loss,
+        validation_data: tuple[ArrayLike, ...] | None,
         validation_split: float,
+        sample_weight: ArrayLike | None,
+        class_weight: ClassWeight | None,
     ) -> None:
         self.X, self.y = checked_pair(net, X, y, loss, "X", "y")
+        self.weights = as_weights(sample_weight, len(self.X))
         self.rows: NDArray[np.int64] = np.arange(len(self.X))
-        self.validation: tuple[Array, Array] | None = None
+        self.validation: tuple[Array, Array, Weights | None] | None = None
         if validation_data is not None:
             if validation_split:
                 raise ValueError("give validation_data or validation_split, not both")
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise ValueError("validation_data must be a pair (X, y)")
-            Xv, yv = validation_data
-            self.validation = checked_pair(net, Xv, yv, loss, "validation X", "validation y")
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
+            Xv, yv, *rest = validation_data
+            Xv, yv = checked_pair(net, Xv, yv, loss, "validation X", "validation y")
+            weights = as_weights(rest[0] if rest else None, len(Xv), "validation sample_weight")
+            self.validation = Xv, yv, weights
         elif validation_split:
             self._split(validation_split, net.seed)
+        by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out)
+        self.weights = combined(self.weights, by_class)
 
     def _split(self, share: float, seed: int) -> None:
         """Set a random share of the rows aside; only those are copied."""
@@ -109,11 +118,11 @@ class TrainingData:
         shuffled = self.rows.copy()
         _core.shuffle(shuffled, seed, 2**64 - 1)  # no epoch has this number
         held, self.rows = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
-        self.validation = self.X[held], self.y[held]
+        self.validation = self.X[held], self.y[held], weights_at(self.weights, held)
 
 
 def checked_pair(
-    net: "Sequential", X: ArrayLike, y: ArrayLike, loss: str, x_name: str, y_name: str
+    net: "Sequential", X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """X and y in the form that C takes; ValueError or TypeError before any work."""
     x = as_matrix(X, net.dtype, net.n_in, x_name)
@@ -124,7 +133,7 @@ def checked_pair(
 def fit(
     net: "Sequential",
     data: TrainingData,
-    loss: str,
+    loss: Loss,
     optimizer: Optimizer,
     *,
     batch_size: int,
@@ -154,7 +163,8 @@ def fit(
                 run.logs |= {name: f(trained[1], trained[0]) for name, f in functions.items()}
             if data.validation is not None:
                 with net.averaged() if net.keeps_average else nullcontext():
-                    held_out = score(net, *data.validation, loss, functions, threads)
+                    Xv, yv, weights = data.validation
+                    held_out = score(net, Xv, yv, loss, functions, threads, weights)
                 run.logs |= {f"val_{name}": value for name, value in held_out.items()}
             _each(callbacks, "on_epoch_end", run)
             run.history.add(run.logs)
@@ -167,13 +177,15 @@ def score(
     net: "Sequential",
     x: Array,
     y: Array,
-    loss: str,
+    loss: Loss,
     metrics: dict[str, Metric],
     threads: int | None,
+    weights: Weights | None,
 ) -> dict[str, float]:
     """Loss and metrics of the network's predictions, nothing being trained."""
     out = net.executor.predict(x, threads)
-    return {"loss": loss_of(loss, out, y)} | {name: f(y, out) for name, f in metrics.items()}
+    value = loss.value(out, y, weights=weights)
+    return {"loss": value} | {name: f(y, out) for name, f in metrics.items()}
 
 
 class EpochLoop:
@@ -183,7 +195,7 @@ class EpochLoop:
         self,
         net: "Sequential",
         data: TrainingData,
-        loss: str,
+        loss: Loss,
         optimizer: Optimizer,
         batch_size: int,
         shuffle: bool,
@@ -210,7 +222,7 @@ class EpochLoop:
         return np.zeros(shape, self.net.dtype) if metrics else None
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
-        """All mini-batches of the next epoch; returns the mean loss of its rows."""
+        """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
         self.order = self.data.rows
         if self.shuffle:
@@ -221,26 +233,60 @@ class EpochLoop:
         before = context.t
         rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
         while first + visited < self.n:
-            slice_sum, rows, finite = context.train(
-                self.data.X,
-                self.data.y,
-                self.order,
-                self.batch_size,
-                _core.LOSSES[self.loss]["index"],
-                _core.OPTIMIZERS[optimizer.name]["index"],
-                optimizer.settings(),
-                outputs,
-                self.threads,
-                SLICE_SECONDS,
-                rates=None if rates is None else rates[context.t - before :],
-            )
+            rest = None if rates is None else rates[context.t - before :]
+            train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
+            slice_sum, rows, finite = train(optimizer, rest, outputs)
             loss_sum, visited = loss_sum + slice_sum, visited + rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
                 raise divergence(run.epoch, context.updates + 1, lr, run.history)
-            progress.advance(rows, loss_sum / visited)
+            progress.advance(rows, self.loss.reduce(loss_sum, visited))
         self.order = self.order[first:]
-        return loss_sum / visited
+        return self.loss.reduce(loss_sum, visited)
+
+    def _train(
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None
+    ) -> tuple[float, int, bool]:
+        """Some mini-batches in C: the sum of their losses, their rows, whether all were finite."""
+        return self.net.executor.context.train(
+            self.data.X,
+            self.data.y,
+            self.order,
+            self.batch_size,
+            self.loss.index,
+            _core.OPTIMIZERS[optimizer.name]["index"],
+            optimizer.settings(),
+            outputs,
+            self.threads,
+            SLICE_SECONDS,
+            rates=rates,
+            loss_settings=self.loss.settings,
+            weights=self.data.weights,
+        )
+
+    def _train_in_python(
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None
+    ) -> tuple[float, int, bool]:
+        """One mini-batch with a loss that is a Python function; returns the same."""
+        assert isinstance(self.loss, CustomLoss)
+        executor, data = self.net.executor, self.data
+        first = executor.context.position
+        rows = self.order[first : first + self.batch_size]
+        total, out, finite = take_step(
+            executor,
+            self.loss,
+            data.X[rows],
+            data.y[rows],
+            weights_at(data.weights, rows),
+            optimizer,
+            self.threads,
+            None if rates is None else rates[:1],
+            len(rows),
+            self.n,
+        )
+        if outputs is not None:
+            outputs[rows] = out
+        return total, len(rows), finite
 
 
 def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:
@@ -293,7 +339,7 @@ class Progress:
         pass
 
     def advance(self, rows: int, loss: float) -> None:
-        """`rows` more rows were trained; `loss` is the mean of this epoch so far."""
+        """`rows` more rows were trained; `loss` is that of this epoch so far."""
 
     def end_epoch(self, run: Run) -> None:
         """An epoch is over."""

@@ -1,0 +1,171 @@
+"""A loss written in Python: the user's function, checks of what it returns, the step around it."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import _core
+from .data import check_finite
+from .executor import Executor
+from .losses import Array, Loss, LossFunction
+from .optimizers import Optimizer
+
+
+@dataclass(frozen=True)
+class LostFunction:
+    """Stands for a function that a model file could only name."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError("the name of a function is text")
+
+    def __call__(self, pred: Array, target: Array) -> tuple[Any, Any]:
+        """Raises ValueError."""
+        raise ValueError(
+            f"this network was trained with the loss {self.name}, a Python function, which a model "
+            f"file cannot hold; pass it again: loss={self.name}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class CustomLoss(Loss):
+    """function(pred, target) -> (values, gradient); `fit(loss=function)` means the same.
+
+    pred: raw outputs (rows, n_out) in the network's dtype. target: the rows of y as they were
+    given, whole numbers as int64, others in the network's dtype. values (rows,): the loss of each
+    row. gradient (rows, n_out): of each row's value by its outputs. Neither is divided by the
+    number of rows or multiplied by weights: that is done with what the function returns.
+
+    Every mini-batch calls back into Python; forward, backward and update still run in C.
+    """
+
+    name: ClassVar[str] = "custom"
+    predicts: ClassVar[str] = ""
+    function: LossFunction
+
+    def _check(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"function must be callable, not {self.function!r}")
+
+    @property
+    def label(self) -> str:
+        """The function's name."""
+        if isinstance(self.function, LostFunction):
+            return self.function.name
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def __repr__(self) -> str:
+        reduction = "" if self.reduction == "mean" else f", reduction={self.reduction!r}"
+        return f"CustomLoss({self.label}{reduction})"
+
+    def config(self) -> dict[str, Any]:
+        """A file names the function; it cannot hold it."""
+        return {"name": self.name, "function": self.label, "reduction": self.reduction}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Only the function knows."""
+        return False
+
+    @property
+    def index(self) -> int:
+        """None: this loss is not in C."""
+        raise TypeError("a loss written in Python has no place in the list of C")
+
+    def target_columns(self, n_out: int) -> int:
+        """Any number would do."""
+        return n_out
+
+    def check_usable(self) -> None:
+        """ValueError where a model file has lost the function."""
+        if isinstance(self.function, LostFunction):
+            self.function(np.empty(0), np.empty(0))
+
+    def response(self, z: Array) -> Array:
+        """ValueError: only the function knows."""
+        raise ValueError(f"what the outputs mean is known to {self.label} alone; use predict")
+
+    def point(self, z: Array) -> Array:
+        """The raw outputs."""
+        return z
+
+    def call(self, z: Array, target: Array) -> tuple[Array, Array]:
+        """Values (rows,) in float64 and the gradient in the dtype of z; TypeError and ValueError
+        for what is not of that form.
+        """
+        result = self.function(z, target)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(
+                f"{self.label} returned {type(result).__name__}, not a pair (values, gradient)"
+            )
+        values = self._array(result[0], "values", (len(z),), np.dtype(np.float64))
+        return values, self._array(result[1], "gradient", z.shape, z.dtype)
+
+    def _array(self, given: Any, what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        try:
+            array = np.asarray(given)
+        except ValueError as error:
+            raise ValueError(f"the {what} of {self.label} are no array: {error}") from None
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"the {what} of {self.label} hold no numbers, but {array.dtype}")
+        if array.shape != shape:
+            hint = "; one number a row, without a mean" if what == "values" else ""
+            raise ValueError(
+                f"the {what} of {self.label} have the shape {array.shape}, expected {shape}{hint}"
+            )
+        with np.errstate(over="ignore"):
+            return np.array(array, dtype, order="C")
+
+    def value(
+        self, z: Array, target: Array, dz: Array | None = None, weights: Array | None = None
+    ) -> float:
+        """The loss; its gradient, with weights and the division by the rows, goes to dz."""
+        total, gradient = self._weighed(z, target, weights)
+        if dz is not None:
+            dz[...] = gradient
+        return self.reduce(total, len(z))
+
+    def _weighed(self, z: Array, target: Array, weights: Array | None) -> tuple[float, Array]:
+        """The sum of the rows' losses, and the gradient of the loss."""
+        values, gradient = self.call(z.copy(), target)
+        if not np.isfinite(values).all():
+            return float("nan"), gradient
+        check_finite(gradient, f"the gradient of {self.label}")
+        if self.reduction == "mean":
+            gradient /= len(z)
+        if weights is not None:
+            values *= weights
+            gradient *= weights[:, np.newaxis].astype(gradient.dtype)
+        return float(values.sum()), gradient
+
+
+def take_step(
+    executor: Executor,
+    loss: CustomLoss,
+    x: Array,
+    target: Array,
+    weights: Array | None,
+    optimizer: Optimizer,
+    threads: int,
+    rates: Array | None,
+    rows: int = 0,
+    n: int = 1,
+) -> tuple[float, Array, bool]:
+    """One mini-batch; returns the sum of its losses, the outputs, and whether all stayed finite.
+
+    The progress of the network, `rows` more of a pass of n among it, moves in one call together
+    with the weights, so that Ctrl-C leaves whole steps.
+    """
+    context, index = executor.context, _core.OPTIMIZERS[optimizer.name]["index"]
+    z = context.forward(x, True, threads, is_step=True).copy()
+    total, dz = loss._weighed(z, target, weights)
+    if not np.isfinite(total):
+        return total, z, False
+    context.backward(dz, np.empty_like(x), threads)
+    finite = context.update(
+        index, optimizer.settings(), threads, rates, is_step=True, rows=rows, n=n
+    )
+    return total, z, finite

@@ -1,0 +1,212 @@
+"""Losses by hand: each takes raw outputs z and targets y and returns (loss, dz).
+
+    loss, dz = cross_entropy(z, labels)
+    net.backward(dz)
+
+`fit` runs the same C functions. dz has the dtype of z where that is float64, else float32. All take
+two keywords more:
+
+sample_weight (rows,): factors of each row's loss and gradient. The mean still divides by the number
+    of rows, not by the sum of the weights: weights of mean 1 leave the size of a step as it is.
+reduction: "mean", or "sum" over rows and columns.
+
+All raise ValueError for targets outside the range that the formula takes, for shapes that do not
+fit and for settings outside their range; TypeError for what is not numeric.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import as_matrix, as_target
+from .losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    GaussianNLL,
+    Huber,
+    Loss,
+    Pinball,
+    Poisson,
+    SquaredError,
+)
+from .weights import as_weights
+
+Result = tuple[float, NDArray[Any]]
+
+
+def cross_entropy(
+    z: ArrayLike,
+    labels: ArrayLike,
+    label_smoothing: float = 0.0,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z (rows, classes) and
+    labels (rows,); t = (1 - label_smoothing) onehot(label) + label_smoothing / classes.
+
+    dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy et
+    al. 2016. Raises ValueError for labels outside the classes, TypeError for labels that are no
+    integers.
+    """
+    return _loss(CrossEntropy(label_smoothing, reduction=reduction), z, labels, sample_weight)
+
+
+def binary_cross_entropy(
+    z: ArrayLike,
+    y: ArrayLike,
+    label_smoothing: float = 0.0,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of softplus(z) - t z, for logits z (rows, n_out), y in [0, 1] of that
+    shape, and t = (1 - label_smoothing) y + label_smoothing / 2.
+
+    dz = (sigmoid(z) - t) / (rows n_out). The lecture, "Logistic regression"; with several outputs,
+    multi-label classification. Raises ValueError for y outside [0, 1].
+    """
+    return _loss(BinaryCrossEntropy(label_smoothing, reduction=reduction), z, y, sample_weight)
+
+
+def squared_error(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of (z - y)^2, for predictions z (rows, n_out) and targets y of that
+    shape.
+
+    dz = 2 (z - y) / (rows n_out). The lecture's J(theta) divided by the number of elements.
+    """
+    return _loss(SquaredError(reduction=reduction), z, y, sample_weight)
+
+
+def absolute_error(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of |z - y|, for z and y (rows, n_out).
+
+    dz = sign(z - y) / (rows n_out), 0 where z = y.
+    """
+    return _loss(AbsoluteError(reduction=reduction), z, y, sample_weight)
+
+
+def huber(
+    z: ArrayLike,
+    y: ArrayLike,
+    delta: float = 1.0,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), for
+    e = z - y (rows, n_out).
+
+    dz = (e, cut to -delta .. delta) / (rows n_out). Huber 1964.
+    """
+    return _loss(Huber(delta, reduction=reduction), z, y, sample_weight)
+
+
+def poisson(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of exp(z) - y z, for logarithms z (rows, n_out) of rates and counts y
+    of that shape: the negative log-likelihood without log y!
+
+    dz = (exp(z) - y) / (rows n_out). Raises ValueError for y < 0. Infinite where exp(z) overflows.
+    """
+    return _loss(Poisson(reduction=reduction), z, y, sample_weight)
+
+
+def pinball(
+    z: ArrayLike,
+    y: ArrayLike,
+    quantiles: float | Sequence[float] = 0.5,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean of max(t e, (t - 1) e), e = y - q, over the elements of y (rows, columns) and the
+    quantiles q of the levels t.
+
+    z (rows, columns * k), k outputs side by side for each column: the first is the lowest quantile,
+    every other one lies softplus of its output above the one before; see `Pinball.response`. At
+    e = 0 the slope is 0. Koenker, Bassett 1978.
+    """
+    given = tuple(quantiles) if isinstance(quantiles, Sequence) else quantiles
+    return _loss(Pinball(given, reduction=reduction), z, y, sample_weight)  # type: ignore[arg-type]
+
+
+def gaussian_nll(
+    z: ArrayLike,
+    y: ArrayLike,
+    min_variance: float = 1e-6,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over the elements of y (rows, columns) of (log(2 pi v) + (y - m)^2 / v) / 2.
+
+    z (rows, 2 columns): first the means m, then s with v = softplus(s) + min_variance. Nix, Weigend
+    1994; softplus: Lakshminarayanan et al. 2017.
+    """
+    return _loss(GaussianNLL(min_variance, reduction=reduction), z, y, sample_weight)
+
+
+def focal(
+    z: ArrayLike,
+    labels: ArrayLike,
+    gamma: float = 2.0,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over rows of -(1 - p)^gamma log p, p = softmax(z) of the label, for logits z (rows,
+    classes) and labels (rows,).
+
+    dz = (1 - p)^gamma (1 - gamma p log(p) / (1 - p)) (softmax(z) - onehot(label)) / rows. Lin et
+    al. 2017. Raises as cross_entropy, which it is for gamma = 0.
+    """
+    return _loss(Focal(gamma, reduction=reduction), z, labels, sample_weight)
+
+
+def binary_focal(
+    z: ArrayLike,
+    y: ArrayLike,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of y a (1 - p)^gamma softplus(-z) + (1 - y) b p^gamma softplus(z), for
+    logits z (rows, n_out), p = sigmoid(z), and y in [0, 1] of that shape.
+
+    a = alpha and b = 1 - alpha; both 1 where alpha is None. Lin et al. 2017. Raises ValueError for
+    y outside [0, 1].
+    """
+    return _loss(BinaryFocal(gamma, alpha, reduction=reduction), z, y, sample_weight)
+
+
+def _loss(loss: Loss, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Result:
+    dtype = np.dtype(np.float64 if np.asarray(z).dtype == np.float64 else np.float32)
+    outputs = as_matrix(z, dtype, None, "z")
+    target = as_target(y, loss, len(outputs), outputs.shape[1], dtype)
+    dz = np.empty_like(outputs)
+    return loss.value(outputs, target, dz, as_weights(sample_weight, len(outputs))), dz

@@ -1,0 +1,88 @@
+"""Weights of rows: how much each counts in the loss and its gradient."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import Array, as_numbers
+from .losses import Loss
+
+ClassWeight = str | Mapping[int, float] | ArrayLike
+Weights = NDArray[np.float64]
+
+
+def as_weights(
+    sample_weight: ArrayLike | None, rows: int, name: str = "sample_weight"
+) -> Weights | None:
+    """One finite number >= 0 for each row, in float64; None stays None."""
+    if sample_weight is None:
+        return None
+    weights = np.ascontiguousarray(as_numbers(sample_weight, name), dtype=np.float64)
+    if weights.shape != (rows,):
+        raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a row")
+    if not np.all(np.isfinite(weights) & (weights >= 0)):
+        raise ValueError(f"{name} holds NaN, infinity or negative numbers; weights are >= 0")
+    return weights
+
+
+def class_weights(
+    class_weight: ClassWeight | None, loss: Loss, target: Array, used: NDArray[np.int64], n_out: int
+) -> Weights | None:
+    """The weight of each row's class; None stays None.
+
+    "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them
+    (scikit-learn's formula); the mean of these weights over the rows is 1. A mapping gives the
+    weight of some classes, the others have 1; an array that of every class. Raises ValueError for
+    losses without classes and for classes that are none.
+    """
+    if class_weight is None:
+        return None
+    labels, n_classes = _labels(loss, target, n_out)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f'class_weight={class_weight!r} is unknown; use "balanced" or {{class: weight}}'
+            )
+        counts = np.bincount(labels[used], minlength=n_classes)
+        by_class = len(used) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    elif isinstance(class_weight, Mapping):
+        by_class = np.ones(n_classes)
+        for label, weight in class_weight.items():
+            if isinstance(label, bool) or label not in range(n_classes):
+                raise ValueError(
+                    f"class_weight names the class {label!r}, but classes are 0 .. {n_classes - 1}"
+                )
+            by_class[int(label)] = weight
+    else:
+        by_class = np.asarray(as_numbers(class_weight, "class_weight"), np.float64)
+    checked = as_weights(by_class, n_classes, "class_weight")
+    assert checked is not None
+    return checked[labels]
+
+
+def _labels(loss: Loss, target: Array, n_out: int) -> tuple[NDArray[np.int64], int]:
+    """The class of every row and the number of classes."""
+    if loss.needs_labels:
+        return target, n_out
+    if loss.predicts == "classes" and target.shape[1] == 1:
+        if not np.all((target == 0) | (target == 1)):
+            raise ValueError("class_weight needs targets 0 or 1; for others use sample_weight")
+        return target[:, 0].astype(np.int64), 2
+    raise ValueError(
+        f"class_weight needs one class a row, which loss={loss.name!r} with {n_out} outputs does "
+        "not have; use sample_weight"
+    )
+
+
+def combined(first: Weights | None, second: Weights | None) -> Weights | None:
+    """The product, None standing for ones."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second
+
+
+def weights_at(weights: Weights | None, rows: Any) -> Weights | None:
+    """Those of some rows."""
+    return None if weights is None else weights[rows]
