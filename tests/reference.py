@@ -281,7 +281,8 @@ def binary_cross_entropy(
 ) -> tuple[float, Array]:
     """-t log s - (1 - t) log(1 - s), s = sigmoid(z); dz = s - t.
 
-    -log s = softplus(-z) and -log(1 - s) = softplus(z): a sum of positive terms, nothing cancels."""
+    -log s = softplus(-z) and -log(1 - s) = softplus(z): a sum of positive terms; nothing
+    cancels."""
     t = (1.0 - label_smoothing) * y.reshape(z.shape) + label_smoothing / 2.0
     terms = t * softplus(-z) + (1.0 - t) * softplus(z)
     return reduced(terms, sigmoid(z) - t, reduction, sample_weight)

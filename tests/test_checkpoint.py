@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-from helpers import AROUND, OPTIMIZERS, digest, everything
+from helpers import AROUND, LOSSES, OPTIMIZERS, digest, everything, targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +80,26 @@ def test_every_layer_comes_back(tmp_path):
         loaded = Sequential.load(tmp_path / name)
         assert loaded.predict(X).tobytes() == net.predict(X).tobytes()
         assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in net.layers]
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_every_loss_comes_back(case):
+    net = Sequential([Linear(6, 12)], dtype="float64")
+    y = targets(case, 150, 12)
+    net.fit(X, y, loss=LOSSES[case], epochs=1)
+    loaded = checkpoint.from_bytes(Sequential, file_of(net))
+    assert loaded.loss == LOSSES[case]
+    assert loaded.evaluate(X, y) == net.evaluate(X, y)
+    assert loaded.predict_response(X).tobytes() == net.predict_response(X).tobytes()
+    for other in (net, loaded):
+        other.fit(X, y, epochs=1)
+    assert loaded.params.tobytes() == net.params.tobytes()
+
+
+def test_a_name_comes_back_as_a_name():
+    net = Sequential([Linear(6, 4)])
+    net.fit(X, Y, loss="cross_entropy", epochs=1)
+    assert checkpoint.from_bytes(Sequential, file_of(net)).loss == net.loss == "cross_entropy"
 
 
 def test_copies_and_pickles_are_independent():
@@ -212,6 +232,31 @@ HOSTILE = {
     "dtype": lambda h, p: p["network"].__setitem__("dtype", "float16"),
     "seed": lambda h, p: p["network"].__setitem__("seed", -1),
     "loss": lambda h, p: p["training"].__setitem__("loss", "evil"),
+    **{
+        f"loss {i}": lambda h, p, bad=bad: p["training"].__setitem__("loss", bad)
+        for i, bad in enumerate(
+            [
+                3,
+                [],
+                {},
+                {"name": "evil"},
+                {"name": ["huber"]},
+                {"name": "huber", "evil": 1},
+                {"name": "huber", "delta": -1},
+                {"name": "huber", "delta": "1"},
+                {"name": "huber", "delta": None},
+                {"name": "pinball", "quantiles": [0.9, 0.1]},
+                {"name": "pinball", "quantiles": [[0.1], [0.9]]},
+                {"name": "pinball", "quantiles": {"0.5": 1}},
+                {"name": "focal", "gamma": 1e300},
+                {"name": "squared_error", "reduction": "none"},
+                {"name": "squared_error", "reduction": ["sum"]},
+                {"name": "custom"},
+                {"name": "custom", "function": 3},
+                {"name": "custom", "function": "f", "evil": 1},
+            ]
+        )
+    },
     "optimizer": lambda h, p: p["training"]["optimizer"].__setitem__("name", "evil"),
     "rate": lambda h, p: p["training"]["optimizer"].__setitem__("lr", -1),
     "optimizer of more states": lambda h, p: p["training"]["optimizer"].update({"name": "amsgrad"}),

@@ -1,56 +1,112 @@
 """Losses against their twins, at every size and at the far ends of the line."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference
-from helpers import DTYPES, LOSSES, assert_within, inputs, loss_function, rounding, targets
-from hypothesis import given
+from helpers import (
+    DTYPES,
+    LOSSES,
+    assert_within,
+    fitting,
+    inputs,
+    loss_function,
+    loss_kink,
+    rounding,
+    suits,
+    targets,
+    twin_loss,
+)
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastmlp
-from fastmlp import _core
+from fastmlp import Linear, Sequential, _core, losses
+from fastmlp.losses import get_loss
 
 sizes = st.integers(1, 70)
+SINGLE = [case for case in LOSSES if suits(case, 1)]
 
 
-def test_every_registered_loss_has_a_twin():
-    assert set(_core.LOSSES) == set(reference.LOSSES)
+def test_every_registered_loss_has_a_twin_a_class_and_a_function():
+    assert set(_core.LOSSES) == set(reference.LOSSES) == set(losses.LOSS_CLASSES)
     assert set(_core.LOSSES) <= set(fastmlp.__all__)
+    assert {c.__name__ for c in losses.LOSS_CLASSES.values()} <= set(fastmlp.__all__)
 
 
-def check_loss(name, z, y, c=8):
-    """The loss within c roundings of its size and of what is rounded on the way to it: the sum of
-    exponentials, which is at least 1, or the product y z. dz within c roundings of its bound."""
-    before = z.copy()
-    value, dz = loss_function(name)(z, y)
-    z64, y64 = z.astype(float), y if name == "cross_entropy" else y.astype(float)
-    want, want_dz = reference.LOSSES[name](z64, y64)
-    terms = z.shape[1]  # along a row; rows are summed in double
-    if name == "cross_entropy":
-        passed, bound = 1.0, 1 / len(z)
-    elif name == "binary_cross_entropy":
-        passed, bound = np.mean(np.abs(y64 * z64)), 1 / z.size
-    else:
-        passed, bound = 0.0, 2 * np.abs(z64 - y64) / z.size
+def scales(loss, z, y, want_dz, tiny):
+    """What is rounded on the way to the sum of the losses, beside that sum; and the size of what is
+    rounded on the way to dz, before the division by the number of terms."""
+    if loss.name in ("cross_entropy", "focal"):  # the sum of exponentials, which is at least 1
+        power = 1 + getattr(loss, "gamma", 0)
+        return power * len(z), power**2
+    if loss.name in ("squared_error", "huber"):
+        return 0.0, 2 * np.abs(z - y)
+    if loss.name == "absolute_error":
+        return 0.0, 1.0
+    if loss.name == "binary_cross_entropy":
+        t = (1 - loss.label_smoothing) * y + loss.label_smoothing / 2
+        return np.sum(np.abs(t * z)), 1.0
+    if loss.name == "binary_focal":
+        return (1 + loss.gamma) * z.size, (1 + loss.gamma) ** 2
+    if loss.name == "poisson":
+        return np.sum(np.exp(z) + np.abs(y * z)), np.exp(z) + y
+    if loss.name == "pinball":
+        k = len(loss.quantiles)
+        return np.sum(np.abs(reference.quantiles_of(z, k))), k
+    if loss.name == "gaussian_nll":
+        mean, spread = np.split(z, 2, axis=1)
+        v = reference.softplus(spread) + loss.min_variance
+        slope = reference.sigmoid(spread) + tiny  # subnormal numbers have fewer digits
+        ratio = (y - mean) ** 2 / v
+        by_spread = (1 + ratio) * slope / v
+        return np.sum(np.abs(np.log(v)) + ratio + 1), np.hstack([np.abs(y - mean) / v, by_spread])
+    return float(z.size), np.abs(want_dz).max() * z.size  # a loss that this test does not know
+
+
+def check_loss(case, z, y, c=8):
+    """Value and gradient within c roundings of what `scales` says."""
+    loss, before = LOSSES[case], z.copy()
+    value, dz = loss_function(case)(z, y)
+    z64, y64 = z.astype(float), y if loss.needs_labels else y.astype(float)
+    want, want_dz = twin_loss(case)(z64, y64)
+    terms = len(z) if loss.needs_labels else y.size
+    if loss.name == "pinball":
+        terms = z.size
+    passed, bound = scales(loss, z64, y64, want_dz, np.finfo(z.dtype).tiny)
+    if loss.reduction == "mean":
+        passed, bound = passed / terms, bound / terms
+    n = z.shape[1]  # along a row; rows are summed in double
     assert isinstance(value, float)
-    assert abs(value - want) <= rounding(z.dtype, terms, c) * (want + passed)
+    assert abs(value - want) <= rounding(z.dtype, n, c) * (abs(want) + passed)
     assert dz.dtype == z.dtype
-    assert_within(dz, want_dz, bound, n=terms if name == "cross_entropy" else 1, c=c)
+    assert_within(dz, want_dz, bound, n=n if loss.needs_labels else 1, c=c)
     np.testing.assert_array_equal(z, before)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@given(
-    rows=sizes, n_out=st.integers(2, 70), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000)
-)
-def test_loss_at_any_size(name, rows, n_out, dtype, seed):
-    check_loss(name, 3 * inputs(rows, n_out, dtype, seed), targets(name, rows, n_out, dtype, seed))
+def keep_off_kinks(case, z, y):
+    """Sums of quantiles are rounded: which side of one an example lies on is then a matter of
+    luck."""
+    if len(getattr(LOSSES[case], "quantiles", ())) > 1:
+        near = rounding(z.dtype, c=16) * (1 + np.abs(z).max())
+        assume(loss_kink(case, z.astype(float), y.astype(float)) > near)
+
+
+@pytest.mark.parametrize("case", LOSSES)
+@given(n=st.integers(2, 70), rows=sizes, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000))
+def test_loss_at_any_size(case, n, rows, dtype, seed):
+    n_out = fitting(case, n)
+    z, y = 3 * inputs(rows, n_out, dtype, seed), targets(case, rows, n_out, dtype, seed + 1)
+    keep_off_kinks(case, z, y)
+    check_loss(case, z, y)
 
 
 @given(rows=sizes, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000))
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "cross_entropy"])
-def test_loss_of_one_output(name, rows, dtype, seed):
-    check_loss(name, 3 * inputs(rows, 1, dtype, seed), targets(name, rows, 1, dtype, seed))
+@pytest.mark.parametrize("case", SINGLE)
+def test_loss_of_one_output(case, rows, dtype, seed):
+    check_loss(case, 3 * inputs(rows, 1, dtype, seed), targets(case, rows, 1, dtype, seed + 1))
 
 
 def test_cross_entropy_of_one_output_is_refused():
@@ -60,25 +116,30 @@ def test_cross_entropy_of_one_output_is_refused():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("n_out", [1000, 1027])
-def test_loss_of_many_outputs(name, dtype, n_out):
-    check_loss(name, inputs(33, n_out, dtype), targets(name, 33, n_out, dtype))
+@pytest.mark.parametrize("case", LOSSES)
+@pytest.mark.parametrize("n", [1000, 1027])
+def test_loss_of_many_outputs(case, dtype, n):
+    n_out = fitting(case, n)
+    check_loss(case, inputs(33, n_out, dtype), targets(case, 33, n_out, dtype), c=16)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("case", LOSSES)
 @given(size=st.sampled_from([30.0, 100.0, 800.0, 1e4]), seed=st.integers(0, 1000))
-def test_loss_is_stable(name, dtype, size, seed):
-    """Raw outputs up to 1e4: exp of them is infinite in both types, the losses are not."""
+def test_loss_is_stable(case, dtype, size, seed):
+    """Raw outputs up to 1e4: exp of them is infinite in both types, the losses are not. That of
+    poisson is exp itself, so there only the lower end is."""
     rng = np.random.default_rng(seed)
-    z = rng.uniform(-size, size, (7, 5)).astype(dtype)
-    z[0] = [size, -size, 0, size, -size]
-    y = targets(name, 7, 5, dtype, seed)
-    if name == "binary_cross_entropy":
+    z = rng.uniform(-size, size, (7, 6)).astype(dtype)
+    z[0] = [size, -size, 0, size, -size, size]
+    if LOSSES[case].name == "poisson":
+        z = np.minimum(z, 20)
+    y = targets(case, 7, 6, dtype, seed)
+    if LOSSES[case].high == 1:
         y[1:4] = np.round(y[1:4])  # certain targets on either side
-    check_loss(name, z, y)
-    value, dz = loss_function(name)(z, y)
+    keep_off_kinks(case, z, y)
+    check_loss(case, z, y)
+    value, dz = loss_function(case)(z, y)
     assert np.isfinite([value, *dz.flat]).all()
 
 
@@ -128,29 +189,31 @@ def test_labels_of_any_integer_type(dtype):
     np.testing.assert_array_equal(got[1], want[1])
 
 
-@pytest.mark.parametrize("name", ["binary_cross_entropy", "squared_error"])
-def test_one_output_takes_flat_targets(name):
-    z, y = inputs(6, 1), targets(name, 6, 1)
-    flat, column = loss_function(name)(z, y[:, 0]), loss_function(name)(z, y)
+@pytest.mark.parametrize("case", [case for case in LOSSES if not LOSSES[case].needs_labels])
+def test_one_column_takes_flat_targets(case):
+    n_out = fitting(case, 1)
+    z, y = inputs(6, n_out), targets(case, 6, n_out)
+    flat, column = loss_function(case)(z, y[:, 0]), loss_function(case)(z, y)
     assert flat[0] == column[0]
     np.testing.assert_array_equal(flat[1], column[1])
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_rows_are_summed_in_double(name):
+@pytest.mark.parametrize("case", LOSSES)
+def test_rows_are_summed_in_double(case):
     """Many float32 rows: the mean is as good as one row's loss, however many there are."""
     rows = 30_000
-    z, y = inputs(rows, 3, "float32"), targets(name, rows, 3, "float32")
-    value, _ = loss_function(name)(z, y)
-    want, _ = reference.LOSSES[name](z.astype(float), y)
-    assert abs(value - want) <= rounding("float32", 1, c=1) * want
+    z, y = inputs(rows, 6, "float32"), targets(case, rows, 6, "float32")
+    value, _ = loss_function(case)(z, y)
+    want, _ = twin_loss(case)(z.astype(float), y)
+    assert abs(value - want) <= rounding("float32", 1, c=1) * abs(want)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_nan_shows_in_the_loss(name):
-    z, y = inputs(40, 5, "float32"), targets(name, 40, 5, "float32")
-    z[17, 3] = np.nan
-    assert np.isnan(loss_function(name)(z, y)[0])
+@pytest.mark.parametrize("case", LOSSES)
+def test_nan_shows_in_the_loss(case):
+    for column in range(6):
+        z, y = inputs(40, 6, "float32"), targets(case, 40, 6, "float32")
+        z[17, column] = np.nan
+        assert np.isnan(loss_function(case)(z, y)[0])
 
 
 @pytest.mark.parametrize(
@@ -169,8 +232,235 @@ def test_nan_shows_in_the_loss(name):
         ("squared_error", [[1.0, 2.0]] * 3),
         ("squared_error", [1.0, 2.0, 3.0]),
         ("squared_error", [[1.0, 2.0, 3.0]] * 2),
+        ("poisson", [[1.0, -1.0, 0.0]] * 3),
+        ("focal", [0, 1, 3]),
+        ("focal", [[1.0, 0, 0]] * 3),
+        ("binary_focal", [[0.5, 1.1, 0]] * 3),
+        ("gaussian_nll", [[1.0, 2.0, 3.0]] * 3),
+        ("pinball-three", [[1.0, 2.0, 3.0]] * 3),
     ],
 )
 def test_impossible_targets_are_refused(name, y):
     with pytest.raises((ValueError, TypeError)):
         loss_function(name)(inputs(3, 3), np.array(y))
+
+
+# ---- what single losses promise --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_infinite_outputs_where_they_mean_something(dtype):
+    z = np.array([[0.0, -np.inf, 1.0]], dtype)
+    want = fastmlp.focal(z[:, [0, 2]], [0])
+    value, dz = fastmlp.focal(z, [0])
+    assert value == pytest.approx(want[0], rel=rounding(dtype))
+    assert dz[0, 1] == 0
+    rate_zero = np.array([[-np.inf]], dtype)
+    value, dz = fastmlp.poisson(rate_zero, [0.0])  # no events, and none were expected
+    assert (value, dz[0, 0]) == (0, 0)
+    assert fastmlp.poisson(rate_zero, [1.0])[0] == np.inf
+    assert fastmlp.poisson(np.array([[1e4]], dtype), [1.0])[0] == np.inf
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slopes_at_kinks(dtype):
+    z, y = np.zeros((1, 1), dtype), [0.0]
+    for case in ("absolute_error", "pinball", "huber"):
+        value, dz = loss_function(case)(z, y)
+        assert (value, dz[0, 0]) == (0, 0)
+    assert fastmlp.huber(z + 1, y, delta=1.0)[1][0, 0] == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gamma_0_is_cross_entropy(dtype):
+    z = 20 * inputs(40, 5, dtype)
+    z[0] = [50, -50, 0, 0, 0]
+    labels = targets("focal", 40, 5)
+    labels[0] = 0  # p = 1 exactly
+    value, dz = fastmlp.focal(z, labels, gamma=0)
+    want, want_dz = fastmlp.cross_entropy(z, labels)
+    assert value == pytest.approx(want, rel=rounding(dtype, 40))
+    assert_within(dz, want_dz, 1 / 40, c=8)
+    y = targets("binary_focal", 40, 5, dtype)
+    value, dz = fastmlp.binary_focal(z, y, gamma=0)
+    want, want_dz = fastmlp.binary_cross_entropy(z, y)
+    assert value == pytest.approx(want, rel=rounding(dtype, 40))
+    assert_within(dz, want_dz, 1 / 200, c=8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(seed=st.integers(0, 1000), size=st.sampled_from([1.0, 30.0, 1e4]))
+def test_quantiles_never_cross(dtype, seed, size):
+    loss = fastmlp.Pinball((0.01, 0.1, 0.5, 0.9, 0.99))
+    z = size * inputs(20, 10, dtype, seed)
+    q = loss.response(z).reshape(20, 2, 5)
+    assert (np.diff(q, axis=2) >= 0).all()
+    assert q.dtype == dtype
+    want = reference.quantiles_of(z.astype(float), 5)
+    assert_within(q, want, np.abs(z.reshape(20, 2, 5)).cumsum(axis=2) + 5, n=5)
+
+
+def learnt(loss, n_out, y, x=None, epochs=300):
+    """A network with a bias alone, or one of x too, trained on y."""
+    x = np.zeros((len(y), 1)) if x is None else x
+    net = Sequential([Linear(x.shape[1], n_out)], dtype="float64")
+    net.fit(x, y, loss=loss, optimizer=fastmlp.Adam(lr=0.05), epochs=epochs, batch_size=len(y))
+    net.fit(x, y, optimizer=fastmlp.Adam(lr=0.002), epochs=epochs, batch_size=len(y))
+    return net.predict_response(x)
+
+
+def test_each_loss_learns_what_it_is_for():
+    """The best constant: mean, median, quantiles, rate, mean and deviation, within a tenth of the
+    spread or 0.01 of the share of rows below."""
+    y = np.random.default_rng(5).gamma(2.0, size=2000)
+    levels = (0.1, 0.5, 0.9)
+
+    def shares(q):
+        return (y[:, np.newaxis] < q).mean(axis=0)
+
+    near = 0.1
+    np.testing.assert_allclose(shares(learnt("absolute_error", 1, y)[0]), 0.5, atol=0.01)
+    np.testing.assert_allclose(shares(learnt(fastmlp.Pinball(levels), 3, y)[0]), levels, atol=0.01)
+    np.testing.assert_allclose(shares(learnt(fastmlp.Pinball(0.9), 1, y)[0]), 0.9, atol=0.01)
+    np.testing.assert_allclose(learnt("gaussian_nll", 2, y)[0], [y.mean(), y.std()], atol=near)
+    counts = np.random.default_rng(6).poisson(3.0, 2000)
+    assert learnt("poisson", 1, counts)[0, 0] == pytest.approx(counts.mean(), abs=near)
+    outliers = np.r_[np.full(90, 1.0), np.full(10, 1000.0)]
+    assert learnt("huber", 1, outliers)[0, 0] < 1.2 < outliers.mean()
+
+
+def test_label_smoothing_has_a_finite_best():
+    """The best logits differ by log((1 - s + s/k) / (s/k))."""
+    z = np.array([[np.log(0.9 + 0.1 / 3), np.log(0.1 / 3), np.log(0.1 / 3)]])
+    _, dz = fastmlp.cross_entropy(z, [0], label_smoothing=0.1)
+    assert_within(dz, np.zeros((1, 3)), 1.0)
+
+
+# ---- the objects -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_objects_compare_copy_and_print(case):
+    loss = LOSSES[case]
+    _ = loss.settings
+    again = eval(repr(loss), vars(fastmlp))
+    for other in (again, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert other == loss
+        assert hash(other) == hash(loss)
+    assert get_loss(loss) is loss
+    assert losses.from_config(loss.config()) == loss
+
+
+def test_names_stand_for_the_defaults():
+    z, y = inputs(5, 6), targets("huber", 5, 6)
+    for name in _core.LOSSES:
+        assert get_loss(name) == losses.LOSS_CLASSES[name]()
+    assert fastmlp.Huber().value(z, y) == fastmlp.huber(z, y)[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fastmlp.Huber(0), "delta"),
+        (lambda: fastmlp.Huber(float("nan")), "delta"),
+        (lambda: fastmlp.Huber("1"), "number"),
+        (lambda: fastmlp.Huber(True), "number"),
+        (lambda: fastmlp.CrossEntropy(1.0), "below 1"),
+        (lambda: fastmlp.BinaryCrossEntropy(-0.1), "label_smoothing"),
+        (lambda: fastmlp.Focal(-1), "gamma"),
+        (lambda: fastmlp.BinaryFocal(alpha=1.5), "alpha"),
+        (lambda: fastmlp.GaussianNLL(0), "min_variance"),
+        (lambda: fastmlp.Pinball(()), "empty"),
+        (lambda: fastmlp.Pinball((0.5, 0.1)), "ascend"),
+        (lambda: fastmlp.Pinball((0.5, 0.5)), "ascend"),
+        (lambda: fastmlp.Pinball((0.0, 0.5)), "between 0 and 1"),
+        (lambda: fastmlp.Pinball("0.5"), "number"),
+        (lambda: fastmlp.SquaredError(reduction="none"), "reduction"),
+        (lambda: get_loss("mse"), "one of cross_entropy"),
+        (lambda: get_loss(3), "a name"),
+        (lambda: get_loss(fastmlp.Huber), "Huber"),
+        (lambda: fastmlp.GaussianNLL().response(np.zeros((2, 3))), "two outputs"),
+        (lambda: fastmlp.Pinball((0.1, 0.9)).response(np.zeros((2, 3))), "2 outputs"),
+        (lambda: fastmlp.Huber().probabilities(np.zeros((2, 3))), "use predict"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+def test_responses():
+    z = inputs(9, 6)
+    p = fastmlp.CrossEntropy().response(z)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    np.testing.assert_array_equal(p, fastmlp.Focal().response(z))
+    np.testing.assert_allclose(fastmlp.BinaryFocal().response(z), 1 / (1 + np.exp(-z)))
+    np.testing.assert_allclose(fastmlp.Poisson().response(z), np.exp(z))
+    assert fastmlp.Huber().response(z) is z
+    loss = fastmlp.GaussianNLL(min_variance=0.1)
+    mean, deviation = np.split(loss.response(z), 2, axis=1)
+    np.testing.assert_array_equal(mean, z[:, :3])
+    np.testing.assert_allclose(deviation**2, np.log1p(np.exp(z[:, 3:])) + 0.1)
+    three = fastmlp.Pinball((0.1, 0.4, 0.9))
+    np.testing.assert_array_equal(three.point(z), three.response(z)[:, [1, 4]])
+
+
+def test_outputs_that_do_not_suit_are_refused_before_any_work():
+    net = Sequential([Linear(3, 3)])
+    before = net.params.copy()
+    for loss, message in (("gaussian_nll", "two outputs"), (fastmlp.Pinball((0.1, 0.9)), "2 out")):
+        with pytest.raises(ValueError, match=message):
+            net.fit(inputs(5, 3), inputs(5, 1), loss=loss)
+    with pytest.raises(ValueError, match=r"3 columns .* 6 outputs, which suit 2"):
+        Sequential([Linear(3, 6)]).fit(
+            inputs(5, 3), inputs(5, 3), loss=fastmlp.Pinball((0.1, 0.5, 0.9))
+        )
+    assert np.array_equal(net.params, before)
+
+
+# ---- scikit-learn ----------------------------------------------------------------------------
+
+
+def test_values_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    z, y = inputs(50, 2), inputs(50, 2, seed=3)
+    weight = np.random.default_rng(4).random(50)
+    weight /= weight.mean()  # theirs divide by the sum of the weights
+    for sample_weight in (None, weight):
+        how = {"sample_weight": sample_weight}
+        assert fastmlp.absolute_error(z, y, **how)[0] == pytest.approx(
+            metrics.mean_absolute_error(y, z, **how), rel=1e-12
+        )
+        assert fastmlp.squared_error(z, y, **how)[0] == pytest.approx(
+            metrics.mean_squared_error(y, z, **how), rel=1e-12
+        )
+        assert fastmlp.pinball(z, y, 0.2, **how)[0] == pytest.approx(
+            metrics.mean_pinball_loss(y, z, alpha=0.2, **how), rel=1e-12
+        )
+        labels = targets("cross_entropy", 50, 2)
+        assert fastmlp.cross_entropy(z, labels, **how)[0] == pytest.approx(
+            metrics.log_loss(labels, fastmlp.CrossEntropy().response(z), **how), rel=1e-12
+        )
+        counts = targets("poisson", 50, 1)
+        best = fastmlp.poisson(np.log(np.maximum(counts, 1e-300)), counts, **how)[0]
+        deviance = 2 * (fastmlp.poisson(z[:, :1], counts, **how)[0] - best)
+        want = metrics.mean_poisson_deviance(counts[:, 0], np.exp(z[:, 0]), **how)
+        assert deviance == pytest.approx(want, rel=1e-12)
+
+
+def test_gradients_of_scikit_learn():
+    """Its private losses of boosted trees and linear models, one output each."""
+    theirs = pytest.importorskip("sklearn._loss")
+    z, y = 3 * inputs(60, 1)[:, 0], 3 * inputs(60, 1, seed=3)[:, 0]
+    counts, binary = targets("poisson", 60, 1)[:, 0], (y > 0).astype(float)
+    for case, loss, target, factor in (
+        ("absolute_error", theirs.AbsoluteError(), y, 1),
+        ("pinball-low", theirs.PinballLoss(quantile=0.05), y, 1),
+        ("poisson", theirs.HalfPoissonLoss(), counts, 1),
+        ("binary_cross_entropy", theirs.HalfBinomialLoss(), binary, 1),
+        ("squared_error", theirs.HalfSquaredError(), y, 2),
+    ):
+        losses_, slopes = loss.loss_gradient(y_true=target, raw_prediction=z)
+        value, dz = loss_function(case)(z[:, None], target)
+        assert value == pytest.approx(factor * losses_.mean(), rel=1e-12)
+        np.testing.assert_allclose(dz[:, 0], factor * slopes / 60, rtol=1e-11)

@@ -12,9 +12,11 @@ from fastmlp import (
     Dropout,
     EarlyStopping,
     Linear,
+    Pinball,
     ReLU,
     Sequential,
     Tanh,
+    losses,
     metrics,
 )
 
@@ -72,6 +74,37 @@ def test_metrics_are_what_their_names_say():
     assert np.isnan(metrics.r2(np.ones((5, 1)), np.zeros((5, 1))))
     assert metrics.accuracy(np.array([0, 2, 1]), np.eye(3)) == pytest.approx(1 / 3)
     assert metrics.accuracy(np.array([[1.0, 0.0]]), np.array([[0.3, 0.2]])) == 0.5
+
+
+def test_metrics_are_of_what_the_outputs_mean():
+    """A rate, a mean, a quantile; not the raw outputs."""
+    counts = np.arange(300) % 4
+    net = Sequential([Linear(4, 1)])
+    net.fit(X, counts, loss="poisson", epochs=1)
+    scores = net.evaluate(X, counts, metrics=["mae", "rmse", "r2"])
+    rate = net.predict_response(X)
+    y = counts[:, None].astype(np.float32)
+    for name, score in scores.items():
+        if name != "loss":
+            assert score == getattr(metrics, name)(y, rate)
+    net = Sequential([Linear(4, 4)])
+    history = net.fit(X, VALUES, loss="gaussian_nll", metrics=["rmse"], validation_split=0.2)
+    assert {"rmse", "val_rmse"} < history.keys()
+    y, means = VALUES.astype(np.float32), net.predict(X)[:, :2]
+    assert net.evaluate(X, VALUES)["rmse"] == metrics.rmse(y, means)
+    net = Sequential([Linear(4, 6)])
+    net.fit(X, VALUES, loss=Pinball((0.1, 0.6, 0.9)), epochs=1)
+    assert net.evaluate(X, VALUES, metrics=["mae"])["mae"] == metrics.mae(
+        y, net.predict_response(X)[:, [1, 4]]
+    )
+
+
+def test_metrics_must_suit_the_loss():
+    for loss in losses.LOSS_CLASSES.values():
+        good, bad = ("accuracy", "mae") if loss.predicts == "classes" else ("mae", "accuracy")
+        assert list(metrics.get_metrics([good], loss())) == [good]
+        with pytest.raises(ValueError, match="does not predict"):
+            metrics.get_metrics([bad], loss())
 
 
 def test_a_function_is_a_metric():

@@ -1,0 +1,330 @@
+"""Losses written in Python: the same training as in C, and what a wrong function is told."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import AROUND, DTYPES, OPTIMIZERS, digest, inputs, rounding, targets
+
+import fastmlp
+from fastmlp import (
+    SGD,
+    Adam,
+    AdamW,
+    Callback,
+    CustomLoss,
+    DivergenceError,
+    Dropout,
+    EarlyStopping,
+    Linear,
+    ReLU,
+    Sequential,
+)
+
+ROWS, N_IN, N_OUT = 157, 11, 6
+WEIGHTS = np.random.default_rng(7).gamma(1.0, size=ROWS)
+
+
+def squared(pred, target):
+    error = pred - target
+    return (error**2).mean(axis=1), 2 * error / error.shape[1]
+
+
+def softmax_loss(pred, target):
+    """Labels reach the function as int64."""
+    assert target.dtype == np.int64
+    log_p = pred - np.logaddexp.reduce(pred.astype(float), axis=1, keepdims=True)
+    onehot = np.eye(pred.shape[1])[target]
+    return -(log_p * onehot).sum(axis=1), np.exp(log_p) - onehot
+
+
+def build(dtype="float64", p=0.2):
+    return Sequential([Linear(N_IN, 37), ReLU(), Dropout(p), Linear(37, N_OUT)], dtype=dtype)
+
+
+def data(dtype="float64", name="squared_error"):
+    return inputs(ROWS, N_IN, dtype), targets(name, ROWS, N_OUT, dtype)
+
+
+# ---- the same as in C ------------------------------------------------------------------------
+
+# Twelve steps carry the rounding of the first on; c covers that.
+STEPS = {"batch_size": 50, "epochs": 3}
+
+
+@pytest.mark.parametrize("optimizer", (OPTIMIZERS | AROUND).values(), ids=OPTIMIZERS | AROUND)
+def test_a_custom_squared_error_trains_as_the_built_in_one(optimizer):
+    X, y = data()
+    ours, theirs = build(), build()
+    how = {**STEPS, "optimizer": optimizer, "sample_weight": WEIGHTS, "validation_split": 0.2}
+    how["metrics"] = ["rmse"]
+    got = ours.fit(X, y, loss=squared, **how)
+    want = theirs.fit(X, y, loss="squared_error", **how)
+    assert list(got) == list(want)
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=rounding("float64", 12, c=1e4))
+    difference = np.abs(ours.params - theirs.params).max()
+    assert difference <= rounding("float64", 12, c=1e5)
+    assert (ours.step, ours.epoch) == (theirs.step, theirs.epoch) == (9, 3)
+    counters = ("t", "updates", "epoch", "position", "passes")
+    a, b = ours.executor.context, theirs.executor.context
+    assert [getattr(a, name) for name in counters] == [getattr(b, name) for name in counters]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_custom_cross_entropy_trains_as_the_built_in_one(dtype):
+    X, y = data(dtype, "cross_entropy")
+    ours, theirs = build(dtype), build(dtype)
+    how = {**STEPS, "optimizer": SGD(0.05), "class_weight": None}
+    got = ours.fit(X, y, loss=softmax_loss, **how)["loss"]
+    want = theirs.fit(X, y, loss="cross_entropy", **how)["loss"]
+    np.testing.assert_allclose(got, want, rtol=rounding(dtype, 12, c=64))
+    assert ours.evaluate(X, y).keys() == {"loss"}
+    assert ours.evaluate(X, y, metrics=["accuracy"])["accuracy"] == pytest.approx(
+        theirs.evaluate(X, y)["accuracy"], abs=2 / ROWS
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_train_step_and_evaluate_equal_the_built_in_one(reduction):
+    X, y = data()
+    ours, theirs = build(), build()
+    custom = CustomLoss(squared, reduction=reduction)
+    near = {"rel": rounding("float64", 10, c=64)}
+    for i in range(5):
+        how = {"optimizer": AdamW(0.01), "sample_weight": WEIGHTS}
+        got = ours.train_step(X, y, loss=custom, **how)
+        want = theirs.train_step(X, y, loss="squared_error", **how)
+        scale = ROWS if reduction == "sum" else 1
+        if i == 0 or reduction == "mean":  # Adam's eps sees the size of the gradient
+            assert got == pytest.approx(scale * want, **near)
+    assert ours.executor.context.passes == theirs.executor.context.passes == 5
+    if reduction == "mean":
+        got = ours.evaluate(X, y, sample_weight=WEIGHTS)["loss"]
+        assert got == pytest.approx(theirs.evaluate(X, y, sample_weight=WEIGHTS)["loss"], **near)
+
+
+def test_callbacks_and_schedules_run():
+    X, y = data()
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_end(self, run):
+            seen.append(run.logs["loss"])
+
+    stopping = EarlyStopping("loss", patience=2, min_delta=1e9)
+    lr = fastmlp.CosineDecay(0.01, steps=40)
+    net = build()
+    history = net.fit(
+        X, y, loss=squared, optimizer=Adam(lr), callbacks=[Watch(), stopping], epochs=9
+    )
+    assert len(history["loss"]) == len(seen) == 3
+    assert history.stop_reason
+
+
+def test_threads_change_no_bit():
+    X, y = data("float32")
+    nets = [build("float32") for _ in range(3)]
+    for threads, net in enumerate(nets, 1):
+        net.fit(X, y, loss=squared, threads=threads, **STEPS)
+    assert len({digest(net.params) for net in nets}) == 1
+
+
+def test_fit_in_pieces_equals_fit_in_one():
+    X, y = data()
+    whole, parts = build(), build()
+    whole.fit(X, y, loss=squared, batch_size=50, epochs=4)
+    for epochs in (1, 3):
+        parts.fit(X, y, loss=squared, batch_size=50, epochs=epochs)
+    assert digest(whole.params, *whole.state) == digest(parts.params, *parts.state)
+
+
+def test_the_function_may_spoil_its_arguments():
+    X, y = data()
+
+    def spoiling(pred, target):
+        result = squared(pred, target)
+        pred[:] = np.nan
+        return result
+
+    one, two = build(), build()
+    one.fit(X, y, loss=spoiling, **STEPS)
+    two.fit(X, y, loss=squared, **STEPS)
+    assert digest(one.params) == digest(two.params)
+
+
+# ---- interrupted -----------------------------------------------------------------------------
+
+
+def test_an_exception_in_the_function_leaves_whole_steps():
+    """The masks of the step that was not taken are drawn again, so that the rest is the same."""
+    X, y = data()
+    calls = []
+
+    def failing(pred, target):
+        calls.append(len(pred))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return squared(pred, target)
+
+    net, undisturbed = build(), build()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y, loss=failing, **STEPS)
+    assert (net.step, net.epoch, net.executor.context.position) == (5, 1, 50)
+    net.fit(X, y, loss=squared, batch_size=50, epochs=2)  # the rest of this pass, and one more
+    undisturbed.fit(X, y, loss=squared, **STEPS)
+    assert digest(net.params, *net.state) == digest(undisturbed.params, *undisturbed.state)
+    assert (net.step, net.epoch) == (undisturbed.step, undisturbed.epoch) == (12, 3)
+
+
+INTERRUPTED = """
+import numpy as np
+from fastmlp import *
+def squared(pred, target):
+    error = pred - target
+    return (error**2).mean(axis=1), 2 * error / error.shape[1]
+def net():
+    return Sequential([Linear(8, 32), ReLU(), Dropout(0.2), Linear(32, 2)], seed=1)
+X = np.random.default_rng(0).standard_normal((3000, 8)).astype("f")
+y = X[:, :2] * 2
+a = net()
+print("ready", flush=True)
+try:
+    a.fit(X, y, loss=squared, epochs=100000, batch_size=50)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+steps, epochs = a.step, a.epoch
+assert steps > 0
+a.fit(X, y, epochs=2, batch_size=50)
+b = net()
+b.fit(X, y, loss=squared, epochs=epochs + 2, batch_size=50)
+assert (a.step, a.epoch) == (b.step, b.epoch), (a.step, b.step)
+assert a.params.tobytes() == b.params.tobytes()
+print("resumed")
+"""
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.13, 0.31])
+def test_ctrl_c_leaves_whole_steps_and_resumes_exactly(tmp_path, delay):
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert child.stdout.readline().strip() == "ready"
+    time.sleep(delay)
+    os.kill(child.pid, signal.SIGINT)
+    out, err = child.communicate(timeout=120)
+    assert out.split() == ["stopped", "resumed"], err
+
+
+# ---- what a wrong function is told -----------------------------------------------------------
+
+
+def returning(values, gradient):
+    return lambda pred, target: (values(pred), gradient(pred))
+
+
+def row_sums(pred):
+    return pred.sum(axis=1)
+
+
+WRONG = {
+    "nothing": (lambda pred, target: None, TypeError, "NoneType, not a pair"),
+    "one array": (lambda pred, target: pred, TypeError, "not a pair"),
+    "a mean": (
+        returning(np.mean, np.ones_like),
+        ValueError,
+        r"values .* \(\), expected \(157,\); one number a row",
+    ),
+    "columns": (returning(np.ones_like, np.ones_like), ValueError, r"values .* \(157, 6\)"),
+    "flat gradient": (returning(row_sums, row_sums), ValueError, r"gradient .* \(157,\), expected"),
+    "text": (
+        returning(lambda p: ["a"] * len(p), np.ones_like),
+        TypeError,
+        "values .* hold no numbers",
+    ),
+    "ragged": (returning(row_sums, lambda p: [[1.0], [1.0, 2.0]]), ValueError, "no array"),
+    "nan gradient": (
+        returning(row_sums, lambda p: np.where(np.arange(6) == 2, np.nan, p)),
+        ValueError,
+        "gradient .* holds NaN at row 0, column 2",
+    ),
+    "nan values": (
+        returning(lambda p: np.full(len(p), np.nan), np.ones_like),
+        DivergenceError,
+        "no longer finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_functions_are_told_and_change_nothing(case):
+    function, error, message = WRONG[case]
+    X, y = data()
+    for method in ("fit", "train_step"):
+        net = build()
+        before = net.params.copy()
+        how = {"batch_size": ROWS} if method == "fit" else {}
+        with pytest.raises(error, match=message):
+            getattr(net, method)(X, y, loss=function, **how)
+        assert np.array_equal(net.params, before)
+        assert (net.step, net.executor.context.passes) == (0, 0)
+
+
+def test_the_name_is_in_the_message():
+    def row_mean(pred, target):
+        return pred.mean(), pred
+
+    with pytest.raises(ValueError, match="the values of row_mean"):
+        build().train_step(*data(), loss=row_mean)
+
+
+def test_targets_are_checked_as_far_as_one_can():
+    net, (X, y) = build(), data()
+    for bad, message in (
+        (y[:-1], "156 rows"),
+        (np.where(y > 2, np.nan, y), "NaN"),
+        (np.array(3.0), "rows"),
+        (y.astype(str), "encode"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            net.fit(X, bad, loss=squared)
+    with pytest.raises(ValueError, match="sample_weight"):
+        net.fit(X, y, loss=squared, class_weight="balanced")
+    with pytest.raises(TypeError, match="a name, an object"):
+        net.fit(X, y, loss=CustomLoss)
+    with pytest.raises(TypeError, match="callable"):
+        CustomLoss("squared")
+
+
+def test_only_the_function_knows_what_the_outputs_mean():
+    net = build()
+    net.fit(*data(), loss=squared, epochs=1)
+    for method in (net.predict_proba, net.predict_response):
+        with pytest.raises(ValueError, match="use predict"):
+            method(data()[0])
+
+
+def test_a_file_names_the_function_and_asks_for_it(tmp_path):
+    X, y = data()
+    net, undisturbed = build(), build()
+    net.fit(X, y, loss=squared, epochs=2)
+    net.save(tmp_path / "m")
+    for other in (Sequential.load(tmp_path / "m"), copy.deepcopy(net)):
+        assert digest(other.params) == digest(net.params)
+        for call in (other.fit, other.train_step, other.evaluate):
+            with pytest.raises(ValueError, match=r"loss squared, .*loss=squared"):
+                call(X, y)
+        other.fit(X, y, loss=squared, epochs=1)
+        undisturbed = build()
+        undisturbed.fit(X, y, loss=squared, epochs=3)
+        assert digest(other.params) == digest(undisturbed.params)
+        assert repr(other.loss) == "CustomLoss(squared)"
