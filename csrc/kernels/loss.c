@@ -48,12 +48,40 @@ typedef struct {
     real top[ROW_GROUP], sum[ROW_GROUP], log_sum[ROW_GROUP];
 } softmax_parts;
 
+/* The same bits as row_max and exp_sum row by row, for few outputs: a vector holds one output of
+ * several rows, so that none of its lanes is idle. */
+static void exp_sums_of_few(softmax_parts *s, real *e, const real *z, int64_t rows, int64_t n_out) {
+    real column[SUM_LANES][ROW_GROUP];
+    for (int64_t j = 0; j < n_out; j++)
+        for (int64_t r = 0; r < ROW_GROUP; r++)
+            column[j][r] = z[(r < rows ? r : rows - 1) * n_out + j];
+    for (int v = 0; v < ROW_GROUP; v += LANES) {
+        vec high = splat(-__builtin_inff()), term[SUM_LANES] = {{0}};
+        for (int64_t j = 0; j < n_out; j++)
+            high = vmax(high, load(column[j] + v));
+        for (int64_t j = 0; j < n_out; j++) {
+            term[j] = vexp(load(column[j] + v) - high);
+            store(column[j] + v, term[j]);
+        }
+        for (int half = SUM_LANES / 2; half > 0; half /= 2) /* as tree_sum */
+            for (int i = 0; i < half; i++)
+                term[i] += term[i + half];
+        store(s->top + v, high);
+        store(s->sum + v, term[0]);
+    }
+    for (int64_t r = 0; e && r < rows; r++)
+        for (int64_t j = 0; j < n_out; j++)
+            e[r * n_out + j] = column[j][r];
+}
+
 /* the exponentials go to e unless it is NULL */
 static softmax_parts softmax_rows(real *e, const real *z, int64_t rows, int64_t n_out) {
     softmax_parts s;
     for (int64_t r = 0; r < ROW_GROUP; r++)
         s.sum[r] = 1;
-    for (int64_t r = 0; r < rows; r++) {
+    if (n_out <= SUM_LANES)
+        exp_sums_of_few(&s, e, z, rows, n_out);
+    for (int64_t r = 0; n_out > SUM_LANES && r < rows; r++) {
         s.top[r] = row_max(z + r * n_out, n_out);
         s.sum[r] = exp_sum(e ? e + r * n_out : NULL, z + r * n_out, n_out, s.top[r]);
     }
