@@ -292,7 +292,7 @@ typedef struct {
     int64_t position; /* rows visited */
     int64_t t;        /* optimizer steps taken */
     double loss_sum;  /* sum of the losses of the rows visited */
-    int32_t finite;   /* 0: the last loss or update was not; that step was not taken */
+    int32_t finite;   /* 0: the last loss or update was not; that step does not count */
 } fm_train_job;
 
 /* Mini-batches from job->position on: gather, forward, loss, backward, update. The last batch may

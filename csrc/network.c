@@ -673,6 +673,7 @@ static void train_batch(fm_team *team, run *r) {
     if (!job->finite)
         return;
     const double lr = job->lr ? job->lr[job->t - r->first_t] : job->hyper.lr;
+    const fm_ctx before = *c;
     if (isfinite(job->hyper.clip_norm)) { /* all of the gradient, then the update */
         r->optimizer = -1;
         all_slices(team, r);
@@ -689,6 +690,11 @@ static void train_batch(fm_team *team, run *r) {
     }
     limit_norms(team, r);
     job->finite = r->update_finite;
+    if (!job->finite) { /* the step does not count */
+        memcpy(c->running, before.running, sizeof c->running);
+        c->n_averaged = before.n_averaged;
+        return;
+    }
     job->loss_sum += loss_sum;
     job->position += c->rows;
     job->t++;

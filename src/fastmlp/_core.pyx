@@ -646,11 +646,12 @@ cdef class Context:
             with nogil:
                 ok = fm_update(&self.program.net, self.program.k, &self.ctx, optimizer, &hyper, self.t + 1,
                                threads)
-            self.t, self.updates = self.t + 1, self.updates + 1
-            self.passes += is_step
-            self.position += rows
-            if rows > 0 and self.position == n:
-                self.position, self.epoch = 0, self.epoch + 1
+            if ok:
+                self.t, self.updates = self.t + 1, self.updates + 1
+                self.passes += is_step
+                self.position += rows
+                if rows > 0 and self.position == n:
+                    self.position, self.epoch = 0, self.epoch + 1
         finally:
             fm_unlock(&self.lock)
         return bool(ok)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .schedules import Schedule
 
 if TYPE_CHECKING:
+    from .network import Sequential
     from .training import Run
 
 
@@ -25,6 +26,9 @@ class Callback:
 
     def on_fit_end(self, run: "Run") -> None:
         """After the last epoch, also when training stopped early; not after an error or Ctrl-C."""
+
+    def on_divergence(self, run: "Run") -> None:
+        """Before fit raises DivergenceError."""
 
 
 class _Monitor(Callback):
@@ -113,9 +117,21 @@ class EarlyStopping(_Monitor):
 
     def on_fit_end(self, run: "Run") -> None:
         """Bring back the best weights."""
-        if self._best_params is not None:
-            run.net.set_params(self._best_params)
-        self._best_params = None
+        self.restore(run.net)
+
+    def on_divergence(self, run: "Run") -> None:
+        """Bring back the best weights."""
+        self.restore(run.net)
+
+    def restore(self, net: "Sequential") -> bool:
+        """Give the network the best weights; False where there are none. By itself that happens at
+        the end of fit and when it diverges; after Ctrl-C, which keeps the latest weights to go on
+        from, it is up to you.
+        """
+        best, self._best_params = self._best_params, None
+        if best is not None:
+            net.set_params(best)
+        return best is not None
 
 
 class ReduceOnPlateau(_Monitor):

@@ -112,6 +112,9 @@ def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
 
 def write_safely(path: Path, content: bytes) -> None:
     """Replace `path` by a file of this content: temporary file, fsync, rename, fsync the folder."""
+    if path.exists() and not path.is_file():  # a pipe or a device: /dev/stdout
+        path.write_bytes(content)
+        return
     path = Path(os.path.realpath(path))
     _sweep(path)
     handle, temporary = tempfile.mkstemp(
@@ -187,7 +190,9 @@ def from_bytes(cls: type["Sequential"], content: bytes) -> "Sequential":
         return _restore(cls, header, memoryview(content)[first:])
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a forged file may lead to
         raise CheckpointError(f"the model file contradicts itself ({error})") from None
 
 
@@ -210,7 +215,7 @@ def _read_header(content: bytes) -> tuple[dict[str, Any], int]:
         raise CheckpointError(f"the file has version {version}; this fastmlp reads {VERSION}")
     if len(header) > _MAX_ENTRIES or not all(isinstance(text, str) for text in meta.values()):
         raise CheckpointError("the model file is damaged: its header is malformed")
-    if len(checksum) != len(_NO_CHECKSUM):
+    if len(checksum) != len(_NO_CHECKSUM) or not checksum.isascii():
         raise CheckpointError("the model file is damaged: its checksum is malformed")
     blank = content[: 8 + length].replace(checksum.encode(), _NO_CHECKSUM.encode(), 1)
     digest = hashlib.sha256(blank)
@@ -242,6 +247,10 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
         if not 0 <= int(training[name]) < 2**62:
             raise CheckpointError(f"the model file is damaged: {name} is out of range")
         setattr(net.executor.context, name, int(training[name]))
+    n, size = net.interrupted_batches or (1, 1)
+    position = net.executor.context.position
+    if position and not (position < n and size > 0 and position % size == 0):
+        raise CheckpointError("the model file is damaged: position is out of range")
     first, second = map(float, training["running"])
     if not (math.isfinite(first) and math.isfinite(second)):
         raise CheckpointError("the model file is damaged: running is out of range")

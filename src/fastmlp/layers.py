@@ -80,12 +80,15 @@ class Layer:
             raise RuntimeError("backward needs a forward pass first")
         return self._executor.backward(as_matrix(dz, self._executor.dtype, None, "dz"), None)
 
-    def attach(self, home: Home) -> None:
-        """Become part of a network, over its flat arrays."""
+    def check_is_free(self) -> None:
+        """ValueError where this layer is part of a network already."""
         if self._home is not None and self._home.in_network:
             raise ValueError(
                 f"{self!r} already belongs to a network; make a new layer for this one"
             )
+
+    def attach(self, home: Home) -> None:
+        """Become part of a network, over its flat arrays."""
         self._home, self._executor = home, None
         self.n_in = int(home.layout.ops[home.op]["n_in"])
 

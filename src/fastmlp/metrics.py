@@ -25,20 +25,25 @@ def accuracy(y: Array, out: Array) -> float:
 
 def mae(y: Array, out: Array) -> float:
     """Mean absolute error over all elements."""
-    return float(np.mean(np.abs(out - y), dtype=np.float64))
+    return float(np.mean(np.abs(_error(y, out))))
 
 
 def rmse(y: Array, out: Array) -> float:
     """Square root of the mean squared error over all elements."""
-    return float(np.sqrt(np.mean(np.square(out - y), dtype=np.float64)))
+    return float(np.sqrt(np.mean(np.square(_error(y, out)))))
 
 
 def r2(y: Array, out: Array) -> float:
     """1 - squared error / variance, averaged over the outputs; NaN where a target is constant."""
-    error = np.square(out - y).sum(axis=0, dtype=np.float64)
-    spread = np.square(y - y.mean(axis=0)).sum(axis=0, dtype=np.float64)
+    error = np.square(_error(y, out)).sum(axis=0)
+    spread = np.square(y - y.mean(axis=0, dtype=np.float64)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.mean(np.where(spread > 0, 1 - error / spread, np.nan)))
+        return float(np.mean(np.where(np.ptp(y, axis=0) > 0, 1 - error / spread, np.nan)))
+
+
+def _error(y: Array, out: Array) -> Array:
+    """In float64: sums of many float32 lose what small errors beside large values need."""
+    return np.subtract(out, y, dtype=np.float64)
 
 
 METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}

@@ -44,11 +44,14 @@ class Sequential:
         dtype: DTypeLike = "float32",
         n_in: int | None = None,
     ) -> None:
-        if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
+        layers = [layers] if isinstance(layers, Layer) else list(layers)
+        if not layers:
+            raise ValueError("layers is empty; a network needs at least one: [Linear(4, 3)]")
+        if not all(isinstance(layer, Layer) for layer in layers):
             raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
         if len({id(layer) for layer in layers}) < len(layers):
             raise ValueError("a layer appears twice; make a new one for each place")
-        self.layers = list(layers)
+        self.layers = layers
         self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
@@ -60,7 +63,9 @@ class Sequential:
         self.average: Array | None = None
         self._shows_average = False
         self._executor: Executor | None = None
-        width = layers[0].n_in if n_in is None else check_width(n_in, "n_in")
+        # what stands before the first Linear keeps the width
+        first = next((layer for layer in layers if isinstance(layer, Linear)), layers[0])
+        width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(layer, Linear) for layer in layers):
             raise ValueError("the input width is not known; pass n_in=")
         if width is not None:
@@ -123,8 +128,14 @@ class Sequential:
         params, grads = (_zeros(layout.n_params, self.dtype) for _ in range(2))
         executor = Executor(layout, params, grads, self.dtype, self.seed)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
-        for index, layer in enumerate(self.layers):
-            weights = self._initial(index, layer, int(unfused.ops[index]["n_in"]))
+        # What may fail comes first: a refused network leaves its layers as they were.
+        initial = [
+            self._initial(index, layer, int(unfused.ops[index]["n_in"]))
+            for index, layer in enumerate(self.layers)
+        ]
+        for layer in self.layers:
+            layer.check_is_free()
+        for index, (layer, weights) in enumerate(zip(self.layers, initial, strict=True)):
             layer.attach(
                 Home(unfused, index, params, grads, self.dtype, self.seed, in_network=True)
             )
@@ -189,8 +200,8 @@ class Sequential:
 
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
         converted once. Returns a History. Raises ValueError and TypeError for bad input before any
-        work, DivergenceError when the loss is no longer finite; Ctrl-C leaves whole steps, and the
-        next fit with the same batches goes on in the middle of the pass.
+        work, DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
+        steps, and the next fit with the same batches goes on in the middle of the pass.
         """
         self._see(X)
         with self.executor.turns.changing:
@@ -206,23 +217,20 @@ class Sequential:
                 class_weight,
             )
             training.check_weights(self.params)
-            self.loss = chosen
-            history = training.fit(
+            return training.fit(
                 self,
                 data,
-                get_loss(chosen),
+                chosen,
                 chosen_optimizer,
                 batch_size=batch_size,
                 epochs=epochs,
-                metrics=metrics,
+                metrics=list(metrics) if not isinstance(metrics, str) else metrics,
                 callbacks=callbacks,
                 shuffle=shuffle,
                 drop_last=drop_last,
                 threads=threads,
                 verbose=verbose,
             )
-        self.metrics = tuple(metrics) or None
-        return history
 
     def train_step(
         self,
@@ -236,8 +244,9 @@ class Sequential:
     ) -> float:
         """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
 
-        loss, optimizer and sample_weight as in `fit`. Raises DivergenceError, with the weights as
-        they were, where the loss is not finite.
+        loss, optimizer and sample_weight as in `fit`. Raises DivergenceError where the loss is not
+        finite, with the weights as they were, or where the update is not: then it is written for
+        those weights that stay finite.
         """
         self._see(x)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
@@ -310,10 +319,11 @@ class Sequential:
         """One step of the optimizer along `grads`; raises DivergenceError where a weight would not
         be finite.
         """
-        chosen = self._choose_optimizer(optimizer)
-        self.use_optimizer(chosen)
-        if not self.executor.update(chosen, threads):
-            raise training.divergence(self.epoch + 1, self.step, self._lr(chosen))
+        chosen, n_threads = self._choose_optimizer(optimizer), resolve_threads(threads)
+        with self.executor.turns.changing:
+            self.use_optimizer(chosen)
+            if not self.executor.update(chosen, n_threads):
+                raise training.divergence(self.epoch + 1, self.step + 1, self._lr(chosen))
 
     def _lr(self, optimizer: Optimizer) -> float:
         context = self.executor.context

@@ -56,7 +56,11 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for field, value in self._fields().items():
-            if field in _FLAGS or (field == "lr" and isinstance(value, Schedule)):
+            if field in _FLAGS:
+                if not isinstance(value, bool):
+                    raise TypeError(f"{field} must be True or False, not {value!r}")
+                continue
+            if field == "lr" and isinstance(value, Schedule):
                 continue
             if field == "weight_average":
                 if not isinstance(value, EMA | SWA | None):

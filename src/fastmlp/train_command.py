@@ -42,8 +42,13 @@ class Voice:
 
     def say(self, title: str, text: str = "") -> None:
         """A line "title  text", or a paragraph."""
-        if not self.quiet:
+        if self.quiet:
+            return
+        try:
             print(f"{title:<11}{text}".rstrip() if text else title, flush=True)
+        except BrokenPipeError:  # `fastmlp train | head`: the model is wanted all the same
+            self.quiet = True
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
 
 
 @dataclass

@@ -4,8 +4,8 @@ them.
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .custom_loss import CustomLoss, take_step
 from .data import as_matrix, as_target, check_batch_size, check_finite
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
-from .losses import Loss
+from .losses import Loss, get_loss
 from .metrics import Array, Metric, get_metrics
 from .optimizers import Optimizer
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
@@ -133,7 +133,7 @@ def checked_pair(
 def fit(
     net: "Sequential",
     data: TrainingData,
-    loss: Loss,
+    chosen: str | Loss,
     optimizer: Optimizer,
     *,
     batch_size: int,
@@ -146,14 +146,18 @@ def fit(
     verbose: int,
 ) -> History:
     """Train for `epochs` passes; see Sequential.fit."""
-    epoch_loop = EpochLoop(net, data, loss, optimizer, batch_size, shuffle, drop_last, threads)
+    # All checks first, those of the callbacks too: what is refused has changed nothing.
+    loss = get_loss(chosen)
     functions = get_metrics(metrics, loss)
-    check_callbacks(callbacks)
+    callbacks = check_callbacks(callbacks)
+    check_verbose(verbose)
     run = Run(net, optimizer, _check_epochs(epochs))
     run.has_validation = data.validation is not None
-    net.history = run.history
+    batch_size, n_threads = check_batch_size(batch_size), resolve_threads(threads)
     _each(callbacks, "on_fit_begin", run)
-    with make_progress(verbose, run, epoch_loop.n) as progress:
+    epoch_loop = EpochLoop(net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads)
+    net.loss, net.metrics, net.history = chosen, tuple(metrics) or None, run.history
+    with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run):
         while run.epoch < run.epochs and run.history.stop_reason is None:
             run.epoch += 1
             outputs = epoch_loop.outputs_for(functions)
@@ -200,12 +204,11 @@ class EpochLoop:
         batch_size: int,
         shuffle: bool,
         drop_last: bool,
-        threads: int | None,
+        threads: int,
     ) -> None:
         self.net, self.data, self.shuffle = net, data, shuffle
-        self.loss = loss
-        self.threads = resolve_threads(threads)
-        self.batch_size = min(check_batch_size(batch_size), len(data.rows))
+        self.loss, self.threads = loss, threads
+        self.batch_size = min(batch_size, len(data.rows))
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
         net.executor.reserve(self.batch_size)
@@ -224,6 +227,7 @@ class EpochLoop:
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
         """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
+        self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
         self.order = self.data.rows
         if self.shuffle:
             self.order = self.data.rows.copy()
@@ -239,6 +243,7 @@ class EpochLoop:
             loss_sum, visited = loss_sum + slice_sum, visited + rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
+                context.position = 0  # who goes on begins a pass
                 raise divergence(run.epoch, context.updates + 1, lr, run.history)
             progress.advance(rows, self.loss.reduce(loss_sum, visited))
         self.order = self.order[first:]
@@ -292,8 +297,8 @@ class EpochLoop:
 def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:
     """The error for a loss or an update that is not finite."""
     return DivergenceError(
-        f"the loss is no longer finite in epoch {epoch} (step {step}); lower the learning rate "
-        f"(lr={lr:g} now) or scale the inputs; the network keeps its last finite weights",
+        f"the loss or the update is no longer finite in epoch {epoch} (step {step}); lower the "
+        f"learning rate (lr={lr:g} now) or scale the inputs; the network keeps finite weights",
         epoch,
         step,
         history,
@@ -306,13 +311,24 @@ def check_weights(params: Array) -> None:
         raise ValueError("the weights of this network hold NaN or infinity; make a new network")
 
 
-def check_callbacks(callbacks: Sequence[Callback]) -> Sequence[Callback]:
-    """TypeError unless every one is a Callback."""
-    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
+def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Them as a list; TypeError unless every one is a Callback."""
+    listed = [] if isinstance(callbacks, Callback) else list(callbacks)
+    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in listed):
         raise TypeError(
             "callbacks must be a list of Callback objects, [EarlyStopping()] for instance"
         )
-    return callbacks
+    return listed
+
+
+@contextmanager
+def _told(callbacks: list[Callback], run: Run) -> Iterator[None]:
+    """Tell the callbacks where the loop inside ends by a divergence."""
+    try:
+        yield
+    except DivergenceError:
+        _each(callbacks, "on_divergence", run)
+        raise
 
 
 def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
@@ -358,7 +374,8 @@ class LineProgress(Progress):
         self._since = now
         width = len(str(run.epochs))
         print(
-            f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s"
+            f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s",
+            flush=True,
         )
 
 
@@ -395,10 +412,14 @@ def format_logs(logs: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
 
 
-def make_progress(verbose: int, run: Run, n: int) -> Progress:
-    """Progress for verbose=0, 1 or 2; without tqdm, 1 prints lines too."""
+def check_verbose(verbose: int) -> None:
+    """ValueError unless it is 0, 1 or 2."""
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0 (silent), 1 (bar) or 2 (lines), not {verbose!r}")
+
+
+def make_progress(verbose: int, run: Run, n: int) -> Progress:
+    """Progress for verbose=0, 1 or 2; without tqdm, 1 prints lines too."""
     if verbose == 1:
         try:
             from tqdm import tqdm
