@@ -1,6 +1,8 @@
 /* Which builds of the kernels exist and which of them this processor runs; and the names in the
  * lists. */
 
+#include <math.h>
+
 #include "fastmlp.h"
 
 #define NAME_OP(name) #name,
@@ -11,6 +13,9 @@ const char *const fm_op_names[FM_N_OPS] = {FM_OPS(NAME_OP)};
 #define NAME_ACTIVATION(name, class_name, from, attr, attr_default, formula)                       \
     {#name, #class_name, attr, attr_default, FROM_##from, formula},
 const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(NAME_ACTIVATION)};
+
+#define NAME_FUNCTION(name, from, to) {#name, from, to},
+const fm_function_info fm_function_infos[FM_N_FUNCTIONS] = {FM_FUNCTIONS(NAME_FUNCTION)};
 
 #define TARGET_labels 1
 #define TARGET_values 0

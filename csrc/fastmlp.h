@@ -19,6 +19,7 @@ extern "C" {
 
 #define FM_ENUM_OP(name) FM_OP_##name,
 #define FM_ENUM_ACTIVATION(name, ...) FM_ACTIVATION_##name,
+#define FM_ENUM_FUNCTION(name, ...) FM_FUNCTION_##name,
 #define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
 #define FM_ENUM_OPTIMIZER(name, ...) FM_OPTIMIZER_##name,
 enum {
@@ -26,6 +27,9 @@ enum {
 };
 enum {
     FM_ACTIVATIONS(FM_ENUM_ACTIVATION) FM_N_ACTIVATIONS
+};
+enum {
+    FM_FUNCTIONS(FM_ENUM_FUNCTION) FM_N_FUNCTIONS
 };
 enum {
     FM_LOSSES(FM_ENUM_LOSS) FM_N_LOSSES
@@ -43,6 +47,11 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    double from, to;
+} fm_function_info;
+
+typedef struct {
+    const char *name;
     int32_t labels;     /* the target is one class label a row, not columns of values */
     int32_t per_column; /* outputs for each column of the target; 0: see fm_target_columns */
 } fm_loss_info;
@@ -54,6 +63,7 @@ typedef struct {
 
 extern const char *const fm_op_names[FM_N_OPS];
 extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
+extern const fm_function_info fm_function_infos[FM_N_FUNCTIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
 extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
 
@@ -145,11 +155,18 @@ typedef struct {
 
 /* ---- one build of the kernels ---------------------------------------------------------------- */
 
-/* Kernels are serial over the rows (or parameter slices) they are given and cannot fail. */
+/* Rows [r0, r1) and columns [j0, j1) of what a kernel writes */
+typedef struct {
+    int64_t r0, r1, j0, j1;
+} fm_area;
+
+/* Kernels are serial over the area (or parameter slices) they are given and cannot fail. Areas of
+ * one op may be done in any order, once those that it reads are done: all columns of its rows. */
 typedef struct {
     fm_sizes (*sizes)(const fm_op *op);
-    void (*forward)(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1);
-    void (*backward)(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1);
+    void (*forward)(const fm_op *op, const fm_ctx *ctx, fm_area y);
+    void (*slope)(const fm_op *op, const fm_ctx *ctx, fm_area dz); /* before backward; or NULL */
+    void (*backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
 } fm_op_kernels;
 
@@ -183,7 +200,8 @@ typedef struct {
     void (*limit_columns)(void *w, int64_t n_in, int64_t n_out, int64_t j0, int64_t j1,
                           double limit);
     void (*average)(void *mean, const void *x, int64_t n, double share); /* += share (x - mean) */
-    int64_t (*first_nonfinite)(const void *x, int64_t n);                /* its index, or -1 */
+    void (*functions[FM_N_FUNCTIONS])(void *y, const void *x, int64_t n);
+    int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */
@@ -239,8 +257,8 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
                   const fm_hyper *hyper, int64_t t, int32_t threads);
 
 /* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is
- * the number of rows a block has; acts holds `threads` such blocks. Stops after `seconds`; returns
- * rows done. */
+ * the number of rows a block has; acts holds as many blocks as there are threads, or rows for.
+ * Stops after `seconds`; returns rows done. */
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
                    int32_t threads, double seconds);
 

@@ -3,7 +3,9 @@
  *
  * A step has two phases with a barrier after each. Rows: every chunk of rows goes forward, through
  * the loss and backward on its own. Slices: every chunk of a weight gradient is summed over all
- * rows and, in training, its parameters are updated at once. */
+ * rows and, in training, its parameters are updated at once. Where there are too few rows for the
+ * threads and the layers are wide, the first phase goes layer by layer instead, each cut by columns
+ * too. */
 
 #include <math.h>
 #include <stddef.h>
@@ -15,6 +17,7 @@
 #endif
 
 #include "fastmlp.h"
+#include "profile.h"
 #include "random.h"
 #include "step.h"
 
@@ -80,7 +83,10 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
 #define MAX_SLICE_WORK 67108864
 #define CHUNKS_PER_THREAD 6 /* of weight gradients: few, since each of them packs dz */
 #define BLAS_THREADS 2      /* bits depend on the cut there, so it is always that for two */
-#define THREAD_WORK 100000  /* multiply-adds that pay for one more thread */
+#define LAYER_WORK 100000
+#define LAYER_ROWS 64      /* of an area: uses of the part of W that it reads */
+#define COLUMN_STEP 16     /* areas begin at whole vectors */
+#define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -103,6 +109,13 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t th
     return round_up(at_least(target / at_least(work, 1), SLICE_STEP), SLICE_STEP);
 }
 
+/* Layer by layer: at least half of the threads would have no rows, and a layer is worth a barrier.
+ */
+static int by_layers(const fm_net *net, const fm_ctx *ctx, int32_t threads) {
+    const int64_t work = ctx->rows * net->n_params / net->n_ops;
+    return !ctx->blas && 2 * chunks_of(ctx->rows, ROW_STEP) <= threads && work >= LAYER_WORK;
+}
+
 /* More threads only where each has enough to do. */
 static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
     const int64_t work = (net->n_params + net->acts_width) * at_most(rows, (int64_t)1 << 32);
@@ -122,9 +135,14 @@ typedef struct {
     double average_share; /* of the new parameters in their average; 0: it stays as it is */
     double *partial;      /* sums of squares of the gradient's chunks */
     int32_t threads;
+    const fm_op
+        *op; /* by layers: whose areas are done, by `kernel`, in a matrix of `width` columns */
+    void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
+    int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
-    int64_t first;   /* fm_predict: row at which chunk 0 begins */
-    int64_t first_t; /* fm_train: steps taken before this call */
+    int32_t in_one_block; /* fm_predict: by layers */
+    int64_t first;        /* fm_predict: row at which chunk 0 begins */
+    int64_t first_t;      /* fm_train: steps taken before this call */
     double seconds;
     int32_t update_finite; /* atomic */
 } run;
@@ -137,14 +155,19 @@ static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
 
 static void forward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
                          int64_t r1) {
-    for (int64_t i = 0; i < net->n_ops; i++)
-        k->ops[net->ops[i].kind].forward(&net->ops[i], ctx, r0, r1);
+    for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
+        PROFILED(FORWARD, op - net->ops,
+                 k->ops[op->kind].forward(op, ctx, ((fm_area){r0, r1, 0, op->n_out})));
 }
 
 static void backward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
                           int64_t r1) {
-    for (int64_t i = net->n_ops - 1; i >= 0; i--)
-        k->ops[net->ops[i].kind].backward(&net->ops[i], ctx, r0, r1);
+    for (const fm_op *op = last_op(net); op >= net->ops; op--) {
+        if (k->ops[op->kind].slope)
+            k->ops[op->kind].slope(op, ctx, (fm_area){r0, r1, 0, op->n_out});
+        PROFILED(BACKWARD, op - net->ops,
+                 k->ops[op->kind].backward(op, ctx, ((fm_area){r0, r1, 0, op->n_in})));
+    }
 }
 
 static void rows_of_chunk(const run *r, int64_t chunk, int64_t *r0, int64_t *r1) {
@@ -223,10 +246,11 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
             continue;
         }
         const int64_t i0 = chunk * size, i1 = at_most(i0 + size, s.n_slices);
-        r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1);
+        PROFILED(PARAM_GRAD, op - r->net->ops, r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1));
         if (r->optimizer >= 0) {
             const int64_t per_slice = s.n_weights / s.n_slices;
-            update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, 1);
+            PROFILED(UPDATE, op - r->net->ops,
+                     update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, 1));
             if (i0 == 0 && s.n_biases)
                 update_range(r, op->b, s.n_biases, 0);
         }
@@ -251,6 +275,46 @@ static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32
     fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
 }
 
+/* ---- layer by layer -------------------------------------------------------------------------- */
+
+static void area_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    const int64_t across = chunks_of(r->width, r->columns_per_chunk);
+    fm_area area = {.j0 = chunk % across * r->columns_per_chunk};
+    (void)worker;
+    area.j1 = at_most(area.j0 + r->columns_per_chunk, r->width);
+    rows_of_chunk(r, chunk / across, &area.r0, &area.r1);
+    r->kernel(r->op, r->ctx, area);
+}
+
+/* One kernel over a matrix of `width` columns, cut into about as many areas as there are threads */
+static void all_areas(fm_team *team, run *r, const fm_op *op,
+                      void (*kernel)(const fm_op *, const fm_ctx *, fm_area), int64_t width) {
+    if (!kernel)
+        return;
+    r->op = op;
+    r->kernel = kernel;
+    r->width = width;
+    r->rows_per_chunk = at_most(r->ctx->rows, LAYER_ROWS);
+    const int64_t down = chunks_of(r->ctx->rows, r->rows_per_chunk);
+    const int64_t across = chunks_of(fm_team_size(team), down);
+    r->columns_per_chunk = round_up(chunks_of(width, across), COLUMN_STEP);
+    fm_team_run(team, area_chunk, r, down * chunks_of(width, r->columns_per_chunk));
+}
+
+static void forward_by_layers(fm_team *team, run *r) {
+    for (const fm_op *op = r->net->ops; op < r->net->ops + r->net->n_ops; op++)
+        all_areas(team, r, op, r->k->ops[op->kind].forward, op->n_out);
+}
+
+static void backward_by_layers(fm_team *team, run *r) {
+    for (const fm_op *op = last_op(r->net); op >= r->net->ops; op--) {
+        all_areas(team, r, op, r->k->ops[op->kind].slope, op->n_out);
+        if (op->dx >= 0 || r->ctx->dx)
+            all_areas(team, r, op, r->k->ops[op->kind].backward, op->n_in);
+    }
+}
+
 /* ---- step by step ---------------------------------------------------------------------------- */
 
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
@@ -261,10 +325,20 @@ void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) 
     return plus(ctx->dacts, last_op(net)->dy * ctx->capacity, k);
 }
 
-static void drive_forward(fm_team *team, void *arg) { all_rows(team, arg, forward_chunk); }
+static void drive_forward(fm_team *team, void *arg) {
+    const run *r = arg;
+    if (by_layers(r->net, r->ctx, fm_team_size(team)))
+        forward_by_layers(team, arg);
+    else
+        all_rows(team, arg, forward_chunk);
+}
 
 static void drive_backward(fm_team *team, void *arg) {
-    all_rows(team, arg, backward_chunk);
+    const run *r = arg;
+    if (by_layers(r->net, r->ctx, fm_team_size(team)))
+        backward_by_layers(team, arg);
+    else
+        all_rows(team, arg, backward_chunk);
     all_slices(team, arg);
 }
 
@@ -459,6 +533,13 @@ static void predict_chunk(void *arg, int64_t chunk, int32_t worker) {
 
 static void drive_predict(fm_team *team, void *arg) {
     run *r = arg;
+    if (r->in_one_block) {
+        forward_by_layers(team, r);
+        memcpy(r->out, fm_output(r->net, r->k, r->ctx),
+               (size_t)(r->ctx->rows * last_op(r->net)->n_out * r->k->real_size));
+        r->first = r->ctx->rows;
+        return;
+    }
     const double end = now() + r->seconds;
     const int64_t round = 4 * r->rows_per_chunk * fm_team_size(team);
     do {
@@ -478,7 +559,11 @@ int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, vo
              .out = out,
              .rows_per_chunk = c.capacity,
              .seconds = seconds};
-    fm_parallel(useful_threads(net, ctx->rows, threads), drive_predict, &r);
+    threads = useful_threads(net, ctx->rows, threads);
+    r.in_one_block = c.rows <= c.capacity && by_layers(net, &c, threads);
+    if (!r.in_one_block)
+        threads = (int32_t)at_most(threads, chunks_of(c.rows, c.capacity));
+    fm_parallel(threads, drive_predict, &r);
     return r.first;
 }
 
@@ -492,14 +577,27 @@ void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, v
 
 /* ---- train ----------------------------------------------------------------------------------- */
 
+#define CACHE_LINE 64
+
+/* Rows of the data set lie anywhere in memory: while one is copied the next is asked for. */
+static void copy_row(char *to, const char *from, const char *next, int64_t bytes) {
+    int64_t i = 0;
+    for (; i + CACHE_LINE <= bytes; i += CACHE_LINE) {
+        __builtin_prefetch(next + i);
+        memcpy(to + i, from + i, CACHE_LINE);
+    }
+    memcpy(to + i, from + i, (size_t)(bytes - i));
+}
+
 static void gather(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
-    const int64_t n_in = r->net->ops[0].n_in;
-    if (job->order)
-        for (int64_t i = r0; i < r1; i++)
-            memcpy(plus(job->batch, i * n_in, r->k),
-                   plus(job->x, job->order[job->position + i] * n_in, r->k),
-                   (size_t)(n_in * r->k->real_size));
+    const int64_t n_in = r->net->ops[0].n_in, bytes = n_in * r->k->real_size;
+    if (!job->order)
+        return;
+    const int64_t *order = job->order + job->position;
+    for (int64_t i = r0; i < r1; i++)
+        copy_row(plus(job->batch, i * n_in, r->k), plus(job->x, order[i] * n_in, r->k),
+                 plus(job->x, order[i + 1 < r1 ? i + 1 : i] * n_in, r->k), bytes);
 }
 
 static void batch_loss(const run *r, int64_t r0, int64_t r1) {
@@ -532,10 +630,32 @@ static void train_chunk(void *arg, int64_t chunk, int32_t worker) {
     int64_t r0, r1;
     (void)worker;
     rows_of_chunk(r, chunk, &r0, &r1);
-    gather(r, r0, r1);
+    PROFILED(GATHER, 0, gather(r, r0, r1));
     forward_rows(r->net, r->k, r->ctx, r0, r1);
-    batch_loss(r, r0, r1);
+    PROFILED(LOSS, 0, batch_loss(r, r0, r1));
     backward_rows(r->net, r->k, r->ctx, r0, r1);
+}
+
+static void gather_chunk(void *arg, int64_t chunk, int32_t worker) {
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(arg, chunk, &r0, &r1);
+    gather(arg, r0, r1);
+}
+
+static void loss_chunk(void *arg, int64_t chunk, int32_t worker) {
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(arg, chunk, &r0, &r1);
+    batch_loss(arg, r0, r1);
+}
+
+/* The same, layer by layer */
+static void train_by_layers(fm_team *team, run *r) {
+    all_rows(team, r, gather_chunk);
+    forward_by_layers(team, r);
+    all_rows(team, r, loss_chunk);
+    backward_by_layers(team, r);
 }
 
 static void train_batch(fm_team *team, run *r) {
@@ -543,7 +663,10 @@ static void train_batch(fm_team *team, run *r) {
     fm_ctx *c = r->ctx;
     c->rows = at_most(job->batch_size, job->n - job->position);
     c->x = job->order ? job->batch : plus(job->x, job->position * r->net->ops[0].n_in, r->k);
-    all_rows(team, r, train_chunk);
+    if (by_layers(r->net, c, fm_team_size(team)))
+        train_by_layers(team, r);
+    else
+        all_rows(team, r, train_chunk);
 
     const double loss_sum = sum(job->row_loss, c->rows);
     job->finite = isfinite(loss_sum);

@@ -2,8 +2,8 @@
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_backward,
- * <name>_param_grad. */
+/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope,
+ * <name>_backward, <name>_param_grad. */
 #define FM_OPS(X)                                                                                  \
     X(linear)                                                                                      \
     X(activation)                                                                                  \
@@ -25,6 +25,18 @@
     X(softplus, Softplus, y, "", 0, "log(1 + exp(z))")                                             \
     X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function")            \
     X(tanh, Tanh, y, "", 0, "tanh(z)")
+
+/* X(name, from, to): kernels/vmath.h defines v<name>(x) for x in [from, to]; listed for the tests,
+ * which hold each of them against high-precision values. */
+#define FM_FUNCTIONS(X)                                                                            \
+    X(exp, -INFINITY, INFINITY)                                                                    \
+    X(expm1_negative, -INFINITY, 0)                                                                \
+    X(log, 0, INFINITY)                                                                            \
+    X(log1p_unit, 0, 1)                                                                            \
+    X(tanh, -INFINITY, INFINITY)                                                                   \
+    X(sigmoid, -INFINITY, INFINITY)                                                                \
+    X(softplus, -INFINITY, INFINITY)                                                               \
+    X(normal_cdf, -INFINITY, INFINITY)
 
 /* X(name, what the target is, outputs for each column of it): kernels/loss.c defines <name>_rows.
  * Labels are one column, whatever the number of outputs; n_quantiles is a setting. */

@@ -19,7 +19,16 @@ static int64_t first_nonfinite(const void *x_, int64_t n) {
     return -1;
 }
 
-#define OP_ENTRY(name) {name##_sizes, name##_forward, name##_backward, name##_param_grad},
+#define DEFINE_FUNCTION(name, ...)                                                                 \
+    static void all_##name(void *y, const void *x, int64_t n) {                                    \
+        for (int64_t i = 0; i < n; i += LANES)                                                     \
+            store_upto((real *)y + i, v##name(load_upto((const real *)x + i, n - i)), n - i);      \
+    }
+FM_FUNCTIONS(DEFINE_FUNCTION)
+
+#define FUNCTION_ENTRY(name, ...) all_##name,
+#define OP_ENTRY(name)                                                                             \
+    {name##_sizes, name##_forward, name##_slope, name##_backward, name##_param_grad},
 #define LOSS_ENTRY(name, ...) name##_rows,
 #define UPDATE_ENTRY(name, ...) name##_update,
 
@@ -38,5 +47,6 @@ const fm_kernels FM_TABLE = {
     .sum_squares = sum_squares,
     .limit_columns = limit_columns,
     .average = average,
+    .functions = {FM_FUNCTIONS(FUNCTION_ENTRY)},
     .first_nonfinite = first_nonfinite,
 };

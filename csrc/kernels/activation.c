@@ -107,6 +107,34 @@ FM_ACTIVATIONS(LOOPS)
 static const activate_fn activate[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(ACTIVATE_ENTRY)};
 static const slope_fn times_slope[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(SLOPE_ENTRY)};
 
+/* ---- of an area, whose rows are `width` apart ----------------------------------------------- */
+
+static void activate_area(int32_t g, real *y, const real *z, real a, int64_t width, fm_area area) {
+    const int64_t n = area.j1 - area.j0;
+    y += area.r0 * width + area.j0;
+    z += area.r0 * width + area.j0;
+    if (n == width) {
+        activate[g](y, z, a, (area.r1 - area.r0) * n);
+        return;
+    }
+    for (int64_t r = area.r0; r < area.r1; r++, y += width, z += width)
+        activate[g](y, z, a, n);
+}
+
+static void times_slope_area(int32_t g, real *dz, const real *dy, const real *s, real a,
+                             int64_t width, fm_area area) {
+    const int64_t n = area.j1 - area.j0, first = area.r0 * width + area.j0;
+    dz += first;
+    dy += first;
+    s += first;
+    if (n == width) {
+        times_slope[g](dz, dy, s, a, (area.r1 - area.r0) * n);
+        return;
+    }
+    for (int64_t r = area.r0; r < area.r1; r++, dz += width, dy += width, s += width)
+        times_slope[g](dz, dy, s, a, n);
+}
+
 /* ---- the op ---------------------------------------------------------------------------------- */
 
 static fm_sizes activation_sizes(const fm_op *op) {
@@ -117,16 +145,16 @@ static fm_sizes activation_sizes(const fm_op *op) {
                                                         : FM_OK};
 }
 
-static void activation_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
-    activate[op->variant](op_y(op, ctx, r0), op_x(op, ctx, r0), (real)op->attr0,
-                          (r1 - r0) * op->n_out);
+static void activation_forward(const fm_op *op, const fm_ctx *ctx, fm_area y) {
+    activate_area(op->variant, op_y(op, ctx, 0), op_x(op, ctx, 0), (real)op->attr0, op->n_out, y);
 }
 
-static void activation_backward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
-    real *dx = op_dx(op, ctx, r0);
-    const real *s = fm_activation_infos[op->variant].from_y ? op_y(op, ctx, r0) : op_x(op, ctx, r0);
+static void activation_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    real *dx = op_dx(op, ctx, 0);
+    const real *s = fm_activation_infos[op->variant].from_y ? op_y(op, ctx, 0) : op_x(op, ctx, 0);
     if (dx)
-        times_slope[op->variant](dx, op_dy(op, ctx, r0), s, (real)op->attr0, (r1 - r0) * op->n_out);
+        times_slope_area(op->variant, dx, op_dy(op, ctx, 0), s, (real)op->attr0, op->n_in, area);
 }
 
+#define activation_slope NULL
 #define activation_param_grad NULL

@@ -15,36 +15,43 @@ static fm_sizes dropout_sizes(const fm_op *op) {
 }
 
 static void drop(real *restrict to, const real *restrict from, const fm_op *op, const fm_ctx *ctx,
-                 int64_t r0, int64_t r1) {
+                 fm_area area) {
     const int64_t n = op->n_out;
     const real keep = (real)(1.0 / (1.0 - op->attr0));
     const uint32_t below = (uint32_t)(op->attr0 * 4294967296.0); /* P(32 random bits < below) = p */
     const uint64_t key = fm_key(ctx->seed, ctx->draw, (uint64_t)op->variant);
-    for (int64_t r = r0; r < r1; r++, to += n, from += n) {
+    to += area.r0 * n;
+    from += area.r0 * n;
+    for (int64_t r = area.r0; r < area.r1; r++, to += n, from += n) {
         const uint64_t row_key = fm_mix64(key ^ (uint64_t)r);
-        for (int64_t j = 0; j < n; j++)
+        for (int64_t j = area.j0; j < area.j1; j++)
             to[j] = fm_bits32(row_key, (uint32_t)j) < below ? 0 : from[j] * keep;
     }
 }
 
-static void dropout_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
-    const real *x = op_x(op, ctx, r0);
-    real *y = op_y(op, ctx, r0);
-    if (ctx->training)
-        drop(y, x, op, ctx, r0, r1);
-    else
-        memcpy(y, x, (size_t)((r1 - r0) * op->n_out) * sizeof(real));
+static void copy_area(real *to, const real *from, int64_t n, fm_area area) {
+    for (int64_t r = area.r0; r < area.r1; r++)
+        memcpy(to + r * n + area.j0, from + r * n + area.j0,
+               (size_t)(area.j1 - area.j0) * sizeof(real));
 }
 
-static void dropout_backward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
-    const real *dy = op_dy(op, ctx, r0);
-    real *dx = op_dx(op, ctx, r0);
-    if (!dx)
-        return;
+static void drop_or_copy(real *to, const real *from, const fm_op *op, const fm_ctx *ctx,
+                         fm_area area) {
     if (ctx->training)
-        drop(dx, dy, op, ctx, r0, r1);
+        drop(to, from, op, ctx, area);
     else
-        memcpy(dx, dy, (size_t)((r1 - r0) * op->n_out) * sizeof(real));
+        copy_area(to, from, op->n_out, area);
 }
 
+static void dropout_forward(const fm_op *op, const fm_ctx *ctx, fm_area y) {
+    drop_or_copy(op_y(op, ctx, 0), op_x(op, ctx, 0), op, ctx, y);
+}
+
+static void dropout_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    real *dx = op_dx(op, ctx, 0);
+    if (dx)
+        drop_or_copy(dx, op_dy(op, ctx, 0), op, ctx, area);
+}
+
+#define dropout_slope NULL
 #define dropout_param_grad NULL

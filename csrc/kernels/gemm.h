@@ -10,14 +10,17 @@ typedef struct {
     int32_t blas;
 } gemm_shape;
 
-/* z = x W + b      x (rows, n_in)   W (n_in, n_out)   b (n_out) or NULL   z (rows, n_out) */
+/* z = x W + b, columns [j0, j1)
+ * x (rows, n_in)   W (n_in, n_out)   b (n_out) or NULL   z (rows, n_out) */
 static void gemm_forward(real *restrict z, const real *restrict x, const real *restrict w,
-                         const real *restrict b, gemm_shape s) {
+                         const real *restrict b, int64_t j0, int64_t j1, gemm_shape s) {
+    const int64_t n = j1 - j0;
 #ifdef FM_BLAS_PREFIX
     if (s.blas) {
         for (int64_t r = 0; b && r < s.rows; r++)
-            memcpy(z + r * s.n_out, b, (size_t)s.n_out * sizeof(real));
-        blas_product(PLAIN, PLAIN, s.rows, s.n_out, s.n_in, x, s.n_in, w, s.n_out, b ? 1 : 0, z);
+            memcpy(z + r * s.n_out + j0, b + j0, (size_t)n * sizeof(real));
+        blas_product(PLAIN, PLAIN, s.rows, n, s.n_in, x, s.n_in, w + j0, s.n_out, b ? 1 : 0, z + j0,
+                     s.n_out);
         return;
     }
 #endif
@@ -25,20 +28,24 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
                          .a_row = s.n_in,
                          .a_col = 1,
                          .a_tile = TILE_ROWS * s.n_in,
-                         .b = w,
+                         .b = w + j0,
                          .b_row = s.n_out,
-                         .c = z,
+                         .c = z + j0,
                          .c_row = s.n_out,
-                         .bias = b};
-    product(t, form_of(s.n_out, s.rows), s.rows, s.n_out, s.n_in);
+                         .bias = b ? b + j0 : NULL};
+    product(t, form_of(s.n_out, s.rows), s.rows, n, s.n_in);
 }
 
-/* dx = dz W^T      dz (rows, n_out)   W (n_in, n_out)   dx (rows, n_in) */
+/* dx = dz W^T, columns [i0, i1)
+ * dz (rows, n_out)   W (n_in, n_out)   dx (rows, n_in) */
 static void gemm_input_grad(real *restrict dx, const real *restrict dz, const real *restrict w,
-                            gemm_shape s) {
+                            int64_t i0, int64_t i1, gemm_shape s) {
+    const int64_t n = i1 - i0;
+    w += i0 * s.n_out;
 #ifdef FM_BLAS_PREFIX
     if (s.blas) {
-        blas_product(PLAIN, TRANSPOSED, s.rows, s.n_in, s.n_out, dz, s.n_out, w, s.n_out, 0, dx);
+        blas_product(PLAIN, TRANSPOSED, s.rows, n, s.n_out, dz, s.n_out, w, s.n_out, 0, dx + i0,
+                     s.n_in);
         return;
     }
 #endif
@@ -48,12 +55,12 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
                          .a_tile = TILE_ROWS * s.n_out,
                          .b = w,
                          .b_row = s.n_out,
-                         .c = dx,
+                         .c = dx + i0,
                          .c_row = s.n_in};
-    if (s.rows * (s.n_in + s.n_out) < s.n_in * s.n_out)
-        product_by_columns(t, s.rows, s.n_in, s.n_out);
+    if (s.rows * (n + s.n_out) < n * s.n_out)
+        product_by_columns(t, s.rows, n, s.n_out);
     else
-        product(t, B_TRANSPOSED, s.rows, s.n_in, s.n_out);
+        product(t, B_TRANSPOSED, s.rows, n, s.n_out);
 }
 
 /* dW[i0:i1] = x[:, i0:i1]^T dz      dw points to row i0 */
@@ -62,7 +69,7 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
 #ifdef FM_BLAS_PREFIX
     if (s.blas) {
         blas_product(TRANSPOSED, PLAIN, i1 - i0, s.n_out, s.rows, x + i0, s.n_in, dz, s.n_out, 0,
-                     dw);
+                     dw, s.n_out);
         return;
     }
 #endif

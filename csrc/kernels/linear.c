@@ -21,22 +21,29 @@ INLINE gemm_shape shape_of(const fm_op *op, const fm_ctx *ctx, int64_t rows) {
     return (gemm_shape){.rows = rows, .n_in = op->n_in, .n_out = op->n_out, .blas = ctx->blas};
 }
 
-static void linear_forward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
+static void linear_forward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     const real *params = ctx->params;
-    real *y = op_y(op, ctx, r0);
-    gemm_forward(y, op_x(op, ctx, r0), params + op->w, op->b < 0 ? NULL : params + op->b,
-                 shape_of(op, ctx, r1 - r0));
+    real *y = op_y(op, ctx, 0);
+    gemm_forward(op_y(op, ctx, area.r0), op_x(op, ctx, area.r0), params + op->w,
+                 op->b < 0 ? NULL : params + op->b, area.j0, area.j1,
+                 shape_of(op, ctx, area.r1 - area.r0));
     if (op->variant != FM_ACTIVATION_identity)
-        activate[op->variant](y, y, (real)op->attr0, (r1 - r0) * op->n_out);
+        activate_area(op->variant, y, y, (real)op->attr0, op->n_out, area);
 }
 
-/* dz = dy g'(y), in place of dy, where param_grad finds it;      dx = dz W^T */
-static void linear_backward(const fm_op *op, const fm_ctx *ctx, int64_t r0, int64_t r1) {
-    real *dz = op_dy(op, ctx, r0), *dx = op_dx(op, ctx, r0);
+/* dz = dy g'(y), in place of dy, where backward and param_grad find it */
+static void linear_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    real *dz = op_dy(op, ctx, 0);
     if (op->variant != FM_ACTIVATION_identity)
-        times_slope[op->variant](dz, dz, op_y(op, ctx, r0), (real)op->attr0, (r1 - r0) * op->n_out);
+        times_slope_area(op->variant, dz, dz, op_y(op, ctx, 0), (real)op->attr0, op->n_out, area);
+}
+
+/* dx = dz W^T */
+static void linear_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    real *dx = op_dx(op, ctx, area.r0);
     if (dx)
-        gemm_input_grad(dx, dz, (const real *)ctx->params + op->w, shape_of(op, ctx, r1 - r0));
+        gemm_input_grad(dx, op_dy(op, ctx, area.r0), (const real *)ctx->params + op->w, area.j0,
+                        area.j1, shape_of(op, ctx, area.r1 - area.r0));
 }
 
 /* db_j = sum of dz_j over the rows, in their order */

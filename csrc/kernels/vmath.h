@@ -2,7 +2,7 @@
  * vectors.
  *
  * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays
- * NaN, and the limits at +-inf are exact. tests/test_layers.py holds their errors. */
+ * NaN, and the limits at +-inf are exact. tests/test_vmath.py holds their errors. */
 #ifndef FASTMLP_VMATH_H
 #define FASTMLP_VMATH_H
 
@@ -141,9 +141,13 @@ INLINE vec vlog1p_unit(vec x) {
     return pick(is_finite(x), y, x);
 }
 
+/* |tanh x| = -t / (2 + t) = 1 - 2 (1 + t) / (2 + t), t = exp(-2 |x|) - 1: the first keeps the
+ * digits near 0, where t has them; the second near 1, where an error of t would count twice. */
 INLINE vec vtanh(vec x) {
     const vec t = vexpm1_negative(-2 * vabs(x));
-    return pick(x == x, with_sign(-t / (2 + t), x), x);
+    const mask near_0 = t > (real)-0.67;
+    const vec q = pick(near_0, -t, 2 + 2 * t) / (2 + t);
+    return pick(x == x, with_sign(pick(near_0, q, 1 - q), x), x);
 }
 
 INLINE vec vsigmoid(vec x) {

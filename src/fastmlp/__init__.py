@@ -3,12 +3,16 @@
 from typing import TYPE_CHECKING
 
 from .averages import EMA, SWA
+from .basis import PolynomialBasis, RBFBasis
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .config import default_threads, get_config, show_config
 from .custom_loss import CustomLoss
 from .data import DataLoader
-from .errors import CheckpointError, DivergenceError
+from .errors import CheckpointError, ConvergenceWarning, DivergenceError
+from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
+from .linear_models import LinearRegression, Ridge
+from .logistic import LogisticRegression, SoftmaxRegression
 from .loss_functions import (
     absolute_error,
     binary_cross_entropy,
@@ -80,6 +84,7 @@ __all__ = [
     "Callback",
     "CheckpointError",
     "CosineDecay",
+    "ConvergenceWarning",
     "CrossEntropy",
     "CustomLoss",
     "DataLoader",
@@ -87,9 +92,11 @@ __all__ = [
     "Dropout",
     "EarlyStopping",
     "ExponentialDecay",
+    "ElasticNet",
+    "History",
+    "Lasso",
     "Focal",
     "GaussianNLL",
-    "History",
     "Huber",
     "Layer",
     "Linear",
@@ -108,6 +115,12 @@ __all__ = [
     "Sequential",
     "SquaredError",
     "StepDecay",
+    "LinearRegression",
+    "LogisticRegression",
+    "PolynomialBasis",
+    "RBFBasis",
+    "Ridge",
+    "SoftmaxRegression",
     "absolute_error",
     "binary_cross_entropy",
     "binary_focal",
@@ -116,6 +129,7 @@ __all__ = [
     "focal",
     "gaussian_nll",
     "get_config",
+    "lasso_path",
     "huber",
     "pinball",
     "poisson",

@@ -23,6 +23,7 @@ cdef extern from "fastmlp.h" nogil:
     enum:
         FM_N_OPS
         FM_N_ACTIVATIONS
+        FM_N_FUNCTIONS
         FM_N_LOSSES
         FM_N_OPTIMIZERS
         FM_BLAS_ROWS
@@ -36,6 +37,11 @@ cdef extern from "fastmlp.h" nogil:
         int32_t from_y
         const char *formula
 
+    ctypedef struct fm_function_info:
+        const char *name
+        double from_ "from"
+        double to
+
     ctypedef struct fm_loss_info:
         const char *name
         int32_t labels
@@ -47,6 +53,7 @@ cdef extern from "fastmlp.h" nogil:
 
     const char *fm_op_names[]
     const fm_activation_info fm_activation_infos[]
+    const fm_function_info fm_function_infos[]
     const fm_loss_info fm_loss_infos[]
     const fm_optimizer_info fm_optimizer_infos[]
 
@@ -142,12 +149,15 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
 
+    ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
+
     ctypedef struct fm_kernels:
         const char *name
         int64_t real_size
         int64_t lanes
         int32_t has_blas
         fm_op_kernels ops[8]
+        fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
 
     ctypedef struct fm_build:
@@ -226,6 +236,12 @@ LOSSES = {
         "per_column": fm_loss_infos[i].per_column,
     }
     for i in range(FM_N_LOSSES)
+}
+FUNCTIONS = {
+    fm_function_infos[i].name.decode(): {
+        "index": i, "from": fm_function_infos[i].from_, "to": fm_function_infos[i].to
+    }
+    for i in range(FM_N_FUNCTIONS)
 }
 OPTIMIZERS = {
     fm_optimizer_infos[i].name.decode(): {"index": i, "n_states": fm_optimizer_infos[i].n_states}
@@ -649,7 +665,10 @@ cdef class Context:
         cdef fm_ctx c = self.ctx
         if not 0 <= first < rows or threads < 1 or block < 1:
             raise ValueError("first, threads or block is out of range")
-        c.acts = _data(acts, p.dtype, threads * block * p.net.acts_width, "acts", True)
+        cdef int64_t blocks = min(<int64_t>threads, (rows - first - 1) // block + 1)
+        if cnp.PyArray_SIZE(acts) < blocks * block * p.net.acts_width:
+            raise ValueError("acts is too small")
+        c.acts = _data(acts, p.dtype, cnp.PyArray_SIZE(acts), "acts", True)
         c.x = data + first * p.n_in * p.k.real_size
         c.rows, c.capacity = rows - first, block
         with nogil:  # without the lock: it reads the parameters and writes to its own buffers
@@ -751,6 +770,18 @@ def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray d
     with nogil:
         value = fm_loss(k, loss, &settings.c, row_data, dz_data, z_data, target_data, weight_data, rows, n_out)
     return value
+
+
+def elementwise(int32_t function, cnp.ndarray x, cnp.ndarray y):
+    """y = one of FUNCTIONS of every element of x, as the kernels use it."""
+    cdef const fm_kernels *k = _kernels(x.dtype)
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    if not 0 <= function < FM_N_FUNCTIONS:
+        raise ValueError("no such function")
+    cdef void *x_data = _data(x, x.dtype, n, "x", False)
+    cdef void *y_data = _data(y, x.dtype, n, "y", True)
+    with nogil:
+        k.functions[function](y_data, x_data, n)
 
 
 def first_nonfinite(cnp.ndarray x):

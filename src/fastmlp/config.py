@@ -35,8 +35,7 @@ def default_threads() -> int:
     """
     if _core.is_forked_child():
         return 1
-    limits = [_affinity(), _cgroup_quota(), _omp_num_threads()]
-    return max(1, min(limit for limit in limits if limit is not None))
+    return min(_affinity(), _cgroup_quota(), _omp_num_threads())
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -55,13 +54,19 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _omp_num_threads() -> int | None:
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) > 0 else None
+def _omp_num_threads() -> int:
+    return _first_number(os.environ.get("OMP_NUM_THREADS", ""))
 
 
 @cache
-def _cgroup_quota() -> int | None:
+def _first_number(text: str) -> int:
+    """The first of the numbers in OMP_NUM_THREADS, which has one for each level of nesting."""
+    first = text.split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) > 0 else _MAX_THREADS
+
+
+@cache
+def _cgroup_quota() -> int:
     """Whole processors in the CPU quota of this container (cgroup v2, then v1)."""
     try:
         fields = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -70,7 +75,7 @@ def _cgroup_quota() -> int | None:
         try:
             fields = [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
         except OSError:
-            return None
+            return _MAX_THREADS
     if len(fields) != 2 or not fields[0].strip().isdigit():  # "max" and -1: no quota
-        return None
+        return _MAX_THREADS
     return max(1, int(fields[0]) // int(fields[1]))

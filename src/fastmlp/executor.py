@@ -116,15 +116,15 @@ class Executor:
             return self.context.predict_row(row, out)
 
     def _predict(self, x: Array, threads: int) -> Array:
-        n_threads = min(threads, -(-len(x) // _ROW_STEP))
-        share = -(-len(x) // n_threads)
+        n_blocks = min(threads, -(-len(x) // _ROW_STEP))
+        share = -(-len(x) // n_blocks)
         block = _core.fixed_block() or min(-(-share // _ROW_STEP) * _ROW_STEP, _PREDICT_BLOCK)
-        size = n_threads * block * self.layout.acts_width
+        size = n_blocks * block * self.layout.acts_width
         acts = getattr(self._predicting, "acts", None)
         if acts is None or acts.size != size:
             self._predicting.acts = acts = aligned_empty(size, self.dtype)
         out = np.empty((len(x), self.layout.n_out), self.dtype)
         row = 0
         while row < len(x):
-            row = self.context.predict(x, out, acts, block, row, n_threads, SLICE_SECONDS)
+            row = self.context.predict(x, out, acts, block, row, threads, SLICE_SECONDS)
         return out

@@ -85,12 +85,12 @@ class Sequential:
     @property
     def n_in(self) -> int:
         """Features of the input."""
-        return self.executor.layout.n_in
+        return int(self.executor.program.n_in)
 
     @property
     def n_out(self) -> int:
         """Outputs of the last layer."""
-        return self.executor.layout.n_out
+        return int(self.executor.program.n_out)
 
     @property
     def n_params(self) -> int:
