@@ -27,7 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 # The quick ones first: pytest stops at the first failure.
 TESTS = ["golden", "optimizers", "regularisation", "schedules", "losses", "dropout", "layers"]
-TESTS += ["equivalences", "gradients"]
+TESTS += ["weights", "equivalences", "gradients"]
 
 
 class Mutant(NamedTuple):
@@ -119,14 +119,158 @@ MUTANTS = [
     Mutant(
         "cross_entropy: largest output not taken off",
         "kernels/loss.c",
-        "top[r] = row_max(z + r * n_out, n_out);",
-        "top[r] = 0;",
+        "s.top[r] = row_max(z + r * n_out, n_out);",
+        "s.top[r] = 0;",
     ),
     Mutant(
         "binary_cross_entropy: loss of large outputs",
         "kernels/loss.c",
-        "const vec linear = vmax(z, (vec){0}) - y * z;",
-        "const vec linear = vabs(z) - y * z;",
+        "const vec linear = vmax(z, (vec){0}) - t * z;",
+        "const vec linear = vabs(z) - t * z;",
+    ),
+    Mutant(
+        "cross_entropy: smoothing in the loss alone",
+        "kernels/loss.c",
+        "* factor - shared;",
+        "* factor;",
+    ),
+    Mutant(
+        "cross_entropy: smoothing takes no share of the label",
+        "kernels/loss.c",
+        "below = (1 - smoothing) * below",
+        "below = below",
+    ),
+    Mutant(
+        "binary_cross_entropy: smoothing towards 0",
+        "kernels/loss.c",
+        "splat((real)(s.label_smoothing / 2))",
+        "splat((real)0)",
+    ),
+    Mutant(
+        "focal: slope of the logarithm alone",
+        "kernels/loss.c",
+        "weight * (1 - gamma * vexp(l) * ratio)",
+        "weight",
+    ),
+    Mutant(
+        "focal: logarithm of 0",
+        "kernels/loss.c",
+        "vexp(gamma * vlog(vmax(wrong, tiny)))",
+        "vexp(gamma * vlog(wrong))",
+    ),
+    Mutant(
+        "binary_focal: one weight for both answers",
+        "kernels/loss.c",
+        "(1 - y) * (real)s.negative",
+        "(1 - y) * (real)s.positive",
+    ),
+    Mutant(
+        "binary_focal: power of the right answer",
+        "kernels/loss.c",
+        "vexp(gamma * log_wrong)",
+        "vexp(gamma * log_p)",
+    ),
+    Mutant(
+        "absolute_error: slope at 0",
+        "kernels/loss.c",
+        "pick(e == 0, e, with_sign(splat(1), e))",
+        "with_sign(splat(1), e)",
+    ),
+    Mutant(
+        "huber: slope not cut",
+        "kernels/loss.c",
+        ".slope = with_sign(cut, e)",
+        ".slope = e",
+    ),
+    Mutant(
+        "poisson: no events at rate 0",
+        "kernels/loss.c",
+        "pick(y == 0, y, y * z)",
+        "y * z",
+    ),
+    Mutant(
+        "pinball: an output moves its own quantile alone",
+        "kernels/loss.c",
+        "later += column(",
+        "later = column(",
+    ),
+    Mutant(
+        "pinball: slope at 0",
+        "kernels/loss.c",
+        "pick(e < 0, -below, (vec){0})",
+        "-below",
+    ),
+    Mutant(
+        "pinball: targets of the first rows for all",
+        "kernels/loss.c",
+        "column(target + r0 * columns + c, columns, NULL, n)",
+        "column(target + c, columns, NULL, n)",
+    ),
+    Mutant(
+        "pinball: order of the first rows for all",
+        "kernels/loss.c",
+        "column(target + c, columns, order + r0, n)",
+        "column(target + c, columns, order, n)",
+    ),
+    Mutant(
+        "gaussian_nll: no smallest variance",
+        "kernels/loss.c",
+        "vsoftplus(spread) + (real)s->min_variance",
+        "vsoftplus(spread)",
+    ),
+    Mutant(
+        "gaussian_nll: mean over outputs",
+        "kernels/loss.c",
+        "parts(s, columns)",
+        "parts(s, n_out)",
+    ),
+    Mutant(
+        "gaussian_nll: slope of the variance, not of its output",
+        "kernels/loss.c",
+        "half * vsigmoid(spread) / v",
+        "half / v",
+    ),
+    Mutant(
+        "losses: the sum of rows is a mean over outputs",
+        "kernels/loss.c",
+        "return s->sum ? 1 : (double)n_terms;",
+        "return (double)n_terms;",
+    ),
+    Mutant(
+        "weights: of the batch, not of its rows",
+        "kernels/loss.c",
+        "weights[at(order, r)]",
+        "weights[r]",
+    ),
+    Mutant(
+        "weights: loss alone",
+        "kernels/loss.c",
+        "*= (real)weight;",
+        "*= (real)1;",
+    ),
+    Mutant(
+        "train: weights of the first rows for all",
+        "network.c",
+        "order ? job->weights : job->weights + first",
+        "job->weights",
+    ),
+    Mutant(
+        "train: targets by outputs",
+        "network.c",
+        "first * columns, k",
+        "first * n_out, k",
+    ),
+    Mutant(
+        "train: the sum is divided by the rows",
+        "network.c",
+        "settings->sum ? 1 : 1.0 / (double)c->rows",
+        "1.0 / (double)c->rows",
+    ),
+    Mutant(
+        "loss: the sum is divided by the rows",
+        "network.c",
+        "settings->sum ? 1 : (double)n",
+        "(double)n",
     ),
     Mutant(
         "sgd: averaged momentum is the usual one",

@@ -100,6 +100,24 @@ def test_threads_do_not_change_weighted_training(case, dtype):
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("case", LOSSES)
+def test_a_step_of_many_rows_takes_each_with_its_own_weight(case):
+    """More rows than go through together, without an order: rows, targets and weights advance
+    alike."""
+    X, y = inputs(700, N_IN), targets(case, 700, N_OUT)
+    weights = np.random.default_rng(8).random(700)
+    one, two = build("float64"), build("float64")
+    value = one.train_step(
+        X, y, loss=LOSSES[case], optimizer=SGD(1e-4), sample_weight=weights, threads=1
+    )
+    z = two.forward(X, training=True)
+    want, dz = loss_function(case)(z, y, sample_weight=weights)
+    two.backward(dz)
+    two.update(SGD(1e-4))
+    assert value == want
+    assert digest(one.params) == digest(two.params)
+
+
 def test_a_row_of_weight_two_counts_as_two_rows():
     X, y = inputs(40, N_IN), targets("squared_error", 40, 1)
     twice = np.r_[np.arange(40), np.arange(10)]

@@ -152,8 +152,7 @@ static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *
         for (int v = 0; v < ROW_GROUP; v += LANES) {
             const vec l = load(log_p + v), wrong = -vexpm1_negative(l);
             const vec weight = vexp(gamma * vlog(vmax(wrong, tiny)));
-            const vec ratio =
-                pick(wrong > 0, l / vmax(wrong, tiny), splat(-1)); /* limit at p = 1 */
+            const vec ratio = l / vmax(wrong, tiny);
             store(loss + v, -weight * l);
             store(slope + v, weight * (1 - gamma * vexp(l) * ratio));
         }

@@ -76,12 +76,12 @@ class Loss:
         """Name and fields, for a model file."""
         return {"name": self.name, **self.__getstate__()}
 
-    @property
+    @cached_property
     def needs_labels(self) -> bool:
         """Whether the target is one class label a row, rather than columns of values."""
         return bool(_core.LOSSES[self.name]["labels"])
 
-    @property
+    @cached_property
     def index(self) -> int:
         """Its place in the list of C."""
         return int(_core.LOSSES[self.name]["index"])
