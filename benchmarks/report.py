@@ -52,11 +52,11 @@ def _times(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
     for shape, rows in grid.items():
         own = rows["fastmlp"]
         cells = [f"{shape} {own['activation']}", f"{own['batch']:,}", _time(own)]
-        cells += [_number(own.get("gflops")), _percent(own.get("share_of_peak"))]
+        cells += [number(own.get("gflops")), percent(own.get("share_of_peak"))]
         cells += [_time(rows.get(p)) for p in _VARIANTS]
         cells += [_time(rows.get(p)) + _bracket(_ratio(rows, p, "fastmlp")) for p in others]
         lines.append(cells)
-    return _markdown(columns, lines)
+    return markdown(columns, lines)
 
 
 def _summary(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
@@ -71,7 +71,7 @@ def _summary(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
             cells.append(f"{min(ratios):.2f}, {mean:.2f}" if mean else "-")
         lines.append(cells)
     columns = ["least ratio, geometric mean", *(f"to {_TITLES[p]}" for p in others)]
-    return _markdown(columns, lines)
+    return markdown(columns, lines)
 
 
 def _ratio(rows: dict[str, Row], peer: str, own: str) -> float | None:
@@ -104,16 +104,16 @@ def _notes(rows: list[Row]) -> str:
 def _time(row: Row | None) -> str:
     if row is None or "us_best" not in row:
         return "-"
-    return _number(row["us_best"]) + ("" if row["loss_agrees"] else " (!)")
+    return number(row["us_best"]) + ("" if row["loss_agrees"] else " (!)")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
@@ -121,7 +121,7 @@ def _bracket(ratio: float | None) -> str:
     return "" if ratio is None else f" ({ratio:.1f})"
 
 
-def _markdown(columns: list[str], lines: list[list[str]]) -> str:
+def markdown(columns: list[str], lines: list[list[str]]) -> str:
     """Columns of equal width, numbers to the right."""
     widths = [max(len(line[i]) for line in (columns, *lines)) for i in range(len(columns))]
 

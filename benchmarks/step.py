@@ -9,114 +9,36 @@ turns, round by round, and only one works at a time.
 
 import argparse
 import contextlib
-import datetime
-import importlib.util
 import json
 import os
-import platform
 import random
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from children import Child
+from machine import header, installed_is_older, load_average
 from peak import Peak
 from report import table
 from shapes import SHAPES, STEPS_BEFORE_LOSS, Shape, make_problem, save_problem
 from worker import PEERS
 
-_HERE = Path(__file__).parent
 _OWN = ("fastmlp", "fastmlp-train_step", "fastmlp-v3")
 _OTHERS = ("torch", "jax", "sklearn", "numpy")
-_PACKAGES = ("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy")
-# OpenBLAS's threads spin for a tenth of a second before they sleep, and would slow the next peer.
-_PAUSE, _LONGEST_PAUSE, _IDLE_SHARE = 0.025, 2.0, 0.04
-_FIXED_PAUSE = 0.25
 _KERNEL_SETS = {"v3": "avx2"}  # kernels of fastmlp whose limit is not that of the widest vectors
-_REMOVED = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_", "JAX_", "TORCH_", "FASTMLP_")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class Worker:
+class Worker(Child):
     """A process with one peer; see worker.py."""
 
     def __init__(self, name: str, problem: Path, threads: int) -> None:
-        self.name = name
+        arguments = [name, str(problem), str(threads)]
+        super().__init__(name, "worker.py", arguments, threads, PEERS[name][2])
         self.steps = 0
         self.seconds: list[float] = []
-        self._process = subprocess.Popen(
-            [sys.executable, str(_HERE / "worker.py"), name, str(problem), str(threads)],
-            env=clean_environment(threads) | PEERS[name][2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.ready: dict[str, Any] = {}
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._process.kill()
-        self._process.communicate()
-
-    def wait(self) -> "Worker":
-        """Read the answer to the start: what the peer is, or why it cannot take part."""
-        self.ready = self._answer()
-        return self
-
-    def ask(self, **request: Any) -> Any:
-        """Let the worker do something, and wait until it has."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        self._rest()
-        return answer
-
-    def _rest(self) -> None:
-        """Wait until the worker's threads have stopped spinning."""
-        used = self._cpu_seconds()
-        if not used:  # a kernel that does not count
-            time.sleep(_FIXED_PAUSE)
-        for _ in range(round(_LONGEST_PAUSE / _PAUSE)):
-            time.sleep(_PAUSE)
-            before, used = used, self._cpu_seconds()
-            if used - before < _PAUSE * _IDLE_SHARE:
-                return
-
-    def _cpu_seconds(self) -> float:
-        """Of all threads of the worker so far."""
-        total = 0
-        for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # the thread has just ended
-                total += int((thread / "schedstat").read_text().split()[0])
-        return total * 1e-9
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the worker of {self.name} ended; its message stands above")
-        return json.loads(line)
-
-
-def clean_environment(threads: int) -> dict[str, str]:
-    """This environment, without what steers a numerical library, with the number of threads."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_REMOVED)}
-    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
 def run_shape(shape: Shape, names: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -190,90 +112,6 @@ def row(
     }
 
 
-def header(args: argparse.Namespace, peak: Peak, load: str, own: dict[str, Any]) -> dict[str, Any]:
-    """What a reader needs to know about the run; `own` is a row of fastmlp's."""
-    return {
-        "what": "one training step: forward, cross entropy, backward, Adam; float32",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "installed_is_older": installed_is_older(),
-        "compiler": own.get("compiler"),
-        "flags": kernel_flags(),
-        "cpu": cpu_name(),
-        "processors": len(os.sched_getaffinity(0)),
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "seconds_per_round": args.seconds,
-        "steps_before_loss": STEPS_BEFORE_LOSS,
-        "load_average_before": load,
-        "load_average_after": load_average(),
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": versions(),
-        "peak": peak.as_dict(),
-    }
-
-
-def commit() -> str | None:
-    """Of this folder's repository, with -dirty where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, cwd=_HERE, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def installed_is_older() -> bool | None:
-    """Whether sources here have changed since the fastmlp that is timed was built."""
-    spec = importlib.util.find_spec("fastmlp")
-    if spec is None or spec.origin is None:
-        return None
-    built = [f.stat().st_mtime for f in Path(spec.origin).parent.glob("_core*.so")]
-    sources = [f for f in (_HERE.parent / "csrc").rglob("*") if f.suffix in (".c", ".h")]
-    sources += (_HERE.parent / "src").rglob("*.pyx")
-    if not built or not sources:
-        return None
-    return max(f.stat().st_mtime for f in sources) > max(built)
-
-
-def kernel_flags() -> str | None:
-    """The compiler's flags for the kernels, in this commit."""
-    with contextlib.suppress(OSError):
-        text = (_HERE.parent / "CMakeLists.txt").read_text()
-        if found := re.search(r"set\(kernel_flags ([^)]*)\)", text):
-            return found[1]
-    return None
-
-
-def cpu_name() -> str:
-    """The model, with its numbers, since names of virtual processors say little."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-    if "model name" not in fields:
-        return platform.machine()
-    return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}"
-
-
-def load_average() -> str:
-    """Of the last 1, 5 and 15 minutes."""
-    return " ".join(f"{value:.2f}" for value in os.getloadavg())
-
-
-def versions() -> dict[str, str]:
-    """Of the packages in the table."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark."""
     if installed_is_older():
@@ -293,7 +131,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             line["share_of_peak"] = round(line["gflops"] / limit, 4)
     if peak.problem:
         print(f"no share of the peak: {peak.problem}", file=sys.stderr)
-    return {"header": header(args, peak, load, rows[0]), "rows": rows}
+    about = header(
+        "one training step: forward, cross entropy, backward, Adam; float32",
+        args.threads,
+        load,
+        rounds=args.rounds,
+        seconds_per_round=args.seconds,
+        steps_before_loss=STEPS_BEFORE_LOSS,
+        peak=peak.as_dict(),
+    )
+    return {"header": about, "rows": rows}
 
 
 def _names(known: tuple[str, ...]) -> Any:

@@ -11,14 +11,14 @@ from round to round would lead to nets that have learnt all by heart, full of de
 """
 
 import importlib
-import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from children import calibrated, serve, timed
 
 PEERS = {  # name -> module and class in `peers`, and environment of its own
     "fastmlp": ("fastmlp_peer", "Peer", {}),
@@ -65,23 +65,6 @@ def builder(name: str, problem_file: Path, threads: int) -> Callable[[], Any]:
     return partial(peer_class, load_problem(problem_file), threads)
 
 
-def timed(peer: Any, steps: int) -> float:
-    """Seconds that `steps` steps take."""
-    start = time.perf_counter()
-    peer.run(steps)
-    return time.perf_counter() - start
-
-
-def calibrate(peer: Any, seconds: float) -> int:
-    """How many steps take about `seconds`."""
-    steps = 1
-    timed(peer, steps)  # compiles, allocates, starts threads
-    # The best of three: one stall, taken for the time of a step, would make every round too short.
-    while (elapsed := min(timed(peer, steps) for _ in range(3))) < seconds / 5:
-        steps *= 2
-    return max(1, round(steps * seconds / elapsed))
-
-
 def answer(peer: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Do what the parent asks."""
     from shapes import STEPS_BEFORE_LOSS
@@ -90,36 +73,22 @@ def answer(peer: Any, request: dict[str, Any]) -> dict[str, Any]:
         peer.run(STEPS_BEFORE_LOSS)
         return {"loss": peer.loss()}
     if request["do"] == "calibrate":
-        return {"steps": calibrate(peer, request["seconds"])}
+        return {"steps": calibrated(peer.run, request["seconds"])}
     peer.run(max(1, request["steps"] // _WARM_UP_SHARE))  # wakes threads and caches, not timed
-    return {"seconds": timed(peer, request["steps"])}
-
-
-def _pipes() -> tuple[TextIO, TextIO]:
-    """The protocol's pipes; what a library prints goes to stderr from here on."""
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    return sys.stdin, replies
+    return {"seconds": timed(peer.run, request["steps"])}
 
 
 def main() -> None:
     name, problem, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    requests, replies = _pipes()
 
-    def reply(message: dict[str, Any]) -> None:
-        replies.write(json.dumps(message) + "\n")
-
-    try:
+    def start() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
         use_processors(threads)
         build = builder(name, problem, threads)
         peer = build()
-    except Exception as error:  # not installed, not able: a row of the table says so
-        reply({"unavailable": f"{error}" or type(error).__name__})
-        return
-    reply({"version": peer.version, "info": getattr(peer, "info", {})})
-    del peer
-    for line in requests:
-        reply(answer(build(), json.loads(line)))
+        about = {"version": peer.version, "info": getattr(peer, "info", {})}
+        return about, lambda request: answer(build(), request)
+
+    serve(start)
 
 
 if __name__ == "__main__":
