@@ -3,6 +3,7 @@
 
 #include "kernels/activation.c"
 #include "kernels/dropout.c"
+#include "kernels/gram.c"
 #include "kernels/linear.c"
 #include "kernels/loss.c"
 #include "kernels/optimizer.c"
@@ -39,4 +40,7 @@ const fm_kernels FM_TABLE = {
     .limit_columns = limit_columns,
     .average = average,
     .first_nonfinite = first_nonfinite,
+    .gram = gram,
+    .cholesky_solve = cholesky_solve,
+    .widen = widen,
 };

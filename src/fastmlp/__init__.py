@@ -6,6 +6,7 @@ from .averages import EMA, SWA
 from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .config import default_threads, get_config, show_config
 from .data import DataLoader
+from .derivatives import check_gradients
 from .errors import CheckpointError, DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .losses import binary_cross_entropy, cross_entropy, squared_error
@@ -30,6 +31,7 @@ from .schedules import (
     Schedule,
     StepDecay,
 )
+from .second_order import BFGS, LBFGS, LevenbergMarquardt
 from .training import History
 
 globals().update(ACTIVATION_CLASSES)
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     *ACTIVATION_CLASSES,
+    "BFGS",
     "EMA",
+    "LBFGS",
     "SGD",
     "SWA",
     "AMSGrad",
@@ -59,6 +63,7 @@ __all__ = [
     "ExponentialDecay",
     "History",
     "Layer",
+    "LevenbergMarquardt",
     "Linear",
     "LinearWarmup",
     "Lion",
@@ -72,6 +77,7 @@ __all__ = [
     "Sequential",
     "StepDecay",
     "binary_cross_entropy",
+    "check_gradients",
     "cross_entropy",
     "default_threads",
     "get_config",

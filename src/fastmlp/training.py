@@ -20,6 +20,7 @@ from .executor import SLICE_SECONDS
 from .losses import loss_of
 from .metrics import Array, Metric, get_metrics
 from .optimizers import Optimizer
+from .second_order import FullBatchLoop, FullBatchMethod
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -56,7 +57,9 @@ class History(dict[str, list[float]]):
 class Run:
     """One call of fit, as callbacks see it."""
 
-    def __init__(self, net: "Sequential", optimizer: Optimizer, epochs: int) -> None:
+    def __init__(
+        self, net: "Sequential", optimizer: Optimizer | FullBatchMethod, epochs: int
+    ) -> None:
         self.net, self.optimizer, self.epochs = net, optimizer, epochs
         self.epoch = 0  # of this run, from 1
         self.logs: dict[str, float] = {}
@@ -64,7 +67,9 @@ class Run:
         self.has_validation = False
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
-        """Go on with other settings from the next epoch on."""
+        """Go on with other settings from the next epoch on; ValueError in a full-batch method."""
+        if isinstance(self.optimizer, FullBatchMethod):
+            raise ValueError(f"{self.optimizer!r} cannot be exchanged during a fit; call fit again")
         self.net.use_optimizer(optimizer)
         self.optimizer = optimizer
 
@@ -125,7 +130,7 @@ def fit(
     net: "Sequential",
     data: TrainingData,
     loss: str,
-    optimizer: Optimizer,
+    optimizer: Optimizer | FullBatchMethod,
     *,
     batch_size: int,
     epochs: int,
@@ -137,7 +142,11 @@ def fit(
     verbose: int,
 ) -> History:
     """Train for `epochs` passes; see Sequential.fit."""
-    epoch_loop = EpochLoop(net, data, loss, optimizer, batch_size, shuffle, drop_last, threads)
+    epoch_loop: EpochLoop | FullBatchLoop
+    if isinstance(optimizer, FullBatchMethod):
+        epoch_loop = FullBatchLoop(net, data, loss, optimizer, resolve_threads(threads))
+    else:
+        epoch_loop = EpochLoop(net, data, loss, optimizer, batch_size, shuffle, drop_last, threads)
     functions = get_metrics(metrics, loss)
     check_callbacks(callbacks)
     run = Run(net, optimizer, _check_epochs(epochs))
@@ -212,6 +221,7 @@ class EpochLoop:
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
         """All mini-batches of the next epoch; returns the mean loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
+        assert isinstance(optimizer, Optimizer)
         self.order = self.data.rows
         if self.shuffle:
             self.order = self.data.rows.copy()

@@ -1,0 +1,421 @@
+"""BFGS, L-BFGS and Levenberg-Marquardt: methods that see all rows in every step, for small and
+convex problems.
+
+    net.fit(X, y, optimizer=LBFGS(), epochs=100)
+
+They are written here rather than taken from SciPy: the package needs NumPy alone; SciPy's L-BFGS-B
+copies parameters and gradients in and out of its workspace at every evaluation and keeps its memory
+to itself, so that an iteration cannot be an epoch with callbacks and Ctrl-C in between; and its dot
+products go through a BLAS, whose bits depend on its threads. Here vectors are float64, each sum has
+a fixed order, and losses, gradients, Jacobians, normal equations and their Cholesky factor come
+from the C kernels: with the same build, the same bits for any number of threads.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .errors import DivergenceError
+from .layers import Dropout
+from .line_search import strong_wolfe
+from .objective import Objective, Point, Vector, dot
+
+if TYPE_CHECKING:
+    from .metrics import Metric
+    from .network import Sequential
+    from .training import Progress, Run, TrainingData
+
+Matrix = NDArray[np.float64]
+
+MOST_SQUARED = 10_000  # parameters of a method with an (n_params, n_params) matrix: 800 MB
+
+
+class Stepper(Protocol):
+    """A method at work on one objective."""
+
+    def step(self, start: Point) -> Point | None:
+        """The next point, of a lower value; None where the method finds none."""
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FullBatchMethod:
+    """Base of the methods that see all rows in every step. An epoch of `fit` is one step.
+
+    l2: the penalty l2 / 2 sum(w^2) over all weights, not biases, joins the loss, as in the
+        first-order optimizers; the reported loss stays that of the data.
+    tolerance: training ends where no element of the gradient is larger.
+
+    `fit` takes one by object or by name ("bfgs", "lbfgs", "levenberg_marquardt"). What is learnt of
+    the curvature lasts for one call of fit. The moments of an optimizer used before are given up.
+    Weights are accepted only with a finite loss, and one not above that before. Raises ValueError
+    for a value outside its range.
+    """
+
+    name: ClassVar[str]
+    needs_matrix: ClassVar[bool] = True
+    l2: float = 0.0
+    tolerance: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "memory":
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise ValueError(f"memory must be an integer >= 1, not {value!r}")
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{field.name} must be a number, not {value!r}")
+            elif not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} must be a finite number >= 0, not {value!r}")
+
+    def check(self, net: "Sequential", loss: str) -> None:
+        """ValueError where it cannot train this network with this loss."""
+        if any(isinstance(layer, Dropout) and layer.p > 0 for layer in net.layers):
+            raise ValueError(
+                f"{type(self).__name__} needs a loss that is the same in every evaluation; "
+                "leave Dropout out, or use l2"
+            )
+        if self.needs_matrix and net.n_params > MOST_SQUARED:
+            raise ValueError(
+                f"{type(self).__name__} works with a matrix of {net.n_params:,} x "
+                f"{net.n_params:,} numbers; use LBFGS() above {MOST_SQUARED:,} parameters"
+            )
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run of the method."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class BFGS(FullBatchMethod):
+    """Broyden, Fletcher, Goldfarb, Shanno (Nocedal, Wright 2006, algorithm 6.1) with a strong Wolfe
+    line search. The lecture, "Newton/Hessian algorithm".
+
+    Keeps an estimate of the inverse Hessian, (n_params, n_params) in float64: at most 10,000
+    parameters.
+    """
+
+    name: ClassVar[str] = "bfgs"
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run, with the identity for the inverse Hessian."""
+        return QuasiNewton(objective, InverseHessian(objective.n_params))
+
+
+@dataclass(frozen=True)
+class LBFGS(FullBatchMethod):
+    """Limited-memory BFGS: the inverse Hessian from the last `memory` steps by the two-loop
+    recursion (Liu, Nocedal 1989; Nocedal, Wright 2006, algorithm 7.5), with a strong Wolfe line
+    search. The lecture, "Newton/Hessian algorithm".
+
+    Needs 2 memory vectors of n_params float64. In float32 the loss is known to seven digits, where
+    the line search ends: use dtype="float64" for more.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    needs_matrix: ClassVar[bool] = False
+    memory: int = 10
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run, with an empty memory."""
+        return QuasiNewton(objective, Memory(self.memory))
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt(FullBatchMethod):
+    """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps from the Jacobian of every
+    row (Levenberg 1944, Marquardt 1963), the damping being changed by Nielsen's rule (Madsen,
+    Nielsen, Tingleff 2004, algorithm 3.16).
+
+    With J = dz / dparams (rows n_out, n_params) and r = z - y:
+    (2 / (rows n_out) J^T J + l2 + damping) step = -gradient.  damping: that of the first step, as a
+    share of the largest diagonal element. J comes in blocks of rows and in the network's type;
+    the equations are kept and solved in float64: 16 n_params^2 bytes, at most 10,000 parameters,
+    and rows n_out n_params^2 multiply-adds a step.
+    """
+
+    name: ClassVar[str] = "levenberg_marquardt"
+    damping: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.damping == 0:
+            raise ValueError("damping must be above 0, 1e-3 for instance")
+
+    def check(self, net: "Sequential", loss: str) -> None:
+        """ValueError where it cannot train this network with this loss."""
+        if loss != "squared_error":
+            raise ValueError(
+                f'LevenbergMarquardt is for loss="squared_error", not {loss!r}; use LBFGS()'
+            )
+        super().check(net, loss)
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run."""
+        return DampedGaussNewton(objective, self.damping)
+
+
+METHODS: dict[str, type[FullBatchMethod]] = {c.name: c for c in (BFGS, LBFGS, LevenbergMarquardt)}
+
+
+def get_method(optimizer: Any) -> FullBatchMethod | None:
+    """A full-batch method for itself or its name; None for anything else."""
+    if isinstance(optimizer, FullBatchMethod):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer in METHODS:
+        return METHODS[optimizer]()
+    return None
+
+
+# ---- quasi-Newton --------------------------------------------------------------------------------
+
+
+class Curvature(Protocol):
+    """An estimate of the inverse Hessian."""
+
+    def times(self, gradient: Vector) -> Vector:
+        """The estimate times a vector."""
+
+    def learn(self, s: Vector, y: Vector) -> None:
+        """A step s changed the gradient by y, and s^T y > 0."""
+
+    def forget(self) -> None:
+        """Back to a multiple of the identity."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt."""
+
+
+class Memory:
+    """The last steps, and the inverse Hessian that they imply (Nocedal, Wright 2006, algorithm
+    7.4).
+    """
+
+    def __init__(self, size: int) -> None:
+        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=size)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt."""
+        return not self._pairs
+
+    def forget(self) -> None:
+        """Back to the identity."""
+        self._pairs.clear()
+
+    def learn(self, s: Vector, y: Vector) -> None:
+        """Keep a step and the change of the gradient; the oldest goes."""
+        self._pairs.append((s, y, 1 / dot(s, y)))
+
+    def times(self, gradient: Vector) -> Vector:
+        """The two-loop recursion, from s^T y / y^T y of the last step times the identity."""
+        q, shares = gradient.copy(), []
+        for s, y, rho in reversed(self._pairs):
+            share = rho * dot(s, q)
+            shares.append(share)
+            q -= share * y
+        if self._pairs:
+            _, y, rho = self._pairs[-1]
+            q *= 1 / (rho * dot(y, y))
+        for (s, y, rho), share in zip(self._pairs, reversed(shares), strict=True):
+            q += (share - rho * dot(y, q)) * s
+        return q
+
+
+class InverseHessian:
+    """The BFGS estimate as a matrix (Nocedal, Wright 2006, equation 6.17)."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._matrix: Matrix | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt."""
+        return self._matrix is None
+
+    def forget(self) -> None:
+        """Back to the identity."""
+        self._matrix = None
+
+    def learn(self, s: Vector, y: Vector) -> None:
+        """H += s w^T + w s^T, w = (1 + y^T H y / s^T y) / (2 s^T y) s - H y / s^T y; H begins as
+        s^T y / y^T y times the identity.
+        """
+        sy = dot(s, y)
+        if self._matrix is None:
+            self._matrix = np.diag(np.full(self._n, sy / dot(y, y)))
+        hy = self.times(y)
+        w = (1 + dot(y, hy) / sy) / (2 * sy) * s - hy / sy
+        update = np.multiply.outer(s, w)
+        self._matrix += update
+        self._matrix += update.T
+
+    def times(self, gradient: Vector) -> Vector:
+        """The matrix times a vector: einsum, since a BLAS sums in an order of its own."""
+        if self._matrix is None:
+            return gradient.copy()
+        return np.asarray(np.einsum("ij,j->i", self._matrix, gradient))
+
+
+class QuasiNewton:
+    """Steps along minus the estimated inverse Hessian times the gradient."""
+
+    def __init__(self, objective: Objective, curvature: Curvature) -> None:
+        self._objective, self._curvature = objective, curvature
+
+    def step(self, start: Point) -> Point | None:
+        """One line search; a second one along the gradient where the first finds nothing."""
+        found = self._search(start)
+        if found is None and not self._curvature.is_empty:
+            self._curvature.forget()
+            found = self._search(start)
+        if found is not None:
+            s, y = found.params - start.params, found.grad - start.grad
+            if dot(s, y) > np.finfo(np.float64).eps * dot(y, y):
+                self._curvature.learn(s, y)
+        return found
+
+    def _search(self, start: Point) -> Point | None:
+        direction = -self._curvature.times(start.grad)
+        if not dot(start.grad, direction) < 0:
+            return None
+        first = 1.0
+        if self._curvature.is_empty:  # of no known scale: a step of length 1 at most
+            first = min(1.0, 1 / math.sqrt(dot(direction, direction)))
+        return strong_wolfe(self._objective.at, start, direction, first)
+
+
+# ---- Levenberg-Marquardt -------------------------------------------------------------------------
+
+
+class DampedGaussNewton:
+    """Levenberg-Marquardt: what it keeps from step to step is the damping."""
+
+    def __init__(self, objective: Objective, damping: float) -> None:
+        self._objective, self._first = objective, damping
+        self._damping = 0.0
+        self._growth = 2.0
+
+    def step(self, start: Point) -> Point | None:
+        """Solve with more and more damping until the loss falls."""
+        objective = self._objective
+        objective.put(start.params)
+        scale = 2 / objective.y.size
+        gram, gradient = objective.normal_equations()
+        gram *= -scale  # _core.cholesky_solve takes minus the matrix
+        gradient *= scale  # that of a float32 network in float64, unlike start.grad
+        gradient[: objective.n_weights] += objective.l2 * start.params[: objective.n_weights]
+        diagonal = gram.diagonal().copy()
+        diagonal[: objective.n_weights] -= objective.l2
+        if self._damping == 0:
+            self._damping = self._first * float(-diagonal.min())
+        matrix = np.empty_like(gram)
+        while math.isfinite(self._damping) and self._damping > 0:
+            matrix[:] = gram
+            np.fill_diagonal(matrix, diagonal - self._damping)
+            step = -gradient
+            if _core.cholesky_solve(matrix, step):
+                if not np.any(start.params + step != start.params):
+                    return None
+                found = self._try(start, step, gradient)
+                if found is not None:
+                    return found
+            self._damping *= self._growth
+            self._growth *= 2
+        return None
+
+    def _try(self, start: Point, step: Vector, gradient: Vector) -> Point | None:
+        """The point after the step if its value is lower; the damping follows the share of the
+        predicted gain that came true.
+        """
+        found = self._objective.at(start.params + step)
+        predicted = 0.5 * (self._damping * dot(step, step) - dot(gradient, step))
+        gain = start.value - found.value
+        if not (math.isfinite(found.value) and gain > 0 and predicted > 0):
+            return None
+        self._damping *= max(1 / 3, 1 - (2 * gain / predicted - 1) ** 3)
+        self._growth = 2.0
+        return found
+
+
+# ---- in fit --------------------------------------------------------------------------------------
+
+
+class FullBatchLoop:
+    """What EpochLoop is to mini-batches: an epoch is one step over all training rows."""
+
+    def __init__(
+        self,
+        net: "Sequential",
+        data: "TrainingData",
+        loss: str,
+        method: FullBatchMethod,
+        threads: int,
+    ) -> None:
+        method.check(net, loss)
+        net.drop_optimizer()
+        self.net, self.data, self.method = net, data, method
+        self.order, self.n = data.rows, len(data.rows)
+        x, y = data.X, data.y
+        if self.n < len(x):  # some are held out
+            x, y = x[data.rows], y[data.rows]
+        self._objective = Objective(net.executor, x, y, loss, threads, method.l2)
+        self._stepper = method.begin(self._objective)
+        self._point: Point | None = None
+
+    def outputs_for(self, metrics: dict[str, "Metric"]) -> NDArray[Any] | None:
+        """Room for the outputs of the training rows, where metrics need them."""
+        shape = len(self.data.X), self.net.n_out
+        return np.zeros(shape, self.net.dtype) if metrics else None
+
+    def run_epoch(self, run: "Run", outputs: NDArray[Any] | None, progress: "Progress") -> float:
+        """One step; returns the loss after it. Whatever happens on the way, the network is left
+        with the last accepted weights.
+        """
+        objective = self._objective
+        start = self._start(run)
+        found = None
+        if np.abs(start.grad).max() <= self.method.tolerance:
+            run.stop(f"converged: no element of the gradient is above {self.method.tolerance:g}")
+        else:
+            try:
+                found = self._stepper.step(start)
+            finally:
+                objective.put(start.params if found is None else found.params)
+            if found is None:
+                run.stop("converged: no step lowers the loss within the precision of the numbers")
+            else:
+                self.net.executor.context.updates += 1
+        self._point = found or start
+        self.net.executor.context.epoch += 1
+        if outputs is not None:
+            outputs[self.order] = self.net.executor.predict(objective.x, objective.threads)
+        progress.advance(self.n, self._point.loss)
+        return self._point.loss
+
+    def _start(self, run: "Run") -> Point:
+        """Where the network stands: the point after the last step, unless a callback has moved
+        it.
+        """
+        params = self._objective.params()
+        if self._point is not None and np.array_equal(params, self._point.params):
+            return self._point
+        point = self._objective.at(params)
+        if not (math.isfinite(point.value) and np.isfinite(point.grad).all()):
+            raise DivergenceError(
+                "the loss or its gradient is not finite where training begins; scale the inputs or "
+                "make a new network",
+                run.epoch,
+                self.net.step + 1,
+                run.history,
+            )
+        return point
