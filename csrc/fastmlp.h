@@ -178,7 +178,7 @@ typedef struct {
     void (*gram)(void *c, int64_t c_row, const void *a, int64_t a_row, int64_t rows, int64_t n,
                  int64_t i0, int64_t i1);
     int32_t (*cholesky_solve)(void *a, void *x, int64_t n);
-    void (*widen)(double *to, const void *from, int64_t n);
+    void (*difference)(void *out, const void *a, const void *b, int64_t n);
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */
@@ -275,17 +275,15 @@ void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job 
 typedef struct {
     const void *x, *target; /* (rows, n_in), (rows, n_out); target: elements, or NULL */
     int64_t rows;
-    double *block; /* (rows n_out, n_params), or with target (rows n_out, n_params + 1) */
-    double *gram;  /* (n_params + 1, n_params + 1), or NULL; needs target */
-    void *scratch; /* fm_jacobian_scratch elements for each thread */
+    void *block;   /* (rows n_out, n_params), or with target (rows n_out, n_params + 1) */
+    void *gram;    /* (n_params + 1, n_params + 1), or NULL; needs target */
+    void *scratch; /* acts_width + dacts_width elements for each thread */
 } fm_jacobian_job;
 
-int64_t fm_jacobian_scratch(const fm_net *net);
-
 /* block = d output / d params for every output of every row, without training, and, with target,
- * output - target as the last column; upper triangle of gram += block^T block. k64: the same build
- * for doubles. The same bits for any number of threads and any cut of the rows into calls. */
-void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_kernels *k64, const fm_ctx *ctx,
+ * output - target as the last column; upper triangle of gram += block^T block. The same bits for
+ * any number of threads. */
+void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
                  const fm_jacobian_job *job, int32_t threads);
 
 /* ---- the rest -------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 
 typedef struct {
     const fm_net *net;
-    const fm_kernels *k, *k64;
+    const fm_kernels *k;
     const fm_ctx *ctx;
     const fm_jacobian_job *job;
 } jacobian_run;
@@ -39,23 +39,19 @@ static void row_chunk(void *arg, int64_t row, int32_t worker) {
     const int64_t n_out = net->ops[net->n_ops - 1].n_out;
     const int64_t width = net->n_params + (job->target != NULL);
     fm_ctx c = *r->ctx;
-    c.acts = plus(job->scratch, worker * fm_jacobian_scratch(net), r->k);
+    c.acts = plus(job->scratch, worker * (net->acts_width + net->dacts_width), r->k);
     c.dacts = plus(c.acts, net->acts_width, r->k);
-    c.grads = plus(c.dacts, net->dacts_width, r->k);
     c.x = plus(job->x, row * net->ops[0].n_in, r->k);
     c.rows = c.capacity = 1;
     fm_forward(net, r->k, &c, 1);
     for (int64_t j = 0; j < n_out; j++) {
-        double *out = job->block + (row * n_out + j) * width;
+        c.grads = plus(job->block, (row * n_out + j) * width, r->k);
         set_unit(fm_output_grad(net, r->k, &c), j, n_out, r->k);
         fm_backward(net, r->k, &c, 1);
-        r->k->widen(out, c.grads, net->n_params);
-        if (job->target) {
-            double z, y;
-            r->k->widen(&z, plus(fm_output(net, r->k, &c), j, r->k), 1);
-            r->k->widen(&y, plus(job->target, row * n_out + j, r->k), 1);
-            out[net->n_params] = z - y;
-        }
+        if (job->target)
+            r->k->difference(plus(c.grads, net->n_params, r->k),
+                             plus(fm_output(net, r->k, &c), j, r->k),
+                             plus(job->target, row * n_out + j, r->k), 1);
     }
 }
 
@@ -64,8 +60,8 @@ static void gram_chunk(void *arg, int64_t chunk, int32_t worker) {
     const int64_t n = r->net->n_params + 1, i0 = chunk * GRAM_STEP;
     const int64_t rows = r->job->rows * r->net->ops[r->net->n_ops - 1].n_out;
     (void)worker;
-    r->k64->gram(r->job->gram, n, r->job->block, n, rows, n, i0,
-                 n - i0 < GRAM_STEP ? n : i0 + GRAM_STEP);
+    r->k->gram(r->job->gram, n, r->job->block, n, rows, n, i0,
+               n - i0 < GRAM_STEP ? n : i0 + GRAM_STEP);
 }
 
 static void drive_jacobian(fm_team *team, void *arg) {
@@ -75,16 +71,12 @@ static void drive_jacobian(fm_team *team, void *arg) {
         fm_team_run(team, gram_chunk, arg, r->net->n_params / GRAM_STEP + 1);
 }
 
-int64_t fm_jacobian_scratch(const fm_net *net) {
-    return net->acts_width + net->dacts_width + net->n_params;
-}
-
-void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_kernels *k64, const fm_ctx *ctx,
+void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
                  const fm_jacobian_job *job, int32_t threads) {
     fm_ctx c = *ctx;
     c.training = 0;
     c.blas = 0; /* rows alone are no work for it */
     c.dx = NULL;
-    jacobian_run r = {.net = net, .k = k, .k64 = k64, .ctx = &c, .job = job};
+    jacobian_run r = {.net = net, .k = k, .ctx = &c, .job = job};
     fm_parallel(threads, drive_jacobian, &r);
 }

@@ -42,5 +42,5 @@ const fm_kernels FM_TABLE = {
     .first_nonfinite = first_nonfinite,
     .gram = gram,
     .cholesky_solve = cholesky_solve,
-    .widen = widen,
+    .difference = difference,
 };

@@ -34,11 +34,13 @@ def exponential(A: np.ndarray) -> np.ndarray:
 
 
 def network(dtype: str) -> Sequential:
+    """The same weights in every call."""
     layers = [Linear(4, 32), Tanh(), Linear(32, 16), Tanh(), Linear(16, 4)]
     return Sequential(layers, seed=0, dtype=dtype)
 
 
 def main() -> None:
+    """Train twice and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=10_000, help="of Adam, full batch")
     parser.add_argument("--steps", type=int, default=100, help="of Levenberg-Marquardt at most")
@@ -62,7 +64,9 @@ def main() -> None:
         history = net.fit(X, y, optimizer=optimizer, epochs=epochs, batch_size=ROWS)
         seconds = time.perf_counter() - start
         loss = net.evaluate(X, y)["loss"]
-        print(f"{optimizer}: loss {loss:.3g} after {len(history['loss']):,} epochs, {seconds:.1f} s")
+        print(
+            f"{optimizer}: loss {loss:.3g} after {len(history['loss']):,} epochs, {seconds:.1f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -77,8 +77,10 @@ static int32_t cholesky_solve(void *a_, void *x_, int64_t n) {
     return 1;
 }
 
-static void widen(double *to, const void *from_, int64_t n) {
-    const real *from = from_;
+/* out = a - b */
+static void difference(void *out_, const void *a_, const void *b_, int64_t n) {
+    const real *a = a_, *b = b_;
+    real *out = out_;
     for (int64_t i = 0; i < n; i++)
-        to[i] = (double)from[i];
+        out[i] = a[i] - b[i];
 }

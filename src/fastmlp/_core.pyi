@@ -39,8 +39,6 @@ class Program:
     @property
     def n_params(self) -> int: ...
     @property
-    def jacobian_scratch(self) -> int: ...
-    @property
     def acts_width(self) -> int: ...
     @property
     def dacts_width(self) -> int: ...
@@ -81,8 +79,8 @@ class Context:
         self,
         x: NDArray[Any],
         target: NDArray[Any] | None,
-        block: NDArray[np.float64],
-        gram: NDArray[np.float64] | None,
+        block: NDArray[Any],
+        gram: NDArray[Any] | None,
         scratch: NDArray[Any],
         threads: int,
     ) -> None: ...

@@ -169,8 +169,8 @@ cdef extern from "fastmlp.h" nogil:
         const void *x
         const void *target
         int64_t rows
-        double *block
-        double *gram
+        void *block
+        void *gram
         void *scratch
 
     const fm_build *fm_builds(int64_t *n) noexcept
@@ -188,9 +188,8 @@ cdef extern from "fastmlp.h" nogil:
     double fm_loss(const fm_kernels *, int32_t, double *, void *, const void *, const void *, int64_t,
                    int64_t) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
-    int64_t fm_jacobian_scratch(const fm_net *) noexcept
-    void fm_jacobian(const fm_net *, const fm_kernels *, const fm_kernels *, const fm_ctx *,
-                     const fm_jacobian_job *, int32_t) noexcept
+    void fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
+                     int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
     int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
     int32_t fm_try_lock(int32_t *) noexcept
@@ -368,10 +367,6 @@ cdef class Program:
     @property
     def n_params(self):
         return self.net.n_params
-
-    @property
-    def jacobian_scratch(self):
-        return fm_jacobian_scratch(&self.net)
 
     @property
     def acts_width(self):
@@ -566,11 +561,11 @@ cdef class Context:
 
     def jacobian(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray block, cnp.ndarray gram,
                  cnp.ndarray scratch, int32_t threads):
-        """block (rows * n_out, n_params), float64 = derivatives of the output of each row of x.
+        """block (rows * n_out, n_params) = derivatives of the output of each row of x.
 
         With target (rows, n_out), block has one more column, output - target, and the upper triangle of gram
-        (n_params + 1, n_params + 1), unless that is None, += block^T block. scratch: jacobian_scratch elements
-        for each thread.
+        (n_params + 1, n_params + 1), unless that is None, += block^T block. scratch: acts_width + dacts_width
+        elements for each thread.
         """
         cdef Program p = self.program
         cdef fm_jacobian_job job
@@ -583,15 +578,15 @@ cdef class Context:
         if gram is not None:
             if target is None:
                 raise ValueError("gram needs target")
-            job.gram = <double *>_data(gram, np.float64, width * width, "gram", True)
-        job.block = <double *>_data(block, np.float64, job.rows * p.n_out * width, "block", True)
+            job.gram = _data(gram, p.dtype, width * width, "gram", True)
+        job.block = _data(block, p.dtype, job.rows * p.n_out * width, "block", True)
         if threads < 1:
             raise ValueError("threads is out of range")
-        job.scratch = _data(scratch, p.dtype, threads * fm_jacobian_scratch(&p.net), "scratch", True)
+        job.scratch = _data(scratch, p.dtype, threads * (p.net.acts_width + p.net.dacts_width), "scratch", True)
         self._acquire()
         try:
             with nogil:
-                fm_jacobian(&p.net, p.k, _build.f64, &self.ctx, &job, threads)
+                fm_jacobian(&p.net, p.k, &self.ctx, &job, threads)
         finally:
             fm_unlock(&self.lock)
 

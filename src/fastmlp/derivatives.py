@@ -52,14 +52,11 @@ def jacobian(net: "Sequential", X: ArrayLike, threads: int | None) -> Array:
     out = np.empty((len(x), net.n_out, net.n_params), net.dtype)
     size = net.n_out * net.n_params
     rows = max(1, min(len(x), BLOCK_NUMBERS // max(1, size)))
-    block = np.empty(rows * size)
     with executor.turns.changing:
         scratch = jacobian_scratch(executor, n_threads)
-        for first in range(0, len(x), rows):
-            part = x[first : first + rows]
-            numbers = block[: len(part) * size]
-            executor.context.jacobian(part, None, numbers, None, scratch, n_threads)
-            out[first : first + rows] = numbers.reshape(-1, net.n_out, net.n_params)
+        for first in range(0, len(x), rows):  # Ctrl-C comes between
+            part = slice(first, first + rows)
+            executor.context.jacobian(x[part], None, out[part], None, scratch, n_threads)
     return out
 
 

@@ -18,7 +18,7 @@ from .layout import aligned_zeros, plan
 from .losses import check_loss, probabilities
 from .metrics import Metric, default_metrics, get_metrics
 from .optimizers import Adam, Optimizer, get_optimizer
-from .second_order import FullBatchMethod, get_method
+from .second_order import METHODS, FullBatchMethod
 from .training import History, TrainingData
 
 
@@ -189,7 +189,7 @@ class Sequential:
         self._see(X)
         with self.executor.turns.changing:
             chosen = self._choose_loss(loss, y)
-            chosen_optimizer = get_method(optimizer) or self._choose_optimizer(optimizer)
+            chosen_optimizer = self._choose_method(optimizer)
             data = TrainingData(self, X, y, chosen, validation_data, validation_split)
             training.check_weights(self.params)
             self.loss = chosen
@@ -505,8 +505,8 @@ class Sequential:
         without dropout.
 
         A fourth-order central difference of the gradient in float64, whatever the network's type:
-        (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|. Its
-        error is h^4 / 30 times the fifth derivative of g along v, plus about 2e-16 |g| / h from
+        (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|.
+        Its error is h^4 / 30 times the fifth derivative of g along v, plus about 2e-16 |g| / h from
         rounding: with the default step about 1e-11 of the largest element for smooth networks with
         inputs of size 1. Where a step crosses a kink (ReLU), H does not exist in between; a smaller
         step makes that rarer.
@@ -572,6 +572,15 @@ class Sequential:
             f"the loss cannot be told from y ({array.dtype}, shape {array.shape}) and "
             f'{self.n_out} outputs; pass loss="binary_cross_entropy", for instance'
         )
+
+    def _choose_method(
+        self, optimizer: str | Optimizer | FullBatchMethod | None
+    ) -> Optimizer | FullBatchMethod:
+        if isinstance(optimizer, FullBatchMethod):
+            return optimizer
+        if isinstance(optimizer, str) and optimizer in METHODS:
+            return METHODS[optimizer]()
+        return self._choose_optimizer(optimizer)
 
     def _choose_optimizer(self, optimizer: str | Optimizer | None) -> Optimizer:
         if optimizer is None:

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 Vector = NDArray[np.float64]
 
 BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
-BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: 8 MiB
+BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
 
 
 def dot(a: Vector, b: Vector) -> float:
@@ -97,19 +97,25 @@ class Objective:
         residuals r = z - y of all outputs and J = dz / dparams, where the network stands.
 
         The residual is the last column of a block of J, so that one symmetric product gives both.
+        Products are made in the network's type, and blocks of float32 are summed in float64.
         """
-        width, n_out = self.n_params + 1, self.executor.layout.n_out
+        width, n_out, dtype = self.n_params + 1, self.executor.layout.n_out, self.executor.dtype
         gram = np.zeros((width, width))
+        part = gram if dtype == gram.dtype else np.zeros((width, width), dtype)
         rows = max(1, min(len(self.x), BLOCK_NUMBERS // (width * n_out)))
-        block = np.empty(rows * n_out * width)
+        block = np.empty(rows * n_out * width, dtype)
         scratch = jacobian_scratch(self.executor, self.threads)
         for first in range(0, len(self.x), rows):
             x, y = self.x[first : first + rows], self.y[first : first + rows]
-            part = block[: len(x) * n_out * width]
-            self.executor.context.jacobian(x, y, part, gram, scratch, self.threads)
+            numbers = block[: len(x) * n_out * width]
+            self.executor.context.jacobian(x, y, numbers, part, scratch, self.threads)
+            if part is not gram:
+                gram += part
+                part.fill(0)
         return gram[:-1, :-1], gram[:-1, -1].copy()
 
 
 def jacobian_scratch(executor: Executor, threads: int) -> Array:
     """Room for one row on every thread."""
-    return aligned_empty(threads * executor.program.jacobian_scratch, executor.dtype)
+    program = executor.program
+    return aligned_empty(threads * (program.acts_width + program.dacts_width), executor.dtype)

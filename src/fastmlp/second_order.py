@@ -131,14 +131,17 @@ class LBFGS(FullBatchMethod):
 @dataclass(frozen=True)
 class LevenbergMarquardt(FullBatchMethod):
     """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps from the Jacobian of every
-    row (Levenberg 1944, Marquardt 1963), the damping being changed by Nielsen's rule (Madsen,
-    Nielsen, Tingleff 2004, algorithm 3.16).
+    row (Levenberg 1944, Marquardt 1963).
 
-    With J = dz / dparams (rows n_out, n_params) and r = z - y:
-    (2 / (rows n_out) J^T J + l2 + damping) step = -gradient.  damping: that of the first step, as a
-    share of the largest diagonal element. J comes in blocks of rows and in the network's type;
-    the equations are kept and solved in float64: 16 n_params^2 bytes, at most 10,000 parameters,
-    and rows n_out n_params^2 multiply-adds a step.
+    With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2 and
+    D = diag(H):  (H + damping D) step = -gradient. Marquardt divides the damping by a factor after
+    a step that lowers the loss and multiplies it where it does not; here both are tried in every
+    step, by factors of 4, until the loss falls no further, since a solution costs little beside
+    J^T J. damping: the first one.
+
+    J and its products come in blocks of rows and in the network's type; the blocks are summed and
+    the equations solved in float64: 16 n_params^2 bytes, at most 10,000 parameters, and about
+    rows n_out n_params^2 / 2 multiply-adds a step.
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
@@ -163,15 +166,6 @@ class LevenbergMarquardt(FullBatchMethod):
 
 
 METHODS: dict[str, type[FullBatchMethod]] = {c.name: c for c in (BFGS, LBFGS, LevenbergMarquardt)}
-
-
-def get_method(optimizer: Any) -> FullBatchMethod | None:
-    """A full-batch method for itself or its name; None for anything else."""
-    if isinstance(optimizer, FullBatchMethod):
-        return optimizer
-    if isinstance(optimizer, str) and optimizer in METHODS:
-        return METHODS[optimizer]()
-    return None
 
 
 # ---- quasi-Newton --------------------------------------------------------------------------------
@@ -296,55 +290,74 @@ class QuasiNewton:
 
 # ---- Levenberg-Marquardt -------------------------------------------------------------------------
 
+FACTOR = 4.0  # between dampings that are tried
+LEAST_SCALE = 1e-6  # of the largest diagonal element: a parameter without influence is damped too
+
 
 class DampedGaussNewton:
     """Levenberg-Marquardt: what it keeps from step to step is the damping."""
 
     def __init__(self, objective: Objective, damping: float) -> None:
-        self._objective, self._first = objective, damping
-        self._damping = 0.0
-        self._growth = 2.0
+        self._objective, self._damping = objective, damping
 
     def step(self, start: Point) -> Point | None:
-        """Solve with more and more damping until the loss falls."""
+        """The equations once, then solutions with less or more damping as long as the loss falls:
+        a solution costs far less than the equations of many rows.
+        """
         objective = self._objective
         objective.put(start.params)
-        scale = 2 / objective.y.size
-        gram, gradient = objective.normal_equations()
-        gram *= -scale  # _core.cholesky_solve takes minus the matrix
-        gradient *= scale  # that of a float32 network in float64, unlike start.grad
-        gradient[: objective.n_weights] += objective.l2 * start.params[: objective.n_weights]
-        diagonal = gram.diagonal().copy()
-        diagonal[: objective.n_weights] -= objective.l2
-        if self._damping == 0:
-            self._damping = self._first * float(-diagonal.min())
-        matrix = np.empty_like(gram)
-        while math.isfinite(self._damping) and self._damping > 0:
-            matrix[:] = gram
-            np.fill_diagonal(matrix, diagonal - self._damping)
-            step = -gradient
-            if _core.cholesky_solve(matrix, step):
-                if not np.any(start.params + step != start.params):
-                    return None
-                found = self._try(start, step, gradient)
-                if found is not None:
-                    return found
-            self._damping *= self._growth
-            self._growth *= 2
-        return None
-
-    def _try(self, start: Point, step: Vector, gradient: Vector) -> Point | None:
-        """The point after the step if its value is lower; the damping follows the share of the
-        predicted gain that came true.
-        """
-        found = self._objective.at(start.params + step)
-        predicted = 0.5 * (self._damping * dot(step, step) - dot(gradient, step))
-        gain = start.value - found.value
-        if not (math.isfinite(found.value) and gain > 0 and predicted > 0):
+        equations = Equations(objective, start)
+        damping = self._damping
+        best, value = equations.solve(damping)
+        while not value < start.value:
+            damping *= FACTOR
+            best, value = equations.solve(damping)
+            if np.array_equal(best, start.params) or not math.isfinite(damping):
+                return None
+        factors = (FACTOR,) if damping > self._damping else (1 / FACTOR, FACTOR)
+        for factor in factors:
+            while True:
+                other, lower = equations.solve(damping * factor)
+                if not lower < value:
+                    break
+                best, value, damping = other, lower, damping * factor
+        found = objective.at(best)
+        if not (math.isfinite(found.value) and found.value < start.value):
             return None
-        self._damping *= max(1 / 3, 1 - (2 * gain / predicted - 1) ** 3)
-        self._growth = 2.0
+        self._damping = damping
         return found
+
+
+class Equations:
+    """(H + damping D) step = -gradient, with H = 2 / (rows n_out) J^T J + l2 and D the diagonal of
+    H.
+    """
+
+    def __init__(self, objective: Objective, start: Point) -> None:
+        self._objective, self._start = objective, start.params
+        scale = 2 / objective.y.size
+        self._minus, gradient = objective.normal_equations()
+        self._minus *= -scale  # _core.cholesky_solve takes minus the matrix
+        gradient *= scale
+        weights = slice(objective.n_weights)
+        gradient[weights] += objective.l2 * start.params[weights]
+        self._gradient = gradient
+        self._diagonal = -self._minus.diagonal()
+        self._diagonal[weights] += objective.l2
+        self._scale = np.maximum(self._diagonal, LEAST_SCALE * self._diagonal.max())
+        self._work = np.empty_like(self._minus)
+
+    def solve(self, damping: float) -> tuple[Vector, float]:
+        """The parameters after the step and the objective there; infinity where there is none."""
+        objective, step = self._objective, -self._gradient
+        self._work[:] = self._minus
+        np.fill_diagonal(self._work, -(self._diagonal + damping * self._scale))
+        if not _core.cholesky_solve(self._work, step):
+            return np.full_like(step, np.inf), math.inf
+        loss = objective.loss_at(self._start + step)
+        params = objective.params()
+        value = loss + objective.penalty(params)
+        return params, value if math.isfinite(value) else math.inf
 
 
 # ---- in fit --------------------------------------------------------------------------------------
