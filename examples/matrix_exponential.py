@@ -1,6 +1,6 @@
 """Levenberg-Marquardt against Adam: learn the matrix exponential of 2 x 2 matrices.
 
-    python examples/matrix_exponential.py [--epochs 10000] [--steps 100] [--scale 1.0]
+    python examples/matrix_exponential.py [--epochs 10000] [--steps 30] [--scale 1.0]
 
 The problem and the network (4-32-16-4, tanh, squared error) are those of the example of
 SimpleChains.jl: 10,000 matrices with standard normal elements; there the exponential is what the
@@ -43,7 +43,7 @@ def main() -> None:
     """Train twice and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=10_000, help="of Adam, full batch")
-    parser.add_argument("--steps", type=int, default=100, help="of Levenberg-Marquardt at most")
+    parser.add_argument("--steps", type=int, default=30, help="of Levenberg-Marquardt at most")
     parser.add_argument("--lr", type=float, default=3e-3, help="of Adam")
     parser.add_argument("--scale", type=float, default=1.0, help="of the matrices")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])

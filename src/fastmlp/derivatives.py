@@ -16,7 +16,7 @@ from .data import as_matrix, as_target, check_finite
 from .executor import Executor
 from .layers import Linear
 from .layout import aligned_zeros, plan
-from .objective import BLOCK_NUMBERS, Objective, Vector, jacobian_scratch
+from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -25,7 +25,6 @@ Array = NDArray[Any]
 
 STEP = 1e-3  # about eps^(1/5): there the two errors of a fourth-order difference are alike
 _SMALL_STEP = float(np.cbrt(np.finfo(np.float64).eps))  # and there those of a second-order one
-_MOST_SQUARED = 10_000  # parameters of a network whose Hessian is still made: 800 MB
 
 
 def _executor(net: "Sequential", X: ArrayLike) -> Executor:
@@ -91,7 +90,7 @@ def hessian(
     """See Sequential.hessian."""
     objective = _exact_objective(net, X, y, loss, threads)
     n = net.n_params
-    if n > _MOST_SQUARED:
+    if n > MOST_SQUARED:
         raise ValueError(
             f"the Hessian of {n:,} parameters has {n:,} x {n:,} numbers; use hessian_vector"
         )

@@ -190,6 +190,8 @@ class Sequential:
         with self.executor.turns.changing:
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
+            if isinstance(chosen_optimizer, FullBatchMethod):
+                chosen_optimizer.check(self, chosen)
             data = TrainingData(self, X, y, chosen, validation_data, validation_split)
             training.check_weights(self.params)
             self.loss = chosen

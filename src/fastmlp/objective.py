@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Vector = NDArray[np.float64]
 
 BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
+MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB
 BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
 
 

@@ -23,7 +23,7 @@ from . import _core
 from .errors import DivergenceError
 from .layers import Dropout
 from .line_search import strong_wolfe
-from .objective import Objective, Point, Vector, dot
+from .objective import MOST_SQUARED, Objective, Point, Vector, dot
 
 if TYPE_CHECKING:
     from .metrics import Metric
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .training import Progress, Run, TrainingData
 
 Matrix = NDArray[np.float64]
-
-MOST_SQUARED = 10_000  # parameters of a method with an (n_params, n_params) matrix: 800 MB
 
 
 class Stepper(Protocol):
@@ -374,8 +372,6 @@ class FullBatchLoop:
         method: FullBatchMethod,
         threads: int,
     ) -> None:
-        method.check(net, loss)
-        net.drop_optimizer()
         self.net, self.data, self.method = net, data, method
         self.order, self.n = data.rows, len(data.rows)
         x, y = data.X, data.y
@@ -395,9 +391,11 @@ class FullBatchLoop:
         with the last accepted weights.
         """
         objective = self._objective
+        if self._point is None:  # all arguments have been checked by now
+            self.net.drop_optimizer()
         start = self._start(run)
         found = None
-        if np.abs(start.grad).max() <= self.method.tolerance:
+        if np.abs(start.grad).max(initial=0.0) <= self.method.tolerance:
             run.stop(f"converged: no element of the gradient is above {self.method.tolerance:g}")
         else:
             try:
