@@ -20,15 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .errors import DivergenceError
 from .layers import Dropout
 from .line_search import strong_wolfe
 from .objective import MOST_SQUARED, Objective, Point, Vector, dot
 
 if TYPE_CHECKING:
-    from .metrics import Metric
     from .network import Sequential
-    from .training import Progress, Run, TrainingData
 
 Matrix = NDArray[np.float64]
 
@@ -356,77 +353,3 @@ class Equations:
         params = objective.params()
         value = loss + objective.penalty(params)
         return params, value if math.isfinite(value) else math.inf
-
-
-# ---- in fit --------------------------------------------------------------------------------------
-
-
-class FullBatchLoop:
-    """What EpochLoop is to mini-batches: an epoch is one step over all training rows."""
-
-    def __init__(
-        self,
-        net: "Sequential",
-        data: "TrainingData",
-        loss: str,
-        method: FullBatchMethod,
-        threads: int,
-    ) -> None:
-        self.net, self.data, self.method = net, data, method
-        self.order, self.n = data.rows, len(data.rows)
-        x, y = data.X, data.y
-        if self.n < len(x):  # some are held out
-            x, y = x[data.rows], y[data.rows]
-        self._objective = Objective(net.executor, x, y, loss, threads, method.l2)
-        self._stepper = method.begin(self._objective)
-        self._point: Point | None = None
-
-    def outputs_for(self, metrics: dict[str, "Metric"]) -> NDArray[Any] | None:
-        """Room for the outputs of the training rows, where metrics need them."""
-        shape = len(self.data.X), self.net.n_out
-        return np.zeros(shape, self.net.dtype) if metrics else None
-
-    def run_epoch(self, run: "Run", outputs: NDArray[Any] | None, progress: "Progress") -> float:
-        """One step; returns the loss after it. Whatever happens on the way, the network is left
-        with the last accepted weights.
-        """
-        objective = self._objective
-        if self._point is None:  # all arguments have been checked by now
-            self.net.drop_optimizer()
-        start = self._start(run)
-        found = None
-        if np.abs(start.grad).max(initial=0.0) <= self.method.tolerance:
-            run.stop(f"converged: no element of the gradient is above {self.method.tolerance:g}")
-        else:
-            try:
-                found = self._stepper.step(start)
-            finally:
-                objective.put(start.params if found is None else found.params)
-            if found is None:
-                run.stop("converged: no step lowers the loss within the precision of the numbers")
-            else:
-                self.net.executor.context.updates += 1
-        self._point = found or start
-        self.net.executor.context.epoch += 1
-        if outputs is not None:
-            outputs[self.order] = self.net.executor.predict(objective.x, objective.threads)
-        progress.advance(self.n, self._point.loss)
-        return self._point.loss
-
-    def _start(self, run: "Run") -> Point:
-        """Where the network stands: the point after the last step, unless a callback has moved
-        it.
-        """
-        params = self._objective.params()
-        if self._point is not None and np.array_equal(params, self._point.params):
-            return self._point
-        point = self._objective.at(params)
-        if not (math.isfinite(point.value) and np.isfinite(point.grad).all()):
-            raise DivergenceError(
-                "the loss or its gradient is not finite where training begins; scale the inputs or "
-                "make a new network",
-                run.epoch,
-                self.net.step + 1,
-                run.history,
-            )
-        return point

@@ -17,10 +17,11 @@ from .config import resolve_threads
 from .data import as_matrix, as_target, check_batch_size, check_finite
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
+from .full_batch import FullBatchLoop
 from .losses import loss_of
 from .metrics import Array, Metric, get_metrics
 from .optimizers import Optimizer
-from .second_order import FullBatchLoop, FullBatchMethod
+from .second_order import FullBatchMethod
 
 if TYPE_CHECKING:
     from .network import Sequential
