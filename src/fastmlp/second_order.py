@@ -14,7 +14,7 @@ from the C kernels: with the same build, the same bits for any number of threads
 import math
 from collections import deque
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
