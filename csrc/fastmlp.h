@@ -202,6 +202,11 @@ typedef struct {
     void (*average)(void *mean, const void *x, int64_t n, double share); /* += share (x - mean) */
     void (*functions[FM_N_FUNCTIONS])(void *y, const void *x, int64_t n);
     int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
+    /* kernels/gram.c */
+    void (*gram)(void *c, int64_t c_row, const void *a, int64_t a_row, int64_t rows, int64_t n,
+                 int64_t i0, int64_t i1);
+    int32_t (*cholesky_solve)(void *a, void *x, int64_t n);
+    void (*difference)(void *out, const void *a, const void *b, int64_t n);
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */
@@ -299,6 +304,24 @@ typedef struct {
  * be short. ctx->draw counts passes up with every batch. */
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads);
+
+/* ---- derivatives of every row (jacobian.c) --------------------------------------------------- */
+
+typedef struct {
+    const void *x, *target; /* (rows, n_in), (rows, n_out); target: elements, or NULL */
+    int64_t rows;
+    void *block;   /* (rows n_out, n_params), or with target (rows n_out, n_params + 1) */
+    void *gram;    /* (n_params + 1, n_params + 1), or NULL; needs target */
+    void *scratch; /* acts_width + dacts_width elements for each thread */
+} fm_jacobian_job;
+
+/* block = d output / d params for every output of every row, without training, and, with target,
+ * output - target as the last column; upper triangle of gram += block^T block. The same bits for
+ * any number of threads. */
+void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
+                 const fm_jacobian_job *job, int32_t threads);
+
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 /* Indices 0 .. n-1 of `order` in random order: Fisher-Yates (Durstenfeld) with fm_mix64 of the
  * position under fm_key(seed, epoch, 0), scaled to the range by a 64 x 64 -> 128 bit product. */

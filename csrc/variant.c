@@ -3,6 +3,7 @@
 
 #include "kernels/activation.c"
 #include "kernels/dropout.c"
+#include "kernels/gram.c"
 #include "kernels/linear.c"
 #include "kernels/loss.c"
 #include "kernels/optimizer.c"
@@ -49,4 +50,7 @@ const fm_kernels FM_TABLE = {
     .average = average,
     .functions = {FM_FUNCTIONS(FUNCTION_ENTRY)},
     .first_nonfinite = first_nonfinite,
+    .gram = gram,
+    .cholesky_solve = cholesky_solve,
+    .difference = difference,
 };

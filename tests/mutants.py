@@ -27,7 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 # The quick ones first: pytest stops at the first failure.
 TESTS = ["golden", "optimizers", "regularisation", "schedules", "losses", "dropout", "layers"]
-TESTS += ["weights", "equivalences", "gradients"]
+TESTS += ["weights", "equivalences", "gradients", "derivatives", "second_order"]
 
 
 class Mutant(NamedTuple):
@@ -38,6 +38,30 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "gram: starts anew with every block of rows",
+        "kernels/gram.c",
+        ".accumulate = 1};",
+        ".accumulate = 0};",
+    ),
+    Mutant(
+        "gram: the packed product starts anew",
+        "kernels/gemm_tile.h",
+        "t.accumulate = whole.accumulate || p > 0;\n            product(t, form",
+        "t.accumulate = p > 0;\n            product(t, form",
+    ),
+    Mutant(
+        "cholesky: accepts what is not positive definite",
+        "kernels/gram.c",
+        "rk[k] < 0 && rk[k] - rk[k] == 0",
+        "rk[k] != 0",
+    ),
+    Mutant(
+        "jacobian: rows of x after the first are the first",
+        "jacobian.c",
+        "plus(job->x, row * net->ops[0].n_in, r->k)",
+        "plus(job->x, 0 * row, r->k)",
+    ),
     Mutant(
         "relu: slope 1 at the kink",
         "kernels/activation.c",

@@ -303,7 +303,7 @@ static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, i
             t.a_tile = depth * TILE_ROWS;
             t.b = whole.b + p * whole.b_row;
             t.c = whole.c + i * whole.c_row;
-            t.accumulate = p > 0;
+            t.accumulate = whole.accumulate || p > 0;
             product(t, form, columns, n, depth);
         }
     }

@@ -8,6 +8,7 @@ from .callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from .config import default_threads, get_config, show_config
 from .custom_loss import CustomLoss
 from .data import DataLoader
+from .derivatives import check_gradients
 from .errors import CheckpointError, ConvergenceWarning, DivergenceError
 from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
@@ -59,6 +60,7 @@ from .schedules import (
     Schedule,
     StepDecay,
 )
+from .second_order import BFGS, LBFGS, LevenbergMarquardt
 from .training import History
 
 globals().update(ACTIVATION_CLASSES)
@@ -71,7 +73,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     *ACTIVATION_CLASSES,
+    "BFGS",
     "EMA",
+    "LBFGS",
     "SGD",
     "SWA",
     "AMSGrad",
@@ -99,6 +103,7 @@ __all__ = [
     "GaussianNLL",
     "Huber",
     "Layer",
+    "LevenbergMarquardt",
     "Linear",
     "LinearWarmup",
     "Lion",
@@ -124,6 +129,7 @@ __all__ = [
     "absolute_error",
     "binary_cross_entropy",
     "binary_focal",
+    "check_gradients",
     "cross_entropy",
     "default_threads",
     "focal",

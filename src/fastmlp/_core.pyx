@@ -148,6 +148,7 @@ cdef extern from "fastmlp.h" nogil:
         fm_sizes_fn sizes
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
+    ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t) noexcept
 
     ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
 
@@ -159,6 +160,7 @@ cdef extern from "fastmlp.h" nogil:
         fm_op_kernels ops[8]
         fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
+        fm_cholesky_solve_fn cholesky_solve
 
     ctypedef struct fm_build:
         const char *name
@@ -187,6 +189,14 @@ cdef extern from "fastmlp.h" nogil:
         double loss_sum
         int32_t finite
 
+    ctypedef struct fm_jacobian_job:
+        const void *x
+        const void *target
+        int64_t rows
+        void *block
+        void *gram
+        void *scratch
+
     const fm_build *fm_builds(int64_t *n) noexcept
     void fm_threads_init() noexcept
     int32_t fm_is_forked_child() noexcept
@@ -203,6 +213,8 @@ cdef extern from "fastmlp.h" nogil:
     double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
                    const void *, const double *, int64_t, int64_t) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
+    void fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
+                     int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
     int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
     int32_t fm_try_lock(int32_t *) noexcept
@@ -612,12 +624,14 @@ cdef class Context:
         return buffer[first:first + size].reshape(self.ctx.rows, self.program.n_out)
 
     def backward(self, cnp.ndarray dz, cnp.ndarray dx, int32_t threads):
-        """Gradients of all parameters into grads, and by the input of the last forward into dx."""
+        """Gradients of all parameters into grads, and by the input of the last forward into dx or, with None, not."""
         cdef int64_t rows = self.ctx.rows
         if not self.forwarded:
             raise RuntimeError("backward needs a forward pass first")
         cdef void *dz_data = _data(dz, self.program.dtype, rows * self.program.n_out, "dz", False)
-        cdef void *dx_data = _data(dx, self.program.dtype, rows * self.program.n_in, "dx", True)
+        cdef void *dx_data = NULL
+        if dx is not None:
+            dx_data = _data(dx, self.program.dtype, rows * self.program.n_in, "dx", True)
         self._acquire()
         try:
             self.ctx.dx = dx_data
@@ -627,6 +641,37 @@ cdef class Context:
                 fm_backward(&self.program.net, self.program.k, &self.ctx, threads)
         finally:
             self.ctx.dx = NULL
+            fm_unlock(&self.lock)
+
+    def jacobian(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray block, cnp.ndarray gram,
+                 cnp.ndarray scratch, int32_t threads):
+        """block (rows * n_out, n_params) = derivatives of the output of each row of x.
+
+        With target (rows, n_out), block has one more column, output - target, and the upper triangle of gram
+        (n_params + 1, n_params + 1), unless that is None, += block^T block. scratch: acts_width + dacts_width
+        elements for each thread.
+        """
+        cdef Program p = self.program
+        cdef fm_jacobian_job job
+        cdef int64_t width = p.net.n_params + (target is not None)
+        job.rows = self._rows(x)
+        job.x = _data(x, p.dtype, job.rows * p.n_in, "x", False)
+        job.target = job.gram = NULL
+        if target is not None:
+            job.target = _data(target, p.dtype, job.rows * p.n_out, "target", False)
+        if gram is not None:
+            if target is None:
+                raise ValueError("gram needs target")
+            job.gram = _data(gram, p.dtype, width * width, "gram", True)
+        job.block = _data(block, p.dtype, job.rows * p.n_out * width, "block", True)
+        if threads < 1:
+            raise ValueError("threads is out of range")
+        job.scratch = _data(scratch, p.dtype, threads * (p.net.acts_width + p.net.dacts_width), "scratch", True)
+        self._acquire()
+        try:
+            with nogil:
+                fm_jacobian(&p.net, p.k, &self.ctx, &job, threads)
+        finally:
             fm_unlock(&self.lock)
 
     def update(self, int32_t optimizer, dict settings, int32_t threads, cnp.ndarray rates=None,
@@ -783,6 +828,20 @@ def elementwise(int32_t function, cnp.ndarray x, cnp.ndarray y):
     cdef void *y_data = _data(y, x.dtype, n, "y", True)
     with nogil:
         k.functions[function](y_data, x_data, n)
+
+
+def cholesky_solve(cnp.ndarray minus_a, cnp.ndarray x):
+    """x (n,) = A^-1 x for a symmetric A (n, n) in float64; False, with x as it was, unless it is positive definite.
+
+    minus_a holds -A in its upper triangle and is overwritten.
+    """
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    cdef void *x_data = _data(x, np.float64, n, "x", True)
+    cdef void *a_data = _data(minus_a, np.float64, n * n, "minus_a", True)
+    cdef int32_t ok
+    with nogil:
+        ok = _build.f64.cholesky_solve(a_data, x_data, n)
+    return bool(ok)
 
 
 def first_nonfinite(cnp.ndarray x):

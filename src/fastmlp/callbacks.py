@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from .optimizers import Optimizer
 from .schedules import Schedule
 
 if TYPE_CHECKING:
@@ -169,6 +170,11 @@ class ReduceOnPlateau(_Monitor):
         rate follows a schedule.
         """
         super().on_fit_begin(run)
+        if not isinstance(run.optimizer, Optimizer):
+            raise ValueError(
+                f"ReduceOnPlateau lowers a learning rate, and {run.optimizer!r} has none; leave "
+                "one of the two out"
+            )
         if isinstance(run.optimizer.lr, Schedule):
             raise ValueError(
                 f"ReduceOnPlateau needs a number for lr, not {run.optimizer.lr!r}; leave one of "
@@ -178,6 +184,7 @@ class ReduceOnPlateau(_Monitor):
 
     def on_epoch_end(self, run: "Run") -> None:
         """Log the rate; lower it when patience is used up."""
+        assert isinstance(run.optimizer, Optimizer)
         better, lr = self._improves(run), run.optimizer.lr_at(0)
         run.logs["lr"] = lr
         self._waited = 0 if better or self._cooling else self._waited + 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, checkpoint, training
+from . import _core, checkpoint, derivatives, training
 from .callbacks import Callback
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
@@ -19,6 +19,7 @@ from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
 from .optimizers import Adam, Optimizer, get_optimizer
+from .second_order import METHODS, FullBatchMethod
 from .training import History, TrainingData
 from .weights import ClassWeight, Weights, as_weights
 
@@ -163,7 +164,7 @@ class Sequential:
         y: ArrayLike,
         *,
         loss: str | Loss | LossFunction | None = None,
-        optimizer: str | Optimizer | None = None,
+        optimizer: str | Optimizer | FullBatchMethod | None = None,
         batch_size: int = 128,
         epochs: int = 20,
         sample_weight: ArrayLike | None = None,
@@ -198,6 +199,12 @@ class Sequential:
         array (classes,). validation_data is (X, y) or (X, y, sample_weight). Metrics stay
         unweighted.
 
+        With BFGS(), LBFGS() or LevenbergMarquardt() an epoch is one step over all rows: batch_size,
+        shuffle and drop_last do not matter, "loss" and metrics are those after the step, training
+        ends by itself after an epoch in which no step lowers the loss (history.stop_reason says
+        so), and Ctrl-C leaves the last accepted weights. Such a method has to be named in every
+        call; what another optimizer has kept (moments, averages) is given up.
+
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
         converted once. Returns a History. Raises ValueError and TypeError for bad input before any
         work, DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
@@ -205,7 +212,10 @@ class Sequential:
         """
         self._see(X)
         with self.executor.turns.changing:
-            chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
+            chosen = self._choose_loss(loss, y)
+            chosen_optimizer = self._choose_method(optimizer)
+            if isinstance(chosen_optimizer, FullBatchMethod):
+                chosen_optimizer.check(self, get_loss(chosen))
             data = TrainingData(
                 self,
                 X,
@@ -359,6 +369,22 @@ class Sequential:
         if before is None or not same_kind or before.lr != optimizer.lr:
             context.schedule_start = context.t
         self.state, self.average, self.optimizer = state, average, optimizer
+
+    def drop_optimizer(self) -> None:
+        """Give up the optimizer, its moments and averages, which would not follow the weights that
+        a full-batch method finds.
+
+        Raises RuntimeError inside `averaged`.
+        """
+        if self._shows_average:
+            raise RuntimeError(
+                "training inside `with net.averaged()` would be lost at its end; train after it"
+            )
+        context = self.executor.context
+        context.set_state((), None)
+        context.t = context.position = context.n_averaged = 0
+        context.running = (0.0, 0.0)
+        self.state = self.average = self.optimizer = self.interrupted_batches = None
 
     def _new_average(self, optimizer: Optimizer) -> Array | None:
         if optimizer.weight_average is None:
@@ -515,6 +541,71 @@ class Sequential:
         weights = as_weights(sample_weight, len(x))
         return training.score(self, x, target, chosen, functions, threads, weights)
 
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    def gradient(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss | LossFunction | None = None,
+        threads: int | None = None,
+    ) -> tuple[float, Array]:
+        """(loss, gradient): the mean loss of X (rows, n_in) and y, and its gradient (n_params,) in
+        the layout of `params`, without dropout.
+
+        loss as in `fit`. Summed in float64 over blocks of 4096 rows; the same bits for any number
+        of threads. Overwrites `grads`. Raises ValueError and TypeError for bad input.
+        """
+        return derivatives.gradient(self, X, y, loss, threads)
+
+    def jacobian(self, X: ArrayLike, *, threads: int | None = None) -> Array:
+        """Derivatives (rows, n_out, n_params) of the raw outputs for X (rows, n_in) by all
+        parameters, in the layout of `params`, without dropout. The lecture, "Optimisation".
+
+        In the network's type; raises ValueError and TypeError for bad input.
+        """
+        return derivatives.jacobian(self, X, threads)
+
+    def hessian_vector(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        v: ArrayLike,
+        *,
+        loss: str | Loss | LossFunction | None = None,
+        step: float = derivatives.STEP,
+        threads: int | None = None,
+    ) -> Array:
+        """H v (n_params,) in float64, H being the Hessian of the mean loss by the parameters,
+        without dropout.
+
+        A fourth-order central difference of the gradient in float64, whatever the network's type:
+        (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|.
+        Its error is h^4 / 30 times the fifth derivative of g along v, plus about 2e-16 |g| / h from
+        rounding: with the default step about 1e-11 of the largest element for smooth networks with
+        inputs of size 1. Where a step crosses a kink (ReLU), H does not exist in between; a smaller
+        step makes that rarer.
+        Raises ValueError and TypeError for bad input.
+        """
+        return derivatives.hessian_vector(self, X, y, v, loss, step, threads)
+
+    def hessian(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        loss: str | Loss | LossFunction | None = None,
+        step: float = derivatives.STEP,
+        threads: int | None = None,
+    ) -> Array:
+        """The Hessian (n_params, n_params) of the mean loss in float64, for small networks: column
+        by column as in `hessian_vector`, then made symmetric. The lecture, "Optimisation".
+
+        Raises ValueError above 10,000 parameters, else as `hessian_vector`.
+        """
+        return derivatives.hessian(self, X, y, loss, step, threads)
+
     # ---- keep ------------------------------------------------------------------------------------
 
     def save(self, path: str | PathLike[str], metadata: dict[str, Any] | None = None) -> None:
@@ -560,6 +651,15 @@ class Sequential:
             f"the loss cannot be told from y ({array.dtype}, shape {array.shape}) and "
             f'{self.n_out} outputs; pass loss="binary_cross_entropy", for instance'
         )
+
+    def _choose_method(
+        self, optimizer: str | Optimizer | FullBatchMethod | None
+    ) -> Optimizer | FullBatchMethod:
+        if isinstance(optimizer, FullBatchMethod):
+            return optimizer
+        if isinstance(optimizer, str) and optimizer in METHODS:
+            return METHODS[optimizer]()
+        return self._choose_optimizer(optimizer)
 
     def _choose_optimizer(self, optimizer: str | Optimizer | None) -> Optimizer:
         if optimizer is None:

@@ -18,9 +18,11 @@ from .custom_loss import CustomLoss, take_step
 from .data import as_matrix, as_target, check_batch_size, check_finite
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
+from .full_batch import FullBatchLoop
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, get_metrics
 from .optimizers import Optimizer
+from .second_order import FullBatchMethod
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ class History(dict[str, list[float]]):
 class Run:
     """One call of fit, as callbacks see it."""
 
-    def __init__(self, net: "Sequential", optimizer: Optimizer, epochs: int) -> None:
+    def __init__(
+        self, net: "Sequential", optimizer: Optimizer | FullBatchMethod, epochs: int
+    ) -> None:
         self.net, self.optimizer, self.epochs = net, optimizer, epochs
         self.epoch = 0  # of this run, from 1
         self.logs: dict[str, float] = {}
@@ -66,7 +70,9 @@ class Run:
         self.has_validation = False
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
-        """Go on with other settings from the next epoch on."""
+        """Go on with other settings from the next epoch on; ValueError in a full-batch method."""
+        if isinstance(self.optimizer, FullBatchMethod):
+            raise ValueError(f"{self.optimizer!r} cannot be exchanged during a fit; call fit again")
         self.net.use_optimizer(optimizer)
         self.optimizer = optimizer
 
@@ -134,7 +140,7 @@ def fit(
     net: "Sequential",
     data: TrainingData,
     chosen: str | Loss,
-    optimizer: Optimizer,
+    optimizer: Optimizer | FullBatchMethod,
     *,
     batch_size: int,
     epochs: int,
@@ -155,7 +161,13 @@ def fit(
     run.has_validation = data.validation is not None
     batch_size, n_threads = check_batch_size(batch_size), resolve_threads(threads)
     _each(callbacks, "on_fit_begin", run)
-    epoch_loop = EpochLoop(net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads)
+    epoch_loop: EpochLoop | FullBatchLoop
+    if isinstance(optimizer, FullBatchMethod):
+        epoch_loop = FullBatchLoop(net, data, loss, optimizer, n_threads)
+    else:
+        epoch_loop = EpochLoop(
+            net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads
+        )
     net.loss, net.metrics, net.history = chosen, tuple(metrics) or None, run.history
     with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run):
         while run.epoch < run.epochs and run.history.stop_reason is None:
@@ -227,6 +239,7 @@ class EpochLoop:
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
         """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
+        assert isinstance(optimizer, Optimizer)
         self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
         self.order = self.data.rows
         if self.shuffle:

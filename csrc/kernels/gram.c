@@ -1,0 +1,86 @@
+/* Normal equations: symmetric products and their Cholesky factor, upper triangles row by row.
+ *
+ * Every element is one chain over k in ascending order (gemm_tile.h), so the bits depend neither on
+ * how rows come in blocks nor on how triangles are split over threads. */
+
+#include "gemm.h"
+#include "real.h"
+
+/* Rows [i0, i1) of the upper triangle of c (n, n) += a^T a, a (rows, n); what stands left of the
+ * diagonal in these rows is overwritten in part */
+static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t rows, int64_t n,
+                 int64_t i0, int64_t i1) {
+    const real *a = a_;
+    const tile_args t = {.a = a + i0,
+                         .a_row = 1,
+                         .a_tile = TILE_ROWS,
+                         .a_col = a_row,
+                         .b = a + i0,
+                         .b_row = a_row,
+                         .c = (real *)c_ + i0 * c_row + i0,
+                         .c_row = c_row,
+                         .accumulate = 1};
+    const b_form form = form_of(a_row, i1 - i0);
+    if (falls_on_few_sets(a_row))
+        transposed_product(t, form, i1 - i0, n - i0, rows);
+    else
+        product(t, form, i1 - i0, n - i0, rows);
+}
+
+#define FACTOR_ROWS 32 /* factored one by one before the rest of the triangle learns of them */
+#define GRAM_ROWS                                                                                  \
+    128 /* of the triangle at a time: what lies below the diagonal is work for nothing */
+
+/* a (n, n) holds minus a symmetric matrix A in its upper triangle; becomes R, A = R^T R. Returns 0
+ * where A is not positive definite. The sign lets the rest of the triangle take += R^T R. */
+static int32_t factor(real *a, int64_t n) {
+    for (int64_t k0 = 0; k0 < n; k0 += FACTOR_ROWS) {
+        const int64_t k1 = n - k0 < FACTOR_ROWS ? n : k0 + FACTOR_ROWS;
+        for (int64_t k = k0; k < k1; k++) {
+            real *restrict rk = a + k * n;
+            if (!(rk[k] < 0 && rk[k] - rk[k] == 0))
+                return 0;
+            const real root = (real)__builtin_sqrt(-(double)rk[k]);
+            for (int64_t j = k; j < n; j++)
+                rk[j] /= -root;
+            for (int64_t i = k + 1; i < k1; i++) {
+                real *restrict ri = a + i * n;
+                const real rki = rk[i];
+                for (int64_t j = i; j < n; j++)
+                    ri[j] += rki * rk[j];
+            }
+        }
+        for (int64_t i = k1; i < n; i += GRAM_ROWS)
+            gram(a, n, a + k0 * n, n, k1 - k0, n, i, n - i < GRAM_ROWS ? n : i + GRAM_ROWS);
+    }
+    return 1;
+}
+
+/* x = A^-1 x; a as in `factor`. Returns 0, with x as it was, where A is not positive definite. */
+static int32_t cholesky_solve(void *a_, void *x_, int64_t n) {
+    real *a = a_, *x = x_;
+    if (!factor(a, n))
+        return 0;
+    for (int64_t k = 0; k < n; k++) { /* R^T y = x */
+        const real *restrict rk = a + k * n;
+        x[k] /= rk[k];
+        for (int64_t j = k + 1; j < n; j++)
+            x[j] -= rk[j] * x[k];
+    }
+    for (int64_t k = n - 1; k >= 0; k--) { /* R x = y */
+        const real *restrict rk = a + k * n;
+        real rest = x[k];
+        for (int64_t j = k + 1; j < n; j++)
+            rest -= rk[j] * x[j];
+        x[k] = rest / rk[k];
+    }
+    return 1;
+}
+
+/* out = a - b */
+static void difference(void *out_, const void *a_, const void *b_, int64_t n) {
+    const real *a = a_, *b = b_;
+    real *out = out_;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] - b[i];
+}

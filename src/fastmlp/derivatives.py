@@ -1,0 +1,257 @@
+"""Gradient, Jacobian and Hessian of a network, and the check of its gradient against differences.
+
+What needs differences runs in a float64 copy of the network, so that it is as exact for a float32
+network; that also leaves the network itself alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .config import resolve_threads
+from .data import as_matrix, as_target, check_finite
+from .executor import Executor
+from .layers import Linear
+from .layout import aligned_zeros, plan
+from .losses import Loss, LossFunction, get_loss
+from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+Array = NDArray[Any]
+
+STEP = 1e-3  # about eps^(1/5): there the two errors of a fourth-order difference are alike
+_SMALL_STEP = float(np.cbrt(np.finfo(np.float64).eps))  # and there those of a second-order one
+
+
+def _executor(net: "Sequential", X: ArrayLike) -> Executor:
+    """What runs the network, once X has told its width."""
+    net._see(X)
+    return net.executor
+
+
+def gradient(
+    net: "Sequential",
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss | LossFunction | None,
+    threads: int | None,
+) -> tuple[float, Array]:
+    """See Sequential.gradient."""
+    with _executor(net, X).turns.changing:
+        objective = _objective(net, X, y, loss, threads, net.executor)
+        point = objective.at(objective.params())
+    return point.loss, point.grad.astype(net.dtype)
+
+
+def jacobian(net: "Sequential", X: ArrayLike, threads: int | None) -> Array:
+    """See Sequential.jacobian."""
+    executor, n_threads = _executor(net, X), resolve_threads(threads)
+    x = as_matrix(X, net.dtype, net.n_in)
+    check_finite(x, "X")
+    out = np.empty((len(x), net.n_out, net.n_params), net.dtype)
+    size = net.n_out * net.n_params
+    rows = max(1, min(len(x), BLOCK_NUMBERS // max(1, size)))
+    with executor.turns.changing:
+        scratch = jacobian_scratch(executor, n_threads)
+        for first in range(0, len(x), rows):  # Ctrl-C comes between
+            part = slice(first, first + rows)
+            executor.context.jacobian(x[part], None, out[part], None, scratch, n_threads)
+    return out
+
+
+def hessian_vector(
+    net: "Sequential",
+    X: ArrayLike,
+    y: ArrayLike,
+    v: ArrayLike,
+    loss: str | Loss | LossFunction | None,
+    step: float,
+    threads: int | None,
+) -> Vector:
+    """See Sequential.hessian_vector."""
+    objective = _exact_objective(net, X, y, loss, threads)
+    direction = np.asarray(v, np.float64)
+    if direction.shape != (net.n_params,) or not np.isfinite(direction).all():
+        raise ValueError(
+            f"v must hold {net.n_params} finite numbers, one for each parameter; its shape is "
+            f"{direction.shape}"
+        )
+    return _along(objective, objective.params(), direction, _check_step(step))
+
+
+def hessian(
+    net: "Sequential",
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss | LossFunction | None,
+    step: float,
+    threads: int | None,
+) -> NDArray[np.float64]:
+    """See Sequential.hessian."""
+    objective = _exact_objective(net, X, y, loss, threads)
+    n = net.n_params
+    if n > MOST_SQUARED:
+        raise ValueError(
+            f"the Hessian of {n:,} parameters has {n:,} x {n:,} numbers; use hessian_vector"
+        )
+    params, step = objective.params(), _check_step(step)
+    columns = np.empty((n, n))
+    unit = np.zeros(n)
+    for i in range(n):
+        unit[i] = 1
+        columns[i] = _along(objective, params, unit, step)
+        unit[i] = 0
+    return np.asarray((columns + columns.T) / 2)
+
+
+def _along(objective: Objective, params: Vector, v: Vector, step: float) -> Vector:
+    """The fourth-order central difference of the gradient along v."""
+    size = float(np.abs(v).max(initial=0.0))
+    if size == 0:
+        return np.zeros_like(v)
+    h = step / size
+    near, far = (
+        objective.at(params + t * h * v).grad - objective.at(params - t * h * v).grad
+        for t in (1, 2)
+    )
+    return np.asarray((8 * near - far) / (12 * h))
+
+
+def _check_step(step: float) -> float:
+    is_number = isinstance(step, int | float) and not isinstance(step, bool)
+    if not is_number or not 0 < step < np.inf:
+        raise ValueError(f"step must be a finite number above 0, not {step!r}")
+    return float(step)
+
+
+def _objective(
+    net: "Sequential",
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss | LossFunction | None,
+    threads: int | None,
+    executor: Executor,
+) -> Objective:
+    """Checked arrays in the executor's type."""
+    chosen = net._choose_loss(loss, y)
+    n_threads = resolve_threads(threads)
+    x = as_matrix(X, executor.dtype, net.n_in)
+    check_finite(x, "X")
+    target = as_target(y, chosen, len(x), net.n_out, executor.dtype)
+    return Objective(executor, x, target, get_loss(chosen), n_threads)
+
+
+def _exact_objective(
+    net: "Sequential",
+    X: ArrayLike,
+    y: ArrayLike,
+    loss: str | Loss | LossFunction | None,
+    threads: int | None,
+) -> Objective:
+    """The same in a float64 copy of the network."""
+    dtype = np.dtype(np.float64)
+    with _executor(net, X).turns.reading:
+        layout = plan(net.layers, net.n_in, dtype)
+        params, grads = (aligned_zeros(net.n_params, dtype) for _ in range(2))
+        params[:] = net.params
+    executor = Executor(layout, params, grads, dtype, net.seed)
+    return _objective(net, X, y, loss, threads, executor)
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One parameter array: how far its gradient is from central differences of the loss.
+
+    difference: the largest absolute one; relative: ||a - b|| / (||a|| + ||b||), 0 where both are 0;
+    ok: whether that is within `tolerance`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    difference: float
+    relative: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two agree."""
+        return self.relative <= self.tolerance
+
+
+def check_gradients(
+    net: "Sequential",
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    loss: str | Loss | LossFunction | None = None,
+    threads: int | None = None,
+    verbose: bool = True,
+) -> list[GradientCheck]:
+    """Compare the gradient of the mean loss, in the network's type, with central differences of the
+    loss in a float64 copy of it; prints a table unless verbose=False and returns its lines.
+
+        for line in check_gradients(net, X[:8], y[:8]): assert line.ok
+
+    Two evaluations of the loss for each parameter: a few rows and a small network will do. X
+    (rows, n_in), y and loss as in `fit`; without dropout. The step is eps^(1/3), about 6e-6; the
+    tolerance on the relative difference is the square root of the network's eps (1.5e-8 in float64,
+    3.5e-4 in float32). An input that lies within a step of a kink (ReLU) may fail it: take other
+    rows. Raises ValueError and TypeError for bad input.
+    """
+    analytic = gradient(net, X, y, loss, threads)[1].astype(np.float64)
+    objective = _exact_objective(net, X, y, loss, threads)
+    numeric = _differences(objective)
+    tolerance = float(np.sqrt(np.finfo(net.dtype).eps))
+    lines = []
+    for name, shape, place in parameter_places(net):
+        a, b = analytic[place], numeric[place]
+        size = float(np.linalg.norm(a) + np.linalg.norm(b))
+        relative = float(np.linalg.norm(a - b)) / size if size else 0.0
+        difference = float(np.abs(a - b).max(initial=0.0))
+        lines.append(GradientCheck(name, shape, difference, relative, tolerance))
+    if verbose:
+        print(format_checks(lines))
+    return lines
+
+
+def _differences(objective: Objective) -> Vector:
+    params, slopes = objective.params(), np.empty(objective.n_params)
+    for i, middle in enumerate(params.copy()):
+        losses = []
+        for side in (middle + _SMALL_STEP, middle - _SMALL_STEP):
+            params[i] = side
+            losses.append(objective.loss_at(params))
+        width = (middle + _SMALL_STEP) - (middle - _SMALL_STEP)
+        slopes[i] = (losses[0] - losses[1]) / width
+        params[i] = middle
+    return slopes
+
+
+def parameter_places(net: "Sequential") -> Iterator[tuple[str, tuple[int, ...], slice]]:
+    """Name, shape and place in the flat arrays of every weight and bias."""
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, Linear):
+            for name, array in (("weight", layer.weight), ("bias", layer.bias)):
+                if array is not None:
+                    bytes_before = array.ctypes.data - net.params.ctypes.data
+                    first = bytes_before // net.dtype.itemsize
+                    yield f"layers.{index}.{name}", array.shape, slice(first, first + array.size)
+
+
+def format_checks(lines: list[GradientCheck]) -> str:
+    """The table that check_gradients prints."""
+    head = f"{'parameters':20} {'shape':>12} {'max |a - b|':>12} {'relative':>10}  verdict"
+    shown = [
+        f"{line.name:20} {' x '.join(map(str, line.shape)):>12} {line.difference:12.2e} "
+        f"{line.relative:10.1e}  {'ok' if line.ok else f'differs (above {line.tolerance:.1e})'}"
+        for line in lines
+    ]
+    return "\n".join([head, *shown])

@@ -1,0 +1,89 @@
+"""`fit` with a full-batch method: an epoch is one step over all rows."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DivergenceError
+from .losses import Loss
+from .objective import Objective, Point
+from .second_order import FullBatchMethod
+from .weights import weights_at
+
+if TYPE_CHECKING:
+    from .metrics import Metric
+    from .network import Sequential
+    from .training import Progress, Run, TrainingData
+
+
+class FullBatchLoop:
+    """What EpochLoop is to mini-batches: an epoch is one step over all training rows."""
+
+    def __init__(
+        self,
+        net: "Sequential",
+        data: "TrainingData",
+        loss: Loss,
+        method: FullBatchMethod,
+        threads: int,
+    ) -> None:
+        self.net, self.data, self.method = net, data, method
+        self.order, self.n = data.rows, len(data.rows)
+        x, y, weights = data.X, data.y, data.weights
+        if self.n < len(x):  # some are held out
+            x, y, weights = x[data.rows], y[data.rows], weights_at(weights, data.rows)
+        self._objective = Objective(net.executor, x, y, loss, threads, method.l2, weights)
+        self._stepper = method.begin(self._objective)
+        self._point: Point | None = None
+
+    def outputs_for(self, metrics: dict[str, "Metric"]) -> NDArray[Any] | None:
+        """Room for the outputs of the training rows, where metrics need them."""
+        shape = len(self.data.X), self.net.n_out
+        return np.zeros(shape, self.net.dtype) if metrics else None
+
+    def run_epoch(self, run: "Run", outputs: NDArray[Any] | None, progress: "Progress") -> float:
+        """One step; returns the loss after it. Whatever happens on the way, the network is left
+        with the last accepted weights.
+        """
+        objective = self._objective
+        if self._point is None:  # all arguments have been checked by now
+            self.net.drop_optimizer()
+        start = self._start(run)
+        found = None
+        if np.abs(start.grad).max(initial=0.0) <= self.method.tolerance:
+            run.stop(f"converged: no element of the gradient is above {self.method.tolerance:g}")
+        else:
+            try:
+                found = self._stepper.step(start)
+            finally:
+                objective.put(start.params if found is None else found.params)
+            if found is None:
+                run.stop("converged: no step lowers the loss within the precision of the numbers")
+            else:
+                self.net.executor.context.updates += 1
+        self._point = found or start
+        self.net.executor.context.epoch += 1
+        if outputs is not None:
+            outputs[self.order] = self.net.executor.predict(objective.x, objective.threads)
+        progress.advance(self.n, self._point.loss)
+        return self._point.loss
+
+    def _start(self, run: "Run") -> Point:
+        """Where the network stands: the point after the last step, unless a callback has moved
+        it.
+        """
+        params = self._objective.params()
+        if self._point is not None and np.array_equal(params, self._point.params):
+            return self._point
+        point = self._objective.at(params)
+        if not (math.isfinite(point.value) and np.isfinite(point.grad).all()):
+            raise DivergenceError(
+                "the loss or its gradient is not finite where training begins; scale the inputs or "
+                "make a new network",
+                run.epoch,
+                self.net.step + 1,
+                run.history,
+            )
+        return point

@@ -1,0 +1,358 @@
+"""BFGS, L-BFGS and Levenberg-Marquardt: methods that see all rows in every step, for small and
+convex problems.
+
+    net.fit(X, y, optimizer=LBFGS(), epochs=100)
+
+They are written here rather than taken from SciPy: the package needs NumPy alone; SciPy's L-BFGS-B
+copies parameters and gradients in and out of its workspace at every evaluation and keeps its memory
+to itself, so that an iteration cannot be an epoch with callbacks and Ctrl-C in between; and its dot
+products go through a BLAS, whose bits depend on its threads. Here vectors are float64, each sum has
+a fixed order, and losses, gradients, Jacobians, normal equations and their Cholesky factor come
+from the C kernels: with the same build, the same bits for any number of threads.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .layers import Dropout
+from .line_search import strong_wolfe
+from .losses import Loss, SquaredError
+from .objective import MOST_SQUARED, Objective, Point, Vector, dot
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+Matrix = NDArray[np.float64]
+
+
+class Stepper(Protocol):
+    """A method at work on one objective."""
+
+    def step(self, start: Point) -> Point | None:
+        """The next point, of a lower value; None where the method finds none."""
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FullBatchMethod:
+    """Base of the methods that see all rows in every step. An epoch of `fit` is one step.
+
+    l2: the penalty l2 / 2 sum(w^2) over all weights, not biases, joins the loss, as in the
+        first-order optimizers; the reported loss stays that of the data.
+    tolerance: training ends where no element of the gradient is larger.
+
+    `fit` takes one by object or by name ("bfgs", "lbfgs", "levenberg_marquardt"). What is learnt of
+    the curvature lasts for one call of fit. The moments of an optimizer used before are given up.
+    Weights are accepted only with a finite loss, and one not above that before. Raises ValueError
+    for a value outside its range.
+    """
+
+    name: ClassVar[str]
+    needs_matrix: ClassVar[bool] = True
+    l2: float = 0.0
+    tolerance: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "memory":
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise ValueError(f"memory must be an integer >= 1, not {value!r}")
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{field.name} must be a number, not {value!r}")
+            elif not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field.name} must be a finite number >= 0, not {value!r}")
+
+    def check(self, net: "Sequential", loss: Loss) -> None:
+        """ValueError where it cannot train this network with this loss."""
+        if any(isinstance(layer, Dropout) and layer.p > 0 for layer in net.layers):
+            raise ValueError(
+                f"{type(self).__name__} needs a loss that is the same in every evaluation; "
+                "leave Dropout out, or use l2"
+            )
+        if self.needs_matrix and net.n_params > MOST_SQUARED:
+            raise ValueError(
+                f"{type(self).__name__} works with a matrix of {net.n_params:,} x "
+                f"{net.n_params:,} numbers; use LBFGS() above {MOST_SQUARED:,} parameters"
+            )
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run of the method."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class BFGS(FullBatchMethod):
+    """Broyden, Fletcher, Goldfarb, Shanno (Nocedal, Wright 2006, algorithm 6.1) with a strong Wolfe
+    line search. The lecture, "Newton/Hessian algorithm".
+
+    Keeps an estimate of the inverse Hessian, (n_params, n_params) in float64: at most 10,000
+    parameters.
+    """
+
+    name: ClassVar[str] = "bfgs"
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run, with the identity for the inverse Hessian."""
+        return QuasiNewton(objective, InverseHessian(objective.n_params))
+
+
+@dataclass(frozen=True)
+class LBFGS(FullBatchMethod):
+    """Limited-memory BFGS: the inverse Hessian from the last `memory` steps by the two-loop
+    recursion (Liu, Nocedal 1989; Nocedal, Wright 2006, algorithm 7.5), with a strong Wolfe line
+    search. The lecture, "Newton/Hessian algorithm".
+
+    Needs 2 memory vectors of n_params float64. In float32 the loss is known to seven digits, where
+    the line search ends: use dtype="float64" for more.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    needs_matrix: ClassVar[bool] = False
+    memory: int = 10
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run, with an empty memory."""
+        return QuasiNewton(objective, Memory(self.memory))
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt(FullBatchMethod):
+    """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps from the Jacobian of every
+    row (Levenberg 1944, Marquardt 1963).
+
+    With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2 and
+    D = diag(H):  (H + damping D) step = -gradient. Marquardt divides the damping by a factor after
+    a step that lowers the loss and multiplies it where it does not; here both are tried in every
+    step, by factors of 4, until the loss falls no further, since a solution costs little beside
+    J^T J. damping: the first one.
+
+    J and its products come in blocks of rows and in the network's type; the blocks are summed and
+    the equations solved in float64: 16 n_params^2 bytes, at most 10,000 parameters, and about
+    rows n_out n_params^2 / 2 multiply-adds a step.
+    """
+
+    name: ClassVar[str] = "levenberg_marquardt"
+    damping: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.damping == 0:
+            raise ValueError("damping must be above 0, 1e-3 for instance")
+
+    def check(self, net: "Sequential", loss: Loss) -> None:
+        """ValueError where it cannot train this network with this loss."""
+        if not isinstance(loss, SquaredError) or loss.reduction != "mean":
+            raise ValueError(
+                f'LevenbergMarquardt is for loss="squared_error", not {loss.name!r}; use LBFGS()'
+            )
+        super().check(net, loss)
+
+    def begin(self, objective: Objective) -> Stepper:
+        """A new run."""
+        if objective.weights is not None:
+            raise ValueError("LevenbergMarquardt takes no sample weights; use LBFGS()")
+        return DampedGaussNewton(objective, self.damping)
+
+
+METHODS: dict[str, type[FullBatchMethod]] = {c.name: c for c in (BFGS, LBFGS, LevenbergMarquardt)}
+
+
+# ---- quasi-Newton --------------------------------------------------------------------------------
+
+
+class Curvature(Protocol):
+    """An estimate of the inverse Hessian."""
+
+    def times(self, gradient: Vector) -> Vector:
+        """The estimate times a vector."""
+
+    def learn(self, s: Vector, y: Vector) -> None:
+        """A step s changed the gradient by y, and s^T y > 0."""
+
+    def forget(self) -> None:
+        """Back to a multiple of the identity."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt."""
+
+
+class Memory:
+    """The last steps, and the inverse Hessian that they imply (Nocedal, Wright 2006, algorithm
+    7.4).
+    """
+
+    def __init__(self, size: int) -> None:
+        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=size)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt."""
+        return not self._pairs
+
+    def forget(self) -> None:
+        """Back to the identity."""
+        self._pairs.clear()
+
+    def learn(self, s: Vector, y: Vector) -> None:
+        """Keep a step and the change of the gradient; the oldest goes."""
+        self._pairs.append((s, y, 1 / dot(s, y)))
+
+    def times(self, gradient: Vector) -> Vector:
+        """The two-loop recursion, from s^T y / y^T y of the last step times the identity."""
+        q, shares = gradient.copy(), []
+        for s, y, rho in reversed(self._pairs):
+            share = rho * dot(s, q)
+            shares.append(share)
+            q -= share * y
+        if self._pairs:
+            _, y, rho = self._pairs[-1]
+            q *= 1 / (rho * dot(y, y))
+        for (s, y, rho), share in zip(self._pairs, reversed(shares), strict=True):
+            q += (share - rho * dot(y, q)) * s
+        return q
+
+
+class InverseHessian:
+    """The BFGS estimate as a matrix (Nocedal, Wright 2006, equation 6.17)."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._matrix: Matrix | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been learnt."""
+        return self._matrix is None
+
+    def forget(self) -> None:
+        """Back to the identity."""
+        self._matrix = None
+
+    def learn(self, s: Vector, y: Vector) -> None:
+        """H += s w^T + w s^T, w = (1 + y^T H y / s^T y) / (2 s^T y) s - H y / s^T y; H begins as
+        s^T y / y^T y times the identity.
+        """
+        sy = dot(s, y)
+        if self._matrix is None:
+            self._matrix = np.diag(np.full(self._n, sy / dot(y, y)))
+        hy = self.times(y)
+        w = (1 + dot(y, hy) / sy) / (2 * sy) * s - hy / sy
+        update = np.multiply.outer(s, w)
+        self._matrix += update
+        self._matrix += update.T
+
+    def times(self, gradient: Vector) -> Vector:
+        """The matrix times a vector: einsum, since a BLAS sums in an order of its own."""
+        if self._matrix is None:
+            return gradient.copy()
+        return np.asarray(np.einsum("ij,j->i", self._matrix, gradient))
+
+
+class QuasiNewton:
+    """Steps along minus the estimated inverse Hessian times the gradient."""
+
+    def __init__(self, objective: Objective, curvature: Curvature) -> None:
+        self._objective, self._curvature = objective, curvature
+
+    def step(self, start: Point) -> Point | None:
+        """One line search; a second one along the gradient where the first finds nothing."""
+        found = self._search(start)
+        if found is None and not self._curvature.is_empty:
+            self._curvature.forget()
+            found = self._search(start)
+        if found is not None:
+            s, y = found.params - start.params, found.grad - start.grad
+            if dot(s, y) > np.finfo(np.float64).eps * dot(y, y):
+                self._curvature.learn(s, y)
+        return found
+
+    def _search(self, start: Point) -> Point | None:
+        direction = -self._curvature.times(start.grad)
+        if not dot(start.grad, direction) < 0:
+            return None
+        first = 1.0
+        if self._curvature.is_empty:  # of no known scale: a step of length 1 at most
+            first = min(1.0, 1 / math.sqrt(dot(direction, direction)))
+        return strong_wolfe(self._objective.at, start, direction, first)
+
+
+# ---- Levenberg-Marquardt -------------------------------------------------------------------------
+
+FACTOR = 4.0  # between dampings that are tried
+LEAST_SCALE = 1e-6  # of the largest diagonal element: a parameter without influence is damped too
+
+
+class DampedGaussNewton:
+    """Levenberg-Marquardt: what it keeps from step to step is the damping."""
+
+    def __init__(self, objective: Objective, damping: float) -> None:
+        self._objective, self._damping = objective, damping
+
+    def step(self, start: Point) -> Point | None:
+        """The equations once, then solutions with less or more damping as long as the loss falls:
+        a solution costs far less than the equations of many rows.
+        """
+        objective = self._objective
+        objective.put(start.params)
+        equations = Equations(objective, start)
+        damping = self._damping
+        best, value = equations.solve(damping)
+        while not value < start.value:
+            damping *= FACTOR
+            best, value = equations.solve(damping)
+            if np.array_equal(best, start.params) or not math.isfinite(damping):
+                return None
+        factors = (FACTOR,) if damping > self._damping else (1 / FACTOR, FACTOR)
+        for factor in factors:
+            while True:
+                other, lower = equations.solve(damping * factor)
+                if not lower < value:
+                    break
+                best, value, damping = other, lower, damping * factor
+        found = objective.at(best)
+        if not (math.isfinite(found.value) and found.value < start.value):
+            return None
+        self._damping = damping
+        return found
+
+
+class Equations:
+    """(H + damping D) step = -gradient, with H = 2 / (rows n_out) J^T J + l2 and D the diagonal of
+    H.
+    """
+
+    def __init__(self, objective: Objective, start: Point) -> None:
+        self._objective, self._start = objective, start.params
+        scale = 2 / objective.y.size
+        self._minus, gradient = objective.normal_equations()
+        self._minus *= -scale  # _core.cholesky_solve takes minus the matrix
+        gradient *= scale
+        weights = slice(objective.n_weights)
+        gradient[weights] += objective.l2 * start.params[weights]
+        self._gradient = gradient
+        self._diagonal = -self._minus.diagonal()
+        self._diagonal[weights] += objective.l2
+        self._scale = np.maximum(self._diagonal, LEAST_SCALE * self._diagonal.max())
+        self._work = np.empty_like(self._minus)
+
+    def solve(self, damping: float) -> tuple[Vector, float]:
+        """The parameters after the step and the objective there; infinity where there is none."""
+        objective, step = self._objective, -self._gradient
+        self._work[:] = self._minus
+        np.fill_diagonal(self._work, -(self._diagonal + damping * self._scale))
+        if not _core.cholesky_solve(self._work, step):
+            return np.full_like(step, np.inf), math.inf
+        loss = objective.loss_at(self._start + step)
+        params = objective.params()
+        value = loss + objective.penalty(params)
+        return params, value if math.isfinite(value) else math.inf

@@ -1,0 +1,224 @@
+"""Gradient, Jacobian and Hessian of a network, against the twin and PyTorch's autograd."""
+
+import numpy as np
+import pytest
+import reference
+from helpers import (
+    ACTIVATIONS,
+    DTYPES,
+    LOSSES,
+    activation,
+    assert_within,
+    digest,
+    inputs,
+    loss_function,
+    randomize,
+    relative_error,
+    rounding,
+    targets,
+    twin,
+)
+
+import fastmlp
+from fastmlp import Dropout, Linear, Sequential, Tanh, check_gradients, derivatives
+
+N_IN, N_OUT = 5, 6
+
+
+def network(name="tanh", dtype="float64", bias=True):
+    layers = [Linear(N_IN, 7), activation(name), Linear(7, 6, bias=bias), activation(name)]
+    net = Sequential([*layers, Dropout(0.3), Linear(6, N_OUT)], dtype=dtype, seed=0)
+    randomize(net)
+    return net
+
+
+def twin_gradients(layers):
+    """The flat layout of `params`: weights, then biases."""
+    found = [layer for layer in layers if isinstance(layer, reference.Linear)]
+    weights = [layer.weight_grad for layer in found]
+    biases = [layer.bias_grad for layer in found if layer.bias is not None]
+    return np.concatenate([g.ravel() for g in [*weights, *biases]])
+
+
+# ---- gradient and Jacobian -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_is_that_of_the_loss(loss, dtype):
+    net, x, y = network(dtype=dtype), inputs(40, N_IN, dtype), targets(loss, 40, N_OUT, dtype)
+    value, gradient = net.gradient(x, y, loss=LOSSES[loss])
+    want, dz = loss_function(loss)(net.forward(x), y)
+    net.backward(dz)
+    assert gradient.dtype == dtype
+    assert gradient is not net.grads
+    np.testing.assert_array_equal(gradient, net.grads)
+    assert value == pytest.approx(want, rel=1e-14)
+
+
+def test_gradient_over_blocks(monkeypatch):
+    net, x, y = network(), inputs(90, N_IN), targets("squared_error", 90, N_OUT)
+    whole = net.gradient(x, y)
+    monkeypatch.setattr("fastmlp.objective.BLOCK_ROWS", 32)
+    parts = net.gradient(x, y)
+    assert relative_error(parts[1], whole[1]) < rounding("float64", 90)
+    assert parts[0] == pytest.approx(whole[0], rel=rounding("float64", 90))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_jacobian_equals_the_twin(name, dtype):
+    """Row by row and output by output, a backward pass of the textbook network."""
+    net, x = network(name, dtype, bias=False), inputs(9, N_IN, dtype)
+    jacobian = net.jacobian(x)
+    assert jacobian.shape == (9, N_OUT, net.n_params)
+    assert jacobian.dtype == dtype
+    layers = twin(net)
+    for row in range(9):
+        for j in range(N_OUT):
+            reference.forward(layers, x[row : row + 1].astype(np.float64))
+            reference.backward(layers, np.eye(N_OUT)[j : j + 1])
+            want = twin_gradients(layers)
+            assert_within(jacobian[row, j], want, np.abs(want).max() + 1, n=20)
+
+
+def test_jacobian_is_the_same_in_blocks_and_on_threads(monkeypatch):
+    net, x = network(dtype="float32"), inputs(50, N_IN, "float32")
+    before = digest(net.params)
+    whole = net.jacobian(x, threads=1)
+    monkeypatch.setattr("fastmlp.derivatives.BLOCK_NUMBERS", 7 * N_OUT * net.n_params)
+    for threads in (1, 2, 3):
+        np.testing.assert_array_equal(net.jacobian(x, threads=threads), whole)
+    assert digest(net.params) == before
+
+
+def test_jacobian_times_residual_is_the_gradient():
+    net, x, y = network("gelu"), inputs(30, N_IN), targets("squared_error", 30, N_OUT)
+    r = net.predict(x) - y
+    want = 2 / r.size * np.einsum("rj,rjp->p", r, net.jacobian(x))
+    assert relative_error(net.gradient(x, y)[1], want) < rounding("float64", 90)
+
+
+# ---- Hessian -------------------------------------------------------------------------------------
+
+
+def torch_function(net, x, y, loss):
+    torch = pytest.importorskip("torch")
+    shapes = [layer.weight.shape for layer in net.layers if isinstance(layer, Linear)]
+    inner = {"tanh": torch.tanh, "gelu": torch.nn.functional.gelu, "mish": torch.nn.functional.mish}
+    g = inner[type(net.layers[1]).__name__.lower()]
+    error = {
+        "cross_entropy": torch.nn.functional.cross_entropy,
+        "binary_cross_entropy": torch.nn.functional.binary_cross_entropy_with_logits,
+        "squared_error": torch.nn.functional.mse_loss,
+    }[loss]
+
+    def outputs(p):
+        h, place, bias_place = torch.tensor(x), 0, sum(n * m for n, m in shapes)
+        for i, (n, m) in enumerate(shapes):
+            h = h @ p[place : place + n * m].reshape(n, m) + p[bias_place : bias_place + m]
+            place, bias_place = place + n * m, bias_place + m
+            h = g(h) if i < len(shapes) - 1 else h
+        return h
+
+    return torch, outputs, lambda p: error(outputs(p), torch.tensor(y))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("name", ["tanh", "gelu", "mish"])
+def test_derivatives_equal_autograd(name, loss):
+    net, x, y = network(name), inputs(20, N_IN), targets(loss, 20, N_OUT)
+    torch, outputs, value = torch_function(net, x, y, loss)
+    p = torch.tensor(net.params.copy())
+    jacobian = torch.func.jacrev(outputs)(p).numpy()
+    assert np.abs(net.jacobian(x) - jacobian).max() <= 1e-12 * np.abs(jacobian).max()
+    want = torch.func.hessian(value)(p).numpy()
+    hessian = net.hessian(x, y, loss=loss)
+    assert np.abs(hessian - want).max() <= 1e-8 * np.abs(want).max()
+    np.testing.assert_array_equal(hessian, hessian.T)
+    for scale in (1e-6, 1.0, 1e6):
+        v = scale * np.random.default_rng(3).standard_normal(net.n_params)
+        got = net.hessian_vector(x, y, v, loss=loss)
+        assert np.abs(got - want @ v).max() <= 1e-8 * np.abs(want @ v).max()
+
+
+def test_hessian_of_linear_least_squares():
+    """2 X^T X / (rows n_out), the lecture's, and the same for a float32 network."""
+    for dtype in DTYPES:
+        net = Sequential([Linear(N_IN, 1)], dtype=dtype)
+        x = inputs(30, N_IN, dtype)
+        a = np.c_[x, np.ones(30)].astype(np.float64)
+        got = net.hessian(x, x[:, :1])
+        np.testing.assert_allclose(got, 2 / 30 * a.T @ a, atol=1e-11)
+        assert got.dtype == np.float64
+
+
+def test_hessian_leaves_the_network_alone():
+    net, x, y = network(dtype="float32"), inputs(9, N_IN, "float32"), inputs(9, N_OUT, "float32")
+    net.gradient(x, y)
+    before = digest(net.params, net.grads)
+    v = np.ones(net.n_params)
+    net.hessian_vector(x, y, v)
+    np.testing.assert_array_equal(net.hessian_vector(x, y, 0 * v), 0 * v)
+    assert digest(net.params, net.grads) == before
+
+
+def test_bad_input_is_refused():
+    net, x, y = network(), inputs(9, N_IN), inputs(9, N_OUT)
+    with pytest.raises(ValueError, match="v must hold"):
+        net.hessian_vector(x, y, np.ones(3))
+    with pytest.raises(ValueError, match="v must hold"):
+        net.hessian_vector(x, y, np.full(net.n_params, np.nan))
+    with pytest.raises(ValueError, match="step must be"):
+        net.hessian(x, y, step=0)
+    big = Sequential([Linear(N_IN, 2000), Tanh(), Linear(2000, N_OUT)])
+    with pytest.raises(ValueError, match="use hessian_vector"):
+        big.hessian(x, y)
+    for call in (net.gradient, net.hessian, lambda x, y: check_gradients(net, x, y)):
+        with pytest.raises(ValueError, match="columns"):
+            call(x[:, :2], y)
+        with pytest.raises(ValueError, match="y has 8 rows"):
+            call(x, y[:8])
+    with pytest.raises(ValueError, match="holds NaN"):
+        net.jacobian(x * np.nan)
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_check_gradients_passes_right_ones(dtype, loss, capsys):
+    net, x = network(dtype=dtype, bias=False), inputs(6, N_IN, dtype)
+    lines = check_gradients(net, x, targets(loss, 6, N_OUT, dtype), loss=LOSSES[loss])
+    assert [line.name for line in lines] == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.2.weight",
+        "layers.5.weight",
+        "layers.5.bias",
+    ]
+    assert all(line.ok and 0 <= line.relative <= line.tolerance for line in lines)
+    assert lines[0].shape == (N_IN, 7)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 + len(lines)
+    assert all(line.endswith("ok") for line in printed[1:])
+
+
+def test_check_gradients_finds_a_wrong_element(monkeypatch, capsys):
+    net, x, y = network(), inputs(6, N_IN), inputs(6, N_OUT)
+    right = derivatives.gradient
+    place = next(p for name, _, p in derivatives.parameter_places(net) if name == "layers.2.weight")
+
+    def wrong(*arguments):
+        loss, gradient = right(*arguments)
+        gradient[place.start + 3] += 1e-5
+        return loss, gradient
+
+    monkeypatch.setattr(derivatives, "gradient", wrong)
+    lines = fastmlp.check_gradients(net, x, y, verbose=False)
+    assert capsys.readouterr().out == ""
+    assert [line.name for line in lines if not line.ok] == ["layers.2.weight"]
+    bad = next(line for line in lines if not line.ok)
+    assert bad.difference == pytest.approx(1e-5, rel=1e-3)
+    assert "differs" in derivatives.format_checks(lines)
