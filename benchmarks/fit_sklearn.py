@@ -2,9 +2,9 @@
 
 python benchmarks/fit_sklearn.py [--quick] [--json FILE]
 
-Same layers, batch size, learning rate, epochs, splits and distribution of the initial weights and
-biases; no early end, no penalty. Each seed has a split and initial weights of its own. A line counts
-where the mean accuracies differ by no more than they scatter over the seeds.
+Same layers, batch size, learning rate, epochs, splits and distribution of the initial weights
+and biases; no early end, no penalty. Each seed has a split and initial weights of its own. A line
+counts where the mean accuracies differ by no more than they scatter over the seeds.
 """
 
 import argparse
@@ -224,7 +224,8 @@ def table(result: Result) -> str:
         lines.append(cells)
     text = (
         f"Median of {result['header']['rounds']} seeds; accuracy on the test rows, mean and "
-        "standard deviation over the seeds. (!): the accuracies differ by more, the line does not count."
+        "standard deviation over the seeds. (!): the accuracies differ by more, and the line "
+        "does not count."
     )
     return markdown(columns, lines) + "\n\n" + text
 

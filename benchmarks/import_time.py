@@ -50,7 +50,7 @@ def installed_bytes() -> dict[str, int]:
         files = [f for f in place.rglob("*") if f.is_file() and f.suffix != ".pyc"]
         found[name] = sum(f.stat().st_size for f in files)
     found["compiled"] = sum(f.stat().st_size for f in folder.glob("_core*.so"))
-    found["blas"] = sum(f.stat().st_size for f in folder.glob("*openblas*"))
+    found["blas"] = sum(f.stat().st_size for f in folder.rglob("*openblas*.so*"))
     return found
 
 

@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,12 @@ def header(what: str, threads: int, load: str, **more: Any) -> dict[str, Any]:
 
 def clean_environment(threads: int) -> dict[str, str]:
     """This environment, without what steers a numerical library, with the number of threads."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_REMOVED)}
-    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return without_steering(os.environ) | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def without_steering(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what steers a numerical library, such as OPENBLAS_CORETYPE."""
+    return {k: v for k, v in environment.items() if not k.startswith(_REMOVED)}
 
 
 def git(*words: str) -> str | None:

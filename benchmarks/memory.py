@@ -205,7 +205,7 @@ def table(result: Result) -> str:
     found = result["allocations"]
     if "problem" in found:
         return markdown(columns, lines) + f"\n\nAllocations of a step: {found['problem']}."
-    calls = ", ".join(f"{a['per_step']:g} on {n}" for n, a in found.items())
+    calls = ", ".join(f"{max(0, a['per_step']):.2f} on {n}" for n, a in found.items())
     return (
         markdown(columns, lines)
         + f"\n\nAllocations a step of 8-64-64-4 inside an epoch, by number of threads: {calls}."
