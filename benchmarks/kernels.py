@@ -5,7 +5,8 @@ python benchmarks/kernels.py [--quick] [--json FILE]
 One thread. The three products of `Linear` are compiled here from `csrc/kernels/gemm.h`, with the
 flags of the build and for this machine's widest vectors, and called in a loop in C: with weights
 that stay in the cache, and with a new copy each time from a pool larger than the caches. The others
-run through the installed package on arrays that fit the second cache.
+run through the installed package on arrays that fit the second cache; their times include the call
+from Python (below 0.02 ns an element), those of activations backward a copy of the gradient.
 """
 
 import argparse

@@ -94,6 +94,7 @@ def _dots(
         axes.axvline(value, color="#444444", linestyle=style, linewidth=1, label=title, zorder=0)
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
         axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     axes.set_yticks(range(len(order)), order)
