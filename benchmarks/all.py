@@ -1,7 +1,7 @@
 """Every benchmark, one after another in fresh processes, and the report page.
 
-python benchmarks/all.py               # about a quarter of an hour; results/*.json and docs/performance.md
-python benchmarks/all.py --quick       # smoke run: everything into build/benchmarks instead
+python benchmarks/all.py           # a quarter of an hour; results/*.json, docs/performance.md
+python benchmarks/all.py --quick   # smoke run: everything into build/benchmarks instead
 python benchmarks/all.py --only step,scaling
 """
 

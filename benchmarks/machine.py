@@ -27,13 +27,21 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _SOURCES = (".", ":(exclude)benchmarks/results", ":(exclude)docs")
 
 
-def header(what: str, threads: int, load: str, **more: Any) -> dict[str, Any]:
-    """What a reader needs to know about a run; `load`: load_average() before it."""
+def before_run() -> dict[str, Any]:
+    """What of the header has to be taken before a run, in which it may change."""
+    return {
+        "commit": commit(),
+        "tree_is_dirty": tree_is_dirty(),
+        "load_average_before": load_average(),
+    }
+
+
+def header(what: str, threads: int, before: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What a reader needs to know about a run; `before`: before_run()."""
     return {
         "what": what,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "tree_is_dirty": tree_is_dirty(),
+        **before,
         "installed_is_older": installed_is_older(),
         "installed_differs": installed_differs(),
         **own_build(),
@@ -42,7 +50,6 @@ def header(what: str, threads: int, load: str, **more: Any) -> dict[str, Any]:
         "processors": len(os.sched_getaffinity(0)),
         "threads": threads,
         **more,
-        "load_average_before": load,
         "load_average_after": load_average(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from children import Child
-from machine import header, installed_is_older, load_average
+from machine import before_run, header, installed_is_older
 from peak import Peak
 from report import table
 from shapes import SHAPES, STEPS_BEFORE_LOSS, Shape, make_problem, save_problem
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark."""
     if installed_is_older():
         print("the installed fastmlp is older than its sources: pip install . ?", file=sys.stderr)
-    load, peak = load_average(), Peak(args.threads)
+    before, peak = before_run(), Peak(args.threads)
     peak.measure()
     rows: list[dict[str, Any]] = []
     for name in args.shapes:
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     about = header(
         "one training step: forward, cross entropy, backward, Adam; float32",
         args.threads,
-        load,
+        before,
         rounds=args.rounds,
         seconds_per_round=args.seconds,
         quick=args.quick,
