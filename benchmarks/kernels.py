@@ -299,6 +299,11 @@ def table(result: Result) -> str:
                 cells += [f"{warm['gflops']:.0f}", percent(warm["share_of_peak"])]
                 cells.append(percent(cold["share_of_peak"]))
             lines.append(cells)
+        peak = result["peak"]["sets"][result["instructions"]]["float32"]["one_thread"]
+        parts.append(
+            f"One thread; the peak is {peak:.0f} GFLOP/s ({result['instructions']}). Cold: the share "
+            "of peak with another copy of the weights in every call, from memory."
+        )
         parts.append(markdown(columns, lines))
     for group in ("activation", "loss", "optimizer"):
         rows = [r for r in result["elements"] if r["group"] == group]

@@ -183,7 +183,11 @@ def table(result: Result) -> str:
             cells += [number(alone[n]["us_best"]), f"{alone[n]['ratio']:.2f}"]
             cells += [number(busy[n]["us_median"]), f"{busy[n]['ratio_of_medians']:.2f}"]
         lines.append(cells)
-    return markdown(columns, lines)
+    text = (
+        "Microseconds a step or a call: alone the best of the rounds, beside a busy process the "
+        "median, and likewise for the ratios."
+    )
+    return text + "\n\n" + markdown(columns, lines)
 
 
 if __name__ == "__main__":

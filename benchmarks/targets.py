@@ -49,7 +49,7 @@ def _times(found: dict[str, float], least: float, mean: float) -> tuple[str, boo
         return "no line that counts", None
     worst = min(found, key=lambda name: found[name])
     average = geometric_mean(list(found.values()))
-    text = f"least {found[worst]:.2f} ({worst}), mean {average:.2f}, of {len(found)}"
+    text = f"least {found[worst]:.2f} ({worst}), geometric mean {average:.2f}, of {len(found)}"
     return text, found[worst] >= least and average >= mean
 
 
