@@ -301,8 +301,8 @@ def table(result: Result) -> str:
             lines.append(cells)
         peak = result["peak"]["sets"][result["instructions"]]["float32"]["one_thread"]
         parts.append(
-            f"One thread; the peak is {peak:.0f} GFLOP/s ({result['instructions']}). Cold: the share "
-            "of peak with another copy of the weights in every call, from memory."
+            f"One thread; the peak is {peak:.0f} GFLOP/s ({result['instructions']}). Cold: the "
+            "share of peak with another copy of the weights in every call, from memory."
         )
         parts.append(markdown(columns, lines))
     for group in ("activation", "loss", "optimizer"):
