@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,21 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _SOURCES = (".", ":(exclude)benchmarks/results", ":(exclude)docs")
 
 
-def header(what: str, threads: int, load: str, **more: Any) -> dict[str, Any]:
-    """What a reader needs to know about a run; `load`: load_average() before it."""
+def before_run() -> dict[str, Any]:
+    """What of the header has to be taken before a run, in which it may change."""
+    return {
+        "commit": commit(),
+        "tree_is_dirty": tree_is_dirty(),
+        "load_average_before": load_average(),
+    }
+
+
+def header(what: str, threads: int, before: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What a reader needs to know about a run; `before`: before_run()."""
     return {
         "what": what,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "tree_is_dirty": tree_is_dirty(),
+        **before,
         "installed_is_older": installed_is_older(),
         "installed_differs": installed_differs(),
         **own_build(),
@@ -41,7 +50,6 @@ def header(what: str, threads: int, load: str, **more: Any) -> dict[str, Any]:
         "processors": len(os.sched_getaffinity(0)),
         "threads": threads,
         **more,
-        "load_average_before": load,
         "load_average_after": load_average(),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -51,8 +59,12 @@ def header(what: str, threads: int, load: str, **more: Any) -> dict[str, Any]:
 
 def clean_environment(threads: int) -> dict[str, str]:
     """This environment, without what steers a numerical library, with the number of threads."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_REMOVED)}
-    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return without_steering(os.environ) | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def without_steering(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what steers a numerical library, such as OPENBLAS_CORETYPE."""
+    return {k: v for k, v in environment.items() if not k.startswith(_REMOVED)}
 
 
 def git(*words: str) -> str | None:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-_TITLES = {
+TITLES = {
     "torch": "PyTorch",
     "jax": "JAX",
     "sklearn": "scikit-learn",
@@ -19,15 +19,27 @@ Row = dict[str, Any]
 
 def table(result: dict[str, Any]) -> str:
     """Machine, times and ratios, and what the ratios come to over the grid."""
-    grid: dict[str, dict[str, Row]] = {}
-    for row in result["rows"]:
-        grid.setdefault(row["shape"], {})[row["peer"]] = row
+    grid = steps_by_shape(result)
     others = [p for p in _OTHERS if any(p in rows for rows in grid.values())]
     parts = [_caption(result["header"]), _times(grid, others)]
     if others:
         parts.append(_summary(grid, others))
     notes = _notes(result["rows"])
     return "\n\n".join(parts + ([notes] if notes else []))
+
+
+def steps_by_shape(result: dict[str, Any]) -> dict[str, dict[str, Row]]:
+    """The rows of a result of `step.py` by net and peer."""
+    grid: dict[str, dict[str, Row]] = {}
+    for row in result["rows"]:
+        grid.setdefault(row["shape"], {})[row["peer"]] = row
+    return grid
+
+
+def ratios(result: dict[str, Any], peer: str, own: str) -> dict[str, float]:
+    """By net, how many times longer the peer takes; nets where a loss is wrong are left out."""
+    found = {shape: ratio(rows, peer, own) for shape, rows in steps_by_shape(result).items()}
+    return {shape: value for shape, value in found.items() if value is not None}
 
 
 def _caption(header: dict[str, Any]) -> str:
@@ -47,14 +59,14 @@ def _caption(header: dict[str, Any]) -> str:
 
 def _times(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
     columns = ["net", "batch", "fastmlp", "GFLOP/s", "of peak"]
-    columns += [_TITLES[p] for p in (*_VARIANTS, *others)]
+    columns += [TITLES[p] for p in (*_VARIANTS, *others)]
     lines = []
     for shape, rows in grid.items():
         own = rows["fastmlp"]
         cells = [f"{shape} {own['activation']}", f"{own['batch']:,}", _time(own)]
         cells += [number(own.get("gflops")), percent(own.get("share_of_peak"))]
         cells += [_time(rows.get(p)) for p in _VARIANTS]
-        cells += [_time(rows.get(p)) + _bracket(_ratio(rows, p, "fastmlp")) for p in others]
+        cells += [_time(rows.get(p)) + _bracket(ratio(rows, p, "fastmlp")) for p in others]
         lines.append(cells)
     return markdown(columns, lines)
 
@@ -63,18 +75,18 @@ def _summary(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
     """Per peer the least ratio and the geometric mean, for each way to run fastmlp."""
     lines = []
     for own in ("fastmlp", *_VARIANTS):
-        cells = [_TITLES[own] if own != "fastmlp" else "fastmlp, fit"]
+        cells = [TITLES[own] if own != "fastmlp" else "fastmlp, fit"]
         for peer in others:
-            found = [_ratio(rows, peer, own) for rows in grid.values()]
+            found = [ratio(rows, peer, own) for rows in grid.values()]
             ratios = [r for r in found if r is not None]
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
             cells.append(f"{min(ratios):.2f}, {mean:.2f}" if mean else "-")
         lines.append(cells)
-    columns = ["least ratio, geometric mean", *(f"to {_TITLES[p]}" for p in others)]
+    columns = ["least ratio, geometric mean", *(f"to {TITLES[p]}" for p in others)]
     return markdown(columns, lines)
 
 
-def _ratio(rows: dict[str, Row], peer: str, own: str) -> float | None:
+def ratio(rows: dict[str, Row], peer: str, own: str) -> float | None:
     """How many times longer the peer takes; None unless both have the right loss."""
     pair = rows.get(peer, {}), rows.get(own, {})
     if not all(row.get("loss_agrees") for row in pair):
@@ -87,10 +99,10 @@ def _notes(rows: list[Row]) -> str:
     lines, seen = [], set()
     for row in rows:
         if "unavailable" in row:
-            note = f"- {_TITLES[row['peer']]} on {row['shape']}: {row['unavailable']}"
+            note = f"- {TITLES[row['peer']]} on {row['shape']}: {row['unavailable']}"
         elif not row["loss_agrees"]:
             note = (
-                f"- (!) {_TITLES[row['peer']]} on {row['shape']}: the loss is "
+                f"- (!) {TITLES[row['peer']]} on {row['shape']}: the loss is "
                 f"{row['loss_after']:.6f}, expected {row['loss_reference']:.6f}; does not count"
             )
         else:
@@ -121,14 +133,14 @@ def _bracket(ratio: float | None) -> str:
     return "" if ratio is None else f" ({ratio:.1f})"
 
 
-def markdown(columns: list[str], lines: list[list[str]]) -> str:
-    """Columns of equal width, numbers to the right."""
+def markdown(columns: list[str], lines: list[list[str]], left: int = 1) -> str:
+    """Columns of equal width, the first `left` of them to the left, numbers to the right."""
     widths = [max(len(line[i]) for line in (columns, *lines)) for i in range(len(columns))]
 
     def join(cells: list[str]) -> str:
-        first, *rest = zip(cells, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]
+        pairs = enumerate(zip(cells, widths, strict=True))
+        padded = [text.ljust(w) if i < left else text.rjust(w) for i, (text, w) in pairs]
         return "| " + " | ".join(padded) + " |"
 
-    rule = [f"{'-' * widths[0]}", *("-" * (w - 1) + ":" for w in widths[1:])]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     return "\n".join([join(columns), join(rule), *map(join, lines)])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import RESULTS, header, load_average
+from machine import RESULTS, before_run, header
 
 Result = dict[str, Any]
 Measure = Callable[[argparse.Namespace], Result]
@@ -43,10 +43,10 @@ def run_script(
     args.seconds = args.seconds or (0.005 if args.quick else seconds)
     if args.rounds < 1 or args.seconds <= 0 or not 1 <= args.threads <= available:
         parser.error(f"--rounds and --seconds must be positive, --threads in 1 .. {available}")
-    load = load_average()
+    before = before_run()
     found = measure(args)
     settings = {"rounds": args.rounds, "seconds_per_round": args.seconds, "quick": args.quick}
-    about = header(doc.splitlines()[0], args.threads, load, **settings)
+    about = header(doc.splitlines()[0], args.threads, before, **settings)
     result = {"header": about, **found}
     write(result, args.json or RESULTS / f"{name}.json")
     print(table(result))

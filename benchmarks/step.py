@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from children import Child
-from machine import header, installed_is_older, load_average
+from machine import before_run, header, installed_is_older
 from peak import Peak
 from report import table
 from shapes import SHAPES, STEPS_BEFORE_LOSS, Shape, make_problem, save_problem
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark."""
     if installed_is_older():
         print("the installed fastmlp is older than its sources: pip install . ?", file=sys.stderr)
-    load, peak = load_average(), Peak(args.threads)
+    before, peak = before_run(), Peak(args.threads)
     peak.measure()
     rows: list[dict[str, Any]] = []
     for name in args.shapes:
@@ -134,9 +134,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     about = header(
         "one training step: forward, cross entropy, backward, Adam; float32",
         args.threads,
-        load,
+        before,
         rounds=args.rounds,
         seconds_per_round=args.seconds,
+        quick=args.quick,
         steps_before_loss=STEPS_BEFORE_LOSS,
         peak=peak.as_dict(),
     )
@@ -164,11 +165,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5, help="of which best and median count")
     parser.add_argument("--seconds", type=float, default=0.3, help="that a round takes")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: the numbers say nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     parser.add_argument(
         "--table", "--markdown", type=Path, metavar="FILE", help="print the table of a result"
     )
     args = parser.parse_args()
+    if args.quick:
+        args.shapes, args.rounds, args.seconds = args.shapes[:2], 2, 0.005
     if not 1 <= args.threads <= len(os.sched_getaffinity(0)):
         parser.error(f"--threads: 1 .. {len(os.sched_getaffinity(0))} on this machine")
     if args.rounds < 1 or args.seconds <= 0:

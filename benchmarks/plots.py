@@ -1,0 +1,107 @@
+"""The three plots of the report: nearness to the peak, ratio to peers, threads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from report import TITLES, ratios, steps_by_shape
+
+mpl.use("agg")
+mpl.rcParams["svg.hashsalt"] = "fastmlp"  # the same numbers give the same file
+import matplotlib.pyplot as plt  # noqa: E402
+
+Result = dict[str, Any]
+Series = dict[str, dict[str, float]]  # title -> line -> value
+_MARKERS = {  # colours that the colour-blind can tell apart (Okabe, Ito), and shapes
+    "fastmlp": ("o", "#0072B2"),
+    "AVX2 build": ("D", "#56B4E9"),
+    "PyTorch": ("s", "#D55E00"),
+    "JAX": ("^", "#009E73"),
+    "scikit-learn": ("v", "#CC79A7"),
+    "NumPy": ("x", "#777777"),
+    "alone": ("o", "#0072B2"),
+    "beside a busy process": ("s", "#D55E00"),
+}
+
+
+def draw(results: Mapping[str, Result], folder: Path, suffix: str = "svg") -> list[str]:
+    """Write the plots that there are results for; returns their names, without suffix."""
+    makers = {"peak": ("step", _peak), "peers": ("step", _peers), "threads": ("scaling", _threads)}
+    names = []
+    for name, (script, make) in makers.items():
+        if script in results:
+            folder.mkdir(parents=True, exist_ok=True)
+            figure = make(results[script])
+            metadata = {"Date": None} if suffix == "svg" else {}
+            figure.savefig(folder / f"{name}.{suffix}", metadata=metadata, dpi=110)
+            plt.close(figure)
+            names.append(name)
+    return names
+
+
+def _peak(result: Result) -> Any:
+    grid = steps_by_shape(result)
+    series: Series = {}
+    for shape, rows in grid.items():
+        for peer in ("fastmlp", "fastmlp-v3", "torch", "jax", "sklearn"):
+            if rows.get(peer, {}).get("gflops"):
+                series.setdefault(TITLES[peer], {})[shape] = rows[peer]["gflops"]
+    lines = {
+        f"peak, {name}": numbers["float32"]["all_threads"]
+        for name, numbers in result["header"]["peak"]["sets"].items()
+    }
+    return _dots(series, lines, "GFLOP/s of a training step, all threads", list(grid))
+
+
+def _peers(result: Result) -> Any:
+    series = {
+        TITLES[peer]: found
+        for peer in ("torch", "jax", "sklearn", "numpy")
+        if (found := ratios(result, peer, "fastmlp"))
+    }
+    lines = {"the same": 1.0, "target, JAX": 1.3, "target, PyTorch": 2.5}
+    label = "time of a training step by that of fastmlp"
+    return _dots(series, lines, label, list(steps_by_shape(result)))
+
+
+def _threads(result: Result) -> Any:
+    series: Series = {"alone": {}, "beside a busy process": {}}
+    for row in result["rows"]:
+        if "2" not in row["alone"]:
+            continue
+        line = row["shape"] if row["what"] == "fit" else f"2048 wide, {row['what']}, {row['batch']}"
+        series["alone"][line] = row["alone"]["2"]["ratio"]
+        series["beside a busy process"][line] = row["busy"]["2"]["ratio_of_medians"]
+    lines = {"target, everywhere": 0.95, "target, large nets": 1.8}
+    label = "two threads: how many times as fast as one"
+    return _dots(series, lines, label, list(series["alone"]), log=False)
+
+
+def _dots(
+    series: Series, limits: dict[str, float], label: str, order: list[str], log: bool = True
+) -> Any:
+    """A line for each name in `order`, from the top; vertical lines at the limits."""
+    figure, axes = plt.subplots(figsize=(8, 1.6 + 0.32 * len(order)), layout="constrained")
+    for title, values in series.items():
+        marker, colour = _MARKERS[title]
+        names = [name for name in order if name in values]
+        heights = [order.index(name) for name in names]
+        numbers = [values[name] for name in names]
+        axes.plot(numbers, heights, marker, color=colour, label=title, markersize=7)
+    for i, (title, value) in enumerate(limits.items()):
+        style = ("-", "--", ":")[i % 3]
+        axes.axvline(value, color="#444444", linestyle=style, linewidth=1, label=title, zorder=0)
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.set_yticks(range(len(order)), order)
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.set_xlabel(label)
+    axes.grid(axis="both", which="major", color="#dddddd", zorder=0)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    return figure
