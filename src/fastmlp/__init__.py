@@ -10,6 +10,7 @@ from .errors import CheckpointError, DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .losses import binary_cross_entropy, cross_entropy, squared_error
 from .network import Sequential
+from .norms import BatchNorm, LayerNorm, RMSNorm, Standardize
 from .optimizers import (
     SGD,
     AdaGrad,
@@ -22,6 +23,7 @@ from .optimizers import (
     RMSprop,
     ScheduleFreeAdamW,
 )
+from .residual import Residual
 from .schedules import (
     CosineDecay,
     ExponentialDecay,
@@ -49,6 +51,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "BatchNorm",
     "Callback",
     "CheckpointError",
     "CosineDecay",
@@ -59,17 +62,21 @@ __all__ = [
     "ExponentialDecay",
     "History",
     "Layer",
+    "LayerNorm",
     "Linear",
     "LinearWarmup",
     "Lion",
     "NAdam",
     "OneCycle",
     "Optimizer",
+    "RMSNorm",
     "RMSprop",
     "ReduceOnPlateau",
+    "Residual",
     "Schedule",
     "ScheduleFreeAdamW",
     "Sequential",
+    "Standardize",
     "StepDecay",
     "binary_cross_entropy",
     "cross_entropy",

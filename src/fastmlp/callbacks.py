@@ -91,6 +91,7 @@ class EarlyStopping(_Monitor):
         self.best_epoch = 0
         self.stopped_epoch: int | None = None
         self._best_params: Any = None
+        self._best_stats: Any = None
 
     def on_fit_begin(self, run: "Run") -> None:
         """Start afresh; ValueError if the monitored quantity will not be logged."""
@@ -104,6 +105,7 @@ class EarlyStopping(_Monitor):
             if self.restore_best:
                 net = run.net
                 self._best_params = net.averaged_params if net.keeps_average else net.params.copy()
+                self._best_stats = net.stats.copy()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
@@ -115,7 +117,8 @@ class EarlyStopping(_Monitor):
         """Bring back the best weights."""
         if self._best_params is not None:
             run.net.set_params(self._best_params)
-        self._best_params = None
+            run.net.stats[:] = self._best_stats
+        self._best_params = self._best_stats = None
 
 
 class ReduceOnPlateau(_Monitor):

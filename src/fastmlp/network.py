@@ -13,10 +13,11 @@ from .callbacks import Callback
 from .config import resolve_threads
 from .data import Array, as_matrix, as_row, as_target, check_finite
 from .executor import SLICE_SECONDS, Executor
-from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width
+from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width, initial_values
 from .layout import aligned_zeros, plan
 from .losses import check_loss, probabilities
 from .metrics import Metric, default_metrics, get_metrics
+from .norms import Standardize
 from .optimizers import Adam, Optimizer, get_optimizer
 from .training import History, TrainingData
 
@@ -44,7 +45,8 @@ class Sequential:
     ) -> None:
         if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
             raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
-        if len({id(layer) for layer in layers}) < len(layers):
+        leaves = [leaf for layer in layers for leaf in layer.leaves()]
+        if len({id(leaf) for leaf in leaves}) < len(leaves):
             raise ValueError("a layer appears twice; make a new one for each place")
         self.layers = list(layers)
         self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
@@ -58,8 +60,10 @@ class Sequential:
         self.average: Array | None = None
         self._shows_average = False
         self._executor: Executor | None = None
+        first = leaves[0] if leaves else None
+        self.standardize = first if isinstance(first, Standardize) else None
         width = layers[0].n_in if n_in is None else check_width(n_in, "n_in")
-        if width is None and not any(isinstance(layer, Linear) for layer in layers):
+        if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
             raise ValueError("the input width is not known; pass n_in=")
         if width is not None:
             self._executor = self._build(width)
@@ -106,6 +110,13 @@ class Sequential:
         return self.executor.context.grads
 
     @property
+    def stats(self) -> Array:
+        """Statistics that are not trained, flat: running ones of BatchNorm, those of
+        Standardize.
+        """
+        return self.executor.context.stats
+
+    @property
     def epoch(self) -> int:
         """Whole passes over the data so far."""
         return self.executor.context.epoch
@@ -119,28 +130,19 @@ class Sequential:
         """Plan, allocate, draw the weights, and let the layers look into the flat arrays."""
         layout = plan(self.layers, n_in, self.dtype, self._fuse)
         params, grads = (_zeros(layout.n_params, self.dtype) for _ in range(2))
-        executor = Executor(layout, params, grads, self.dtype, self.seed)
+        stats = _zeros(layout.n_stats, self.dtype)
+        executor = Executor(layout, params, grads, self.dtype, self.seed, stats)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
-        for index, layer in enumerate(self.layers):
-            weights = self._initial(index, layer, int(unfused.ops[index]["n_in"]))
-            layer.attach(
-                Home(unfused, index, params, grads, self.dtype, self.seed, in_network=True)
-            )
-            if isinstance(layer, Linear):
-                layer.weight[:] = weights[0]
-                if layer.bias is not None:
-                    layer.bias[:] = weights[1]
+        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        values = initial_values(leaves, unfused, self.seed)
+        home = Home(unfused, 0, params, grads, self.dtype, self.seed, True, stats)
+        for layer in self.layers:
+            layer.attach(home)
+            home = home.at(home.op + len(layer.leaves()))
+        for leaf, initial in zip(leaves, values, strict=True):
+            for name, array in leaf.arrays().items():
+                array[...] = initial[name]
         return executor
-
-    def _initial(self, index: int, layer: Layer, n_in: int) -> tuple[Any, Any]:
-        """Weight and bias to begin with: the layer's own where it has them already."""
-        if not isinstance(layer, Linear):
-            return None, None
-        if layer.is_initialized:
-            return layer.weight, layer.bias
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
-        follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
-        return layer.initial_weight(rng, n_in, follower), 0
 
     # ---- train -----------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class Sequential:
         work, DivergenceError when the loss is no longer finite; Ctrl-C leaves whole steps, and the
         next fit with the same batches goes on in the middle of the pass.
         """
-        self._see(X)
+        self._see(X, learns=True)
         with self.executor.turns.changing:
             chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
             data = TrainingData(self, X, y, chosen, validation_data, validation_split)
@@ -404,6 +406,8 @@ class Sequential:
         ValueError and TypeError for other shapes and types, ValueError for NaN and infinity.
         """
         executor = self.executor
+        if self.standardize is not None:
+            self.standardize.check_adapted()
         row = as_row(x, self.dtype, executor.program.n_in)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
@@ -470,10 +474,14 @@ class Sequential:
 
     # ---- choices that a call leaves open ---------------------------------------------------------
 
-    def _see(self, x: ArrayLike) -> None:
-        """Learn the input width from the first data."""
+    def _see(self, x: ArrayLike, learns: bool = False) -> None:
+        """Learn the input width from the first data; ValueError where the input's mean and std are
+        missing and this call does not learn them.
+        """
         if self._executor is None:
             self._executor = self._build(as_matrix(x, self.dtype, None).shape[1])
+        if self.standardize is not None and not learns:
+            self.standardize.check_adapted()
 
     def _choose_loss(self, loss: str | None, y: ArrayLike) -> str:
         if loss is not None:

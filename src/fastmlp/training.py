@@ -143,6 +143,8 @@ def fit(
     run = Run(net, optimizer, _check_epochs(epochs))
     run.has_validation = data.validation is not None
     net.history = run.history
+    if net.standardize is not None and not net.standardize.is_adapted:
+        net.standardize.adapt_rows(data.X, data.rows)
     _each(callbacks, "on_fit_begin", run)
     with make_progress(verbose, run, epoch_loop.n) as progress:
         while run.epoch < run.epochs and run.history.stop_reason is None:
@@ -198,6 +200,7 @@ class EpochLoop:
         self.order = data.rows
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
+        net.executor.context.check_rows(self.n, self.batch_size)
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
         batches = (self.n, self.batch_size)
         if net.executor.context.position and net.interrupted_batches != batches:
