@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, checkpoint, training
+from . import _core, checkpoint, folding, training
 from .callbacks import Callback
 from .config import resolve_threads
 from .data import Array, as_matrix, as_row, as_target, check_finite
@@ -471,6 +471,15 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, self.metadata))
+
+    def fold(self) -> "Sequential":
+        """A network for inference: every BatchNorm is folded into the Linear next to it.
+
+        Its outputs are those of `predict` up to rounding; it shares nothing with this one, and has
+        no optimizer state. Raises ValueError where a BatchNorm has no Linear right before or behind
+        it.
+        """
+        return folding.fold(self)
 
     # ---- choices that a call leaves open ---------------------------------------------------------
 
