@@ -231,16 +231,19 @@ class Standardize(Normalization):
 
 
 def column_statistics(matrix: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Mean and standard deviation (n,) of the rows, in float64, in two passes; ValueError where
-    they are not finite.
+    """Mean and standard deviation (n,) of the rows, in float64; ValueError where they are not
+    finite.
+
+    In two passes, and less the first row: a constant column then has its own value and exactly 0.
     """
-    blocks = [rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK)]
+    first = matrix[rows[0]].astype(np.float64)
+    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
     mean = np.zeros(matrix.shape[1])
     squares = np.zeros(matrix.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
         for block in blocks:
-            mean += matrix[block].sum(axis=0, dtype=np.float64)
-        mean /= len(rows)
+            mean += (matrix[block].astype(np.float64) - first).sum(axis=0)
+        mean = first + mean / len(rows)
         for block in blocks:
             squares += ((matrix[block].astype(np.float64) - mean) ** 2).sum(axis=0)
         std = np.sqrt(squares / len(rows))
