@@ -5,7 +5,8 @@
  * the loss and backward on its own. Slices: every chunk of a weight gradient is summed over all
  * rows and, in training, its parameters are updated at once. Where there are too few rows for the
  * threads and the layers are wide, the first phase goes layer by layer instead, each cut by columns
- * too. */
+ * too; and so it does where an op needs all rows of its columns (batch normalization). Running
+ * statistics follow a training pass once its step is taken. */
 
 #include <math.h>
 #include <stddef.h>

@@ -318,7 +318,8 @@ MUTANTS = [
         "batch_norm: last rows left out of the sums",
         "kernels/batch_norm.c",
         "for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {\n"
-        "        const int64_t last = first + SUM_ROWS < ctx->rows ? first + SUM_ROWS : ctx->rows;\n"
+        "        const int64_t last = first + SUM_ROWS < ctx->rows "
+        "? first + SUM_ROWS : ctx->rows;\n"
         "        group sum",
         "for (int64_t first = 0; first + SUM_ROWS <= ctx->rows; first += SUM_ROWS) {\n"
         "        const int64_t last = first + SUM_ROWS;\n"

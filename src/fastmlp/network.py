@@ -28,7 +28,8 @@ class Sequential:
     seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or
     "float64". The input width comes from the first Linear, from `n_in`, or from the first data.
 
-    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases;
+    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases, scales
+    and shifts; `stats`, statistics of BatchNorm and Standardize, which are not trained;
     `averaged_params`, where the optimizer keeps averages; `history` of the last fit; `epoch` (whole
     passes so far); `step` (updates so far); `metadata` of a loaded file.
     """
@@ -96,12 +97,12 @@ class Sequential:
 
     @property
     def n_params(self) -> int:
-        """Number of weights and biases."""
+        """Number of weights, biases, scales and shifts."""
         return self.executor.layout.n_params
 
     @property
     def params(self) -> Array:
-        """All weights, then all biases, flat; writing to it changes the network."""
+        """All weights, then all biases, scales and shifts, flat; writing changes the network."""
         return self.executor.context.params
 
     @property
