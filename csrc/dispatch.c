@@ -5,7 +5,7 @@
 
 #include "fastmlp.h"
 
-#define NAME_OP(name) #name,
+#define NAME_OP(name, ...) #name,
 const char *const fm_op_names[FM_N_OPS] = {FM_OPS(NAME_OP)};
 
 #define FROM_y 1

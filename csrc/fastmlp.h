@@ -17,7 +17,7 @@ extern "C" {
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-#define FM_ENUM_OP(name) FM_OP_##name,
+#define FM_ENUM_OP(name, ...) FM_OP_##name,
 #define FM_ENUM_ACTIVATION(name, ...) FM_ACTIVATION_##name,
 #define FM_ENUM_FUNCTION(name, ...) FM_FUNCTION_##name,
 #define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
@@ -73,11 +73,14 @@ extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
  * `capacity` rows of an op begins at offset * capacity. */
 typedef struct {
     int32_t kind;    /* FM_OP_* */
-    int32_t variant; /* linear, activation: FM_ACTIVATION_*; dropout: the stream of its masks */
+    int32_t variant; /* linear, activation: FM_ACTIVATION_*; dropout: the stream of its masks;
+                        branch, add: how many ops away the other is */
     int64_t n_in, n_out;
     int64_t x, y, dx, dy; /* x = -1: the network's input; dx = -1: the gradient by that input */
     int64_t w, b;         /* into params, grads and optimizer state; -1: none */
-    double attr0, attr1;  /* activation: slope or alpha; dropout: probability */
+    int64_t s;            /* into the statistics; -1: none */
+    double attr0,
+        attr1; /* activation: slope or alpha; dropout: probability; norms: eps, momentum */
 } fm_op;
 
 typedef struct {
@@ -85,6 +88,7 @@ typedef struct {
     int64_t n_ops;
     int64_t n_params, n_decayed;     /* elements; weights stand first and alone are decayed */
     int64_t acts_width, dacts_width; /* elements per row */
+    int64_t n_stats;                 /* elements of the statistics, which are not trained */
 } fm_net;
 
 #define FM_MAX_STATES 3
@@ -96,6 +100,7 @@ typedef struct {
     void *average;              /* of the parameters over the steps, or NULL: not wanted */
     int64_t n_averaged;         /* how many are in it */
     double running[2];          /* what an optimizer carries from step to step besides */
+    void *stats, *batch_stats;  /* running statistics, and those of the last training pass */
     void *acts, *dacts;         /* capacity * width elements */
     const void *x;              /* (rows, n_in) input of the first op */
     void *dx;                   /* (rows, n_in) gradient by that input, or NULL: not wanted */
@@ -144,6 +149,8 @@ typedef enum {
     FM_BAD_ATTRIBUTE,  /* a slope, alpha or probability outside its range */
     FM_BAD_ACTIVATION, /* an offset into acts or dacts leaves them or overlaps another op's */
     FM_BAD_PARAMETER,  /* an offset into params leaves its part or overlaps another op's */
+    FM_BAD_STATS,      /* an offset into the statistics leaves them or overlaps another op's */
+    FM_BAD_PARTNER,    /* a branch and an add that do not name each other */
 } fm_status;
 
 /* What an op needs, and whether its kind accepts its widths, variant and attributes. */
@@ -151,6 +158,10 @@ typedef struct {
     fm_status status;
     int64_t n_weights, n_biases; /* parameters of the op */
     int64_t n_slices;            /* independent slices of its parameter gradient, or 0 */
+    int64_t n_stats;             /* elements of the statistics */
+    int64_t n_kept;              /* numbers of a row that it keeps for backward, right behind y */
+    int64_t partner;             /* how many ops away the op is whose buffers it reads too, or 0 */
+    int32_t partner_kind;
 } fm_sizes;
 
 /* ---- one build of the kernels ---------------------------------------------------------------- */
@@ -160,6 +171,13 @@ typedef struct {
     int64_t r0, r1, j0, j1;
 } fm_area;
 
+/* What an area of an op must hold whole. Columns: in the training pass and on the way back. */
+enum {
+    FM_WHOLE_nothing,
+    FM_WHOLE_rows,
+    FM_WHOLE_columns
+};
+
 /* Kernels are serial over the area (or parameter slices) they are given and cannot fail. Areas of
  * one op may be done in any order, once those that it reads are done: all columns of its rows. */
 typedef struct {
@@ -168,6 +186,8 @@ typedef struct {
     void (*slope)(const fm_op *op, const fm_ctx *ctx, fm_area dz); /* before backward; or NULL */
     void (*backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
+    void (*keep_stats)(const fm_op *op, const fm_ctx *ctx); /* after a training pass; or NULL */
+    int32_t whole;                                          /* FM_WHOLE_* */
 } fm_op_kernels;
 
 /* Loss of rows [0, n) of z (n, n_out), one double a row into row_loss, and, unless dz is NULL, the

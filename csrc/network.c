@@ -5,7 +5,8 @@
  * the loss and backward on its own. Slices: every chunk of a weight gradient is summed over all
  * rows and, in training, its parameters are updated at once. Where there are too few rows for the
  * threads and the layers are wide, the first phase goes layer by layer instead, each cut by columns
- * too. */
+ * too; and so it does where an op needs all rows of its columns (batch normalization). Running
+ * statistics follow a training pass once its step is taken. */
 
 #include <math.h>
 #include <stddef.h>
@@ -30,9 +31,25 @@ static int inside(int64_t offset, int64_t n, int64_t first, int64_t end) {
     return offset >= first && n <= end - first && offset <= end - n;
 }
 
-/* One op against its predecessor; *weights, *biases, *acts, *dacts: where free space begins. */
-static fm_status check_op(const fm_net *net, const fm_kernels *k, int64_t i, int64_t *weights,
-                          int64_t *biases, int64_t *acts, int64_t *dacts) {
+/* Where free space begins in each buffer */
+typedef struct {
+    int64_t weights, biases, acts, dacts, stats;
+} free_space;
+
+/* An op that reads the buffers of another: both must mean each other and have one width, so that
+ * what each may touch of its own, the other may read. */
+static int partners_match(const fm_net *net, const fm_kernels *k, int64_t i, const fm_sizes *s) {
+    const int64_t j = i + s->partner;
+    if (s->partner == 0)
+        return 1;
+    if (j < 0 || j >= net->n_ops || net->ops[j].kind != s->partner_kind)
+        return 0;
+    return k->ops[s->partner_kind].sizes(&net->ops[j]).partner == -s->partner &&
+           net->ops[j].n_out == net->ops[i].n_out;
+}
+
+/* One op against its predecessor and its partner */
+static fm_status check_op(const fm_net *net, const fm_kernels *k, int64_t i, free_space *from) {
     const fm_op *op = &net->ops[i], *before = i > 0 ? op - 1 : NULL;
     if (op->kind < 0 || op->kind >= FM_N_OPS)
         return FM_BAD_KIND;
@@ -43,17 +60,22 @@ static fm_status check_op(const fm_net *net, const fm_kernels *k, int64_t i, int
     if (s.status != FM_OK)
         return s.status;
     if (op->x != (before ? before->y : -1) || op->dx != (before ? before->dy : -1) ||
-        !inside(op->y, op->n_out, *acts, net->acts_width) ||
-        !inside(op->dy, op->n_out, *dacts, net->dacts_width))
+        !inside(op->y, op->n_out + s.n_kept, from->acts, net->acts_width) ||
+        !inside(op->dy, op->n_out, from->dacts, net->dacts_width))
         return FM_BAD_ACTIVATION;
-    if (s.n_weights ? !inside(op->w, s.n_weights, *weights, net->n_decayed) : op->w != -1)
+    if (s.n_weights ? !inside(op->w, s.n_weights, from->weights, net->n_decayed) : op->w != -1)
         return FM_BAD_PARAMETER;
-    if (s.n_biases ? !inside(op->b, s.n_biases, *biases, net->n_params) : op->b != -1)
+    if (s.n_biases ? !inside(op->b, s.n_biases, from->biases, net->n_params) : op->b != -1)
         return FM_BAD_PARAMETER;
-    *acts = op->y + op->n_out;
-    *dacts = op->dy + op->n_out;
-    *weights = s.n_weights ? op->w + s.n_weights : *weights;
-    *biases = s.n_biases ? op->b + s.n_biases : *biases;
+    if (s.n_stats ? !inside(op->s, s.n_stats, from->stats, net->n_stats) : op->s != -1)
+        return FM_BAD_STATS;
+    if (!partners_match(net, k, i, &s))
+        return FM_BAD_PARTNER;
+    from->acts = op->y + op->n_out + s.n_kept;
+    from->dacts = op->dy + op->n_out;
+    from->weights = s.n_weights ? op->w + s.n_weights : from->weights;
+    from->biases = s.n_biases ? op->b + s.n_biases : from->biases;
+    from->stats = s.n_stats ? op->s + s.n_stats : from->stats;
     return FM_OK;
 }
 
@@ -61,11 +83,12 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
     *bad_op = -1;
     if (net->n_ops < 1 || net->n_ops > MAX_OPS || net->n_decayed < 0 ||
         net->n_params < net->n_decayed || net->n_params > MAX_ELEMENTS || net->acts_width < 1 ||
-        net->dacts_width < 1 || net->acts_width > MAX_ELEMENTS || net->dacts_width > MAX_ELEMENTS)
+        net->dacts_width < 1 || net->acts_width > MAX_ELEMENTS || net->dacts_width > MAX_ELEMENTS ||
+        net->n_stats < 0 || net->n_stats > MAX_ELEMENTS)
         return FM_BAD_EMPTY;
-    int64_t weights = 0, biases = net->n_decayed, acts = 0, dacts = 0;
+    free_space from = {.biases = net->n_decayed};
     for (int64_t i = 0; i < net->n_ops; i++) {
-        const fm_status status = check_op(net, k, i, &weights, &biases, &acts, &dacts);
+        const fm_status status = check_op(net, k, i, &from);
         if (status != FM_OK) {
             *bad_op = i;
             return status;
@@ -84,6 +107,7 @@ fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op) 
 #define CHUNKS_PER_THREAD 6 /* of weight gradients: few, since each of them packs dz */
 #define BLAS_THREADS 2      /* bits depend on the cut there, so it is always that for two */
 #define LAYER_WORK 100000
+#define SLICE_WORK 8       /* multiply-adds for an element of a slice that holds no weights */
 #define LAYER_ROWS 64      /* of an area: uses of the part of W that it reads */
 #define COLUMN_STEP 16     /* areas begin at whole vectors */
 #define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
@@ -102,11 +126,14 @@ static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
 /* Slices of an op's parameter gradient that make one chunk */
 static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t threads,
                                 const fm_op *op, const fm_sizes *s) {
-    const int64_t work = ctx->rows * op->n_out * (s->n_weights / s->n_slices / op->n_out);
+    const int64_t work =
+        ctx->rows *
+        (s->n_weights ? op->n_out * (s->n_weights / s->n_slices / op->n_out) : SLICE_WORK);
     const int64_t chunks = CHUNKS_PER_THREAD * (ctx->blas ? BLAS_THREADS : threads);
     const int64_t target =
         at_most(at_least(net->n_decayed * ctx->rows / chunks, MIN_SLICE_WORK), MAX_SLICE_WORK);
-    return round_up(at_least(target / at_least(work, 1), SLICE_STEP), SLICE_STEP);
+    const int64_t step = s->n_weights ? SLICE_STEP : COLUMN_STEP;
+    return round_up(at_least(target / at_least(work, 1), step), step);
 }
 
 /* Layer by layer: at least half of the threads would have no rows, and a layer is worth a barrier.
@@ -114,6 +141,14 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t th
 static int by_layers(const fm_net *net, const fm_ctx *ctx, int32_t threads) {
     const int64_t work = ctx->rows * net->n_params / net->n_ops;
     return !ctx->blas && 2 * chunks_of(ctx->rows, ROW_STEP) <= threads && work >= LAYER_WORK;
+}
+
+/* Some op needs all rows of its columns: the net goes layer by layer, in training and back. */
+static int has_whole_columns(const fm_net *net, const fm_kernels *k) {
+    for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
+        if (k->ops[op->kind].whole == FM_WHOLE_columns)
+            return 1;
+    return 0;
 }
 
 /* More threads only where each has enough to do. */
@@ -247,7 +282,10 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
         }
         const int64_t i0 = chunk * size, i1 = at_most(i0 + size, s.n_slices);
         PROFILED(PARAM_GRAD, op - r->net->ops, r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1));
-        if (r->optimizer >= 0) {
+        if (r->optimizer >= 0 && s.n_weights == 0) { /* arrays of n_slices, one behind the other */
+            for (int64_t first = 0; first < s.n_biases; first += s.n_slices)
+                update_range(r, op->b + first + i0, i1 - i0, 0);
+        } else if (r->optimizer >= 0) {
             const int64_t per_slice = s.n_weights / s.n_slices;
             PROFILED(UPDATE, op - r->net->ops,
                      update_range(r, op->w + i0 * per_slice, (i1 - i0) * per_slice, 1));
@@ -295,9 +333,16 @@ static void all_areas(fm_team *team, run *r, const fm_op *op,
     r->op = op;
     r->kernel = kernel;
     r->width = width;
-    r->rows_per_chunk = at_most(r->ctx->rows, LAYER_ROWS);
-    const int64_t down = chunks_of(r->ctx->rows, r->rows_per_chunk);
-    const int64_t across = chunks_of(fm_team_size(team), down);
+    const int32_t whole = r->k->ops[op->kind].whole;
+    const int64_t rows = r->ctx->rows, threads = fm_team_size(team);
+    r->rows_per_chunk = whole == FM_WHOLE_columns ? rows
+                        : whole == FM_WHOLE_rows || r->ctx->blas
+                            ? rows_per_chunk(r->ctx, (int32_t)threads)
+                            : at_least(rows_per_chunk(r->ctx, (int32_t)threads), LAYER_ROWS);
+    const int64_t down = chunks_of(rows, r->rows_per_chunk);
+    const int64_t across = whole == FM_WHOLE_rows || (r->ctx->blas && whole == FM_WHOLE_nothing)
+                               ? 1
+                               : chunks_of(threads, down);
     r->columns_per_chunk = round_up(chunks_of(width, across), COLUMN_STEP);
     fm_team_run(team, area_chunk, r, down * chunks_of(width, r->columns_per_chunk));
 }
@@ -325,9 +370,17 @@ void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) 
     return plus(ctx->dacts, last_op(net)->dy * ctx->capacity, k);
 }
 
+/* What a training pass leaves in the running statistics */
+static void keep_stats(const run *r) {
+    for (const fm_op *op = r->net->ops; op < r->net->ops + r->net->n_ops; op++)
+        if (r->k->ops[op->kind].keep_stats)
+            r->k->ops[op->kind].keep_stats(op, r->ctx);
+}
+
 static void drive_forward(fm_team *team, void *arg) {
     const run *r = arg;
-    if (by_layers(r->net, r->ctx, fm_team_size(team)))
+    if (by_layers(r->net, r->ctx, fm_team_size(team)) ||
+        (r->ctx->training && has_whole_columns(r->net, r->k)))
         forward_by_layers(team, arg);
     else
         all_rows(team, arg, forward_chunk);
@@ -335,7 +388,7 @@ static void drive_forward(fm_team *team, void *arg) {
 
 static void drive_backward(fm_team *team, void *arg) {
     const run *r = arg;
-    if (by_layers(r->net, r->ctx, fm_team_size(team)))
+    if (by_layers(r->net, r->ctx, fm_team_size(team)) || has_whole_columns(r->net, r->k))
         backward_by_layers(team, arg);
     else
         all_rows(team, arg, backward_chunk);
@@ -346,6 +399,8 @@ void fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32
     fm_ctx c = *ctx;
     run r = {.net = net, .k = k, .ctx = &c};
     fm_parallel(useful_threads(net, ctx->rows, threads), drive_forward, &r);
+    if (ctx->training)
+        keep_stats(&r);
 }
 
 void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
@@ -663,7 +718,7 @@ static void train_batch(fm_team *team, run *r) {
     fm_ctx *c = r->ctx;
     c->rows = at_most(job->batch_size, job->n - job->position);
     c->x = job->order ? job->batch : plus(job->x, job->position * r->net->ops[0].n_in, r->k);
-    if (by_layers(r->net, c, fm_team_size(team)))
+    if (by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k))
         train_by_layers(team, r);
     else
         all_rows(team, r, train_chunk);
@@ -695,6 +750,7 @@ static void train_batch(fm_team *team, run *r) {
         c->n_averaged = before.n_averaged;
         return;
     }
+    keep_stats(r);
     job->loss_sum += loss_sum;
     job->position += c->rows;
     job->t++;

@@ -2,12 +2,19 @@
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope,
- * <name>_backward, <name>_param_grad. */
+/* X(name, what an area must hold whole: its rows, its columns or nothing): kernels/<name>.c defines
+ * <name>_sizes, <name>_forward, <name>_slope, <name>_backward, <name>_param_grad,
+ * <name>_keep_stats. */
 #define FM_OPS(X)                                                                                  \
-    X(linear)                                                                                      \
-    X(activation)                                                                                  \
-    X(dropout)
+    X(linear, nothing)                                                                             \
+    X(activation, nothing)                                                                         \
+    X(dropout, nothing)                                                                            \
+    X(layer_norm, rows)                                                                            \
+    X(rms_norm, rows)                                                                              \
+    X(batch_norm, columns)                                                                         \
+    X(standardize, nothing)                                                                        \
+    X(branch, nothing)                                                                             \
+    X(add, nothing)
 
 /* X(name, PythonClass, derivative from, attribute, its default, formula): kernels/activation.c
  * defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function of the output y

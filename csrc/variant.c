@@ -2,11 +2,15 @@
  * set), with FM_DOUBLE, FM_TABLE (the symbol that leaves) and FM_TABLE_NAME given by the build. */
 
 #include "kernels/activation.c"
+#include "kernels/batch_norm.c"
 #include "kernels/dropout.c"
 #include "kernels/gram.c"
+#include "kernels/layer_norm.c"
 #include "kernels/linear.c"
 #include "kernels/loss.c"
 #include "kernels/optimizer.c"
+#include "kernels/residual.c"
+#include "kernels/standardize.c"
 
 static int64_t first_nonfinite(const void *x_, int64_t n) {
     const real *x = x_;
@@ -28,8 +32,9 @@ static int64_t first_nonfinite(const void *x_, int64_t n) {
 FM_FUNCTIONS(DEFINE_FUNCTION)
 
 #define FUNCTION_ENTRY(name, ...) all_##name,
-#define OP_ENTRY(name)                                                                             \
-    {name##_sizes, name##_forward, name##_slope, name##_backward, name##_param_grad},
+#define OP_ENTRY(name, whole)                                                                      \
+    {name##_sizes,      name##_forward,    name##_slope,    name##_backward,                       \
+     name##_param_grad, name##_keep_stats, FM_WHOLE_##whole},
 #define LOSS_ENTRY(name, ...) name##_rows,
 #define UPDATE_ENTRY(name, ...) name##_update,
 

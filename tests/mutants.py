@@ -27,7 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 # The quick ones first: pytest stops at the first failure.
 TESTS = ["golden", "optimizers", "regularisation", "schedules", "losses", "dropout", "layers"]
-TESTS += ["weights", "equivalences", "gradients", "derivatives", "second_order"]
+TESTS += ["weights", "equivalences", "gradients", "norms", "derivatives", "second_order"]
 
 
 class Mutant(NamedTuple):
@@ -451,6 +451,101 @@ MUTANTS = [
         "network.c",
         "fm_key(seed, epoch, 0)",
         "fm_key(seed, 0, 0)",
+    ),
+    Mutant(
+        "batch_norm: variance over rows - 1 in the pass itself",
+        "kernels/batch_norm.c",
+        "        total.v[v] /= (real)ctx->rows;",
+        "        total.v[v] /= (real)(mean ? ctx->rows - 1 : ctx->rows);",
+    ),
+    Mutant(
+        "batch_norm: running variance over rows",
+        "kernels/batch_norm.c",
+        "(i < op->n_out ? 1 : unbiased)",
+        "(i < op->n_out ? unbiased / unbiased : 1)",
+    ),
+    Mutant(
+        "batch_norm: the batch's statistics outside of training",
+        "kernels/batch_norm.c",
+        "ctx->training ? ctx->batch_stats : ctx->stats",
+        "ctx->rows > 1 ? ctx->batch_stats : ctx->stats",
+    ),
+    Mutant(
+        "batch_norm: way back as if the statistics were constants",
+        "kernels/batch_norm.c",
+        "ctx->training ? 1 / (real)ctx->rows : 0",
+        "ctx->training ? 0 : 0",
+    ),
+    Mutant(
+        "batch_norm: way back outside of training as in it",
+        "kernels/batch_norm.c",
+        "ctx->training ? 1 / (real)ctx->rows : 0",
+        "1 / (real)ctx->rows",
+    ),
+    Mutant(
+        "batch_norm: last rows left out of the sums",
+        "kernels/batch_norm.c",
+        "for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {\n"
+        "        const int64_t last = first + SUM_ROWS < ctx->rows "
+        "? first + SUM_ROWS : ctx->rows;\n"
+        "        group sum",
+        "for (int64_t first = 0; first + SUM_ROWS <= ctx->rows; first += SUM_ROWS) {\n"
+        "        const int64_t last = first + SUM_ROWS;\n"
+        "        group sum",
+    ),
+    Mutant(
+        "batch_norm: running statistics that are not finite",
+        "kernels/batch_norm.c",
+        "next - next == 0 ? next : running[i]",
+        "next",
+    ),
+    Mutant(
+        "layer_norm: variance around zero",
+        "kernels/layer_norm.c",
+        "kept[0] = centers ? row_sum(x, n) / (real)n : 0;",
+        "kept[0] = 0;",
+    ),
+    Mutant(
+        "layer_norm: the mean of d stays",
+        "kernels/layer_norm.c",
+        "splat(centers ? tree_sum(&sums) / (real)n : 0)",
+        "splat(0)",
+    ),
+    Mutant(
+        "rms_norm: the mean of d goes too",
+        "kernels/layer_norm.c",
+        "splat(centers ? tree_sum(&sums) / (real)n : 0)",
+        "splat(tree_sum(&sums) / (real)n)",
+    ),
+    Mutant(
+        "norms: what belongs to another op's rows is kept",
+        "kernels/layer_norm.c",
+        "(op->y + op->n_out) * ctx->capacity + row * KEPT",
+        "(op->y + op->n_out) * ctx->capacity + row",
+    ),
+    Mutant(
+        "residual: the gradient around f is lost",
+        "kernels/residual.c",
+        "sum_area(dx, op_dy(op, ctx, 0), op_dy(op + op->variant, ctx, 0), op->n_in, area)",
+        "copy_area(dx, op_dy(op, ctx, 0), op->n_in, area)",
+    ),
+    Mutant(
+        "standardize: way back not divided",
+        "kernels/standardize.c",
+        "dy / load_rest(std, j, area.j1)",
+        "dy",
+    ),
+    Mutant(
+        "slices: the second array of a norm is not updated",
+        "network.c",
+        "for (int64_t first = 0; first < s.n_biases; first += s.n_slices)",
+        "for (int64_t first = 0; first < s.n_slices; first += s.n_slices)",
+    ),
+    Mutant(
+        "train: running statistics are not kept",
+        "network.c",
+        "    if (job->finite)\n        keep_stats(r);\n",
+        "",
     ),
 ]
 

@@ -702,7 +702,97 @@ class Dropout:
         return dropout(dy, self.mask, self.p)
 
 
-OPS = {"linear": Linear, "activation": Activate, "dropout": Dropout}
+@dataclass
+class LayerNorm:
+    """Ba et al. 2016: y = xhat scale + shift, xhat = (x - mean) / sqrt(var + eps) along each row.
+
+    backward is the product with the Jacobian of xhat, which for one row is
+    (I - 1/n - xhat xhat^T / n) / sqrt(var + eps); where nothing is centred, 1/n is missing."""
+
+    scale: Array  # (n,)
+    shift: Array  # (n,)
+    eps: float = 1e-5
+    axis: int = 1
+    centers: bool = True
+
+    def forward(self, x: Array) -> Array:
+        mean = x.mean(axis=self.axis, keepdims=True) if self.centers else 0.0
+        var = ((x - mean) ** 2).mean(axis=self.axis, keepdims=True)
+        self.inv_std = 1.0 / np.sqrt(var + self.eps)
+        self.xhat = (x - mean) * self.inv_std
+        return self.xhat * self.scale + self.shift
+
+    def backward(self, dy: Array) -> Array:
+        self.scale_grad, self.shift_grad = (dy * self.xhat).sum(axis=0), dy.sum(axis=0)
+        d = dy * self.scale
+        along = (d * self.xhat).mean(axis=self.axis, keepdims=True)
+        mean = d.mean(axis=self.axis, keepdims=True) if self.centers else 0.0
+        return (d - mean - self.xhat * along) * self.inv_std
+
+
+class RMSNorm(LayerNorm):
+    """Zhang, Sennrich 2019: the same without a mean and without a shift."""
+
+    def __init__(self, scale: Array, eps: float = 1e-5) -> None:
+        super().__init__(scale, np.zeros_like(scale), eps, centers=False)
+
+
+class BatchNorm(LayerNorm):
+    """Ioffe, Szegedy 2015: the same along each column; `running` follows the batches, with the
+    variance that divides by rows - 1."""
+
+    def __init__(self, scale: Array, shift: Array, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__(scale, shift, eps, axis=0)
+        self.momentum = momentum
+        self.running_mean, self.running_var = np.zeros_like(scale), np.ones_like(scale)
+
+    def forward(self, x: Array) -> Array:
+        for running, batch in (
+            (self.running_mean, x.mean(axis=0)),
+            (self.running_var, x.var(axis=0, ddof=1)),
+        ):
+            running += self.momentum * (batch - running)
+        return super().forward(x)
+
+
+@dataclass
+class Standardize:
+    """Each column less its mean, by its standard deviation; both are given."""
+
+    mean: Array
+    std: Array
+
+    def forward(self, x: Array) -> Array:
+        return (x - self.mean) / self.std
+
+    def backward(self, dy: Array) -> Array:
+        return dy / self.std
+
+
+@dataclass
+class Residual:
+    """He et al. 2016: y = x + f(x), so dx = dy + what comes back through f."""
+
+    layers: list
+
+    def forward(self, x: Array) -> Array:
+        return x + forward(self.layers, x)
+
+    def backward(self, dy: Array) -> Array:
+        return dy + backward(self.layers, dy)
+
+
+OPS = {
+    "linear": Linear,
+    "activation": Activate,
+    "dropout": Dropout,
+    "layer_norm": LayerNorm,
+    "rms_norm": RMSNorm,
+    "batch_norm": BatchNorm,
+    "standardize": Standardize,
+    "branch": Residual,
+    "add": Residual,
+}
 
 
 def forward(layers: list, x: Array) -> Array:

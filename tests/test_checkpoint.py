@@ -74,12 +74,19 @@ def test_files_of_before_schedules_and_averages_are_read():
 
 def test_every_layer_comes_back(tmp_path):
     for name, cls in layers.LAYERS.items():
-        inner = [] if name == "Linear" else [cls()]
-        net = Sequential([Linear(6, 5), *inner, Linear(5, 2)], seed=1)
+        if name == "Standardize":
+            inside = [cls().adapt(X), Linear(6, 5)]
+        elif name == "Residual":
+            inside = [Linear(6, 5), cls([fastmlp.BatchNorm(), cls([Linear(5)])])]
+        else:
+            inside = [Linear(6, 5)] + ([cls()] if name != "Linear" else [])
+        net = Sequential([*inside, Linear(5, 2)], seed=1)
+        net.forward(X, training=True)  # running statistics that are not those of a new network
         net.save(tmp_path / name)
         loaded = Sequential.load(tmp_path / name)
         assert loaded.predict(X).tobytes() == net.predict(X).tobytes()
         assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in net.layers]
+        assert loaded.stats.tobytes() == net.stats.tobytes()
 
 
 @pytest.mark.parametrize("case", LOSSES)

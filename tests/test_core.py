@@ -15,7 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp
-from fastmlp import EMA, SGD, Adam, Dropout, EarlyStopping, Linear, ReLU, Sequential, Tanh, _core
+from fastmlp import (
+    EMA,
+    SGD,
+    Adam,
+    BatchNorm,
+    Dropout,
+    EarlyStopping,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Residual,
+    RMSNorm,
+    Sequential,
+    Standardize,
+    Tanh,
+    _core,
+)
 from fastmlp.layout import aligned_empty, aligned_zeros, plan
 
 rng = np.random.default_rng(0)
@@ -31,13 +47,24 @@ def small(seed=0, dtype="float32", p=0.1):
 
 
 def make_program(ops, sizes, dtype="float32"):
-    return _core.Program(ops, *sizes, dtype)
+    return _core.Program(ops, *sizes[:4], dtype, sizes[4])
 
 
 def planned():
     layout = plan([Linear(5, 8), ReLU(), Dropout(0.3), Linear(8, 3)], 5)
-    sizes = (layout.n_params, layout.n_decayed, layout.acts_width, layout.dacts_width)
-    return layout.ops.copy(), sizes
+    return layout.ops.copy(), sizes_of(layout)
+
+
+def planned_with_every_op():
+    inner = [RMSNorm(), Linear(8), Residual([BatchNorm(), ReLU()]), Dropout(0.3)]
+    layout = plan([Standardize(), Linear(5, 8), LayerNorm(), Residual(inner), Linear(8, 3)], 5)
+    assert set(layout.ops["kind"]) == set(_core.OPS.values())
+    return layout.ops.copy(), sizes_of(layout)
+
+
+def sizes_of(layout):
+    widths = layout.acts_width, layout.dacts_width
+    return (layout.n_params, layout.n_decayed, *widths, layout.n_stats)
 
 
 FIELDS = [name for name in _core.OP_DTYPE.names if not name.startswith("attr")]
@@ -46,21 +73,69 @@ NASTY = st.one_of(
 )
 
 
+ATTRIBUTES = st.sampled_from([-1.0, 0.0, 0.5, 1.0, np.nan, np.inf])
+
+
 @settings(max_examples=400)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from(FIELDS), NASTY), max_size=4),
-    st.lists(st.tuples(st.integers(0, 3), NASTY), max_size=2),
-    st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0, np.nan, np.inf]), min_size=3, max_size=3),
+    st.lists(st.tuples(st.integers(0, 4), NASTY), max_size=2),
+    st.lists(ATTRIBUTES, min_size=3, max_size=3),
 )
 def test_any_program_is_refused_or_runs_inside_its_buffers(changes, size_changes, attributes):
-    ops, sizes = planned()
+    check_changed(*planned(), changes, size_changes, enumerate(attributes))
+
+
+@settings(max_examples=600)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(FIELDS), NASTY), max_size=3),
+    st.lists(st.tuples(st.integers(0, 4), NASTY), max_size=1),
+    st.lists(st.tuples(st.integers(0, 12), ATTRIBUTES), max_size=3),
+    st.permutations(range(10)),
+    st.booleans(),
+)
+def test_any_program_of_all_ops_is_refused_or_runs_inside_its_buffers(
+    changes, size_changes, attributes, order, shuffles
+):
+    """Other kinds, offsets and partners; or the ops of equal width in another order, with places
+    in the buffers that fit, so that branches and adds meet in every way."""
+    ops, sizes = planned_with_every_op()
+    if shuffles:
+        ops[2:12] = ops[[2 + i for i in order]]
+        place_again(ops)
+    check_changed(ops, sizes, changes, size_changes, attributes)
+
+
+def place_again(ops):
+    """Offsets and partners in the order of the ops: the first branch with the first add, also where
+    they cross or the add stands first, which must be refused."""
+    ends = [np.flatnonzero(ops["kind"] == _core.OPS[kind]) for kind in ("branch", "add")]
+    for branch, add in zip(*ends, strict=True):
+        ops["variant"][branch], ops["variant"][add] = 1, -1  # for op_sizes
+    kept = np.array([_core.op_sizes(np.dtype(np.float32), op)[3] for op in ops])
+    for y, x, widths in (("y", "x", ops["n_out"] + kept), ("dy", "dx", ops["n_out"])):
+        ops[y] = np.cumsum(widths) - widths
+        ops[x][0], ops[x][1:] = -1, ops[y][:-1]
+    offset = 0
+    for place, part in (("w", 0), ("b", 1), ("s", 2)):
+        offset *= place == "b"  # biases stand behind the weights
+        for op in ops:
+            size = _core.op_sizes(np.dtype(np.float32), op)[part]
+            op[place] = offset if size else -1
+            offset += size
+    for branch, add in zip(*ends, strict=True):
+        ops["variant"][branch], ops["variant"][add] = add - branch, branch - add
+
+
+def check_changed(ops, sizes, changes, size_changes, attributes):
     sizes = list(sizes)
     for i, field, value in changes:
         bits = 32 if ops.dtype[field].itemsize == 4 else 64
         ops[i][field] = (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
     for i, value in size_changes:
         sizes[i] = value
-    ops["attr0"] = attributes
+    for i, value in attributes:
+        ops[i]["attr0"] = value
     try:
         program = make_program(ops, sizes)
     except (ValueError, OverflowError):
@@ -84,8 +159,9 @@ def run_guarded(program, sizes):
     names = ("params", "grads", "state0", "state1", "average")
     wholes, arrays = zip(*(guarded(sizes[0]) for _ in names), strict=True)
     acts, dacts = guarded(rows * sizes[2]), guarded(rows * sizes[3])
+    stats = guarded(sizes[4])
     batch = guarded(rows * program.n_in)
-    context = _core.Context(program, arrays[0], arrays[1], 0)
+    context = _core.Context(program, arrays[0], arrays[1], 0, stats[1])
     context.set_state((arrays[2], arrays[3]), arrays[4])
     context.reserve(rows, acts[1], dacts[1], batch[1], np.empty(rows))
     x = np.ones((rows, program.n_in), np.float32)
@@ -97,7 +173,7 @@ def run_guarded(program, sizes):
     )
     dx = np.empty_like(x)
     context.backward(np.ones_like(context.forward(x, True, 2)), dx, 2)
-    for whole in (*wholes, acts[0], dacts[0], batch[0]):
+    for whole in (*wholes, acts[0], dacts[0], batch[0], stats[0]):
         assert np.all(whole[:guard] == canary)
         assert np.all(whole[-guard:] == canary)
 
@@ -105,7 +181,9 @@ def run_guarded(program, sizes):
 def test_the_planned_program_is_accepted_and_a_short_buffer_is_not():
     ops, sizes = planned()
     assert make_program(ops, sizes).n_out == 3
-    for i in range(4):
+    ops, sizes = planned_with_every_op()
+    assert make_program(ops, sizes).n_out == 3
+    for i in range(5):
         shorter = list(sizes)
         shorter[i] -= 1
         with pytest.raises(ValueError, match=r"op|program"):
@@ -120,6 +198,24 @@ def test_overlapping_ops_are_refused():
     ops, sizes = planned()
     ops[2]["y"] = ops[1]["y"]
     with pytest.raises(ValueError, match=r"op 2: .*activations"):
+        make_program(ops, sizes)
+
+
+def test_partners_that_do_not_name_each_other_are_refused():
+    kinds = _core.OPS
+    for kind, change in (("branch", 1), ("add", -1), ("branch", -20), ("add", 2**30)):
+        ops, sizes = planned_with_every_op()
+        i = int(np.flatnonzero(ops["kind"] == kinds[kind])[0])
+        ops[i]["variant"] += change
+        with pytest.raises(ValueError, match="branch and an add"):
+            make_program(ops, sizes)
+
+
+def test_statistics_that_overlap_are_refused():
+    ops, sizes = planned_with_every_op()
+    i = int(np.flatnonzero(ops["kind"] == _core.OPS["batch_norm"])[0])
+    ops[i]["s"] -= 1
+    with pytest.raises(ValueError, match=rf"op {i}: .*statistics"):
         make_program(ops, sizes)
 
 
@@ -575,6 +671,11 @@ for name, activation in layers.ACTIVATION_CLASSES.items():
             history = net.fit(X, y, loss=chosen, sample_weight=weights, **how)
             hashes.update(net.params.tobytes())
             hashes.update(repr(history["loss"]).encode())
+layers_ = [Standardize(), Linear(33, 70), BatchNorm(), ReLU(), Dropout(0.1)]
+layers_ += [Residual([LayerNorm(), Linear(70), GELU(), RMSNorm(), Linear(70)]), Linear(70, 5)]
+net = Sequential(layers_, dtype="{dtype}")
+net.fit(X, np.arange(300) % 5, epochs=3, batch_size=64)
+hashes.update(net.params.tobytes() + net.stats.tobytes() + net.predict(X).tobytes())
 print(hashes.hexdigest())
 """
     v3, v4 = (run_python(code, FASTMLP_KERNELS=k, FASTMLP_GEMM="native") for k in ("v3", "v4"))

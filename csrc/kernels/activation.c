@@ -158,3 +158,4 @@ static void activation_backward(const fm_op *op, const fm_ctx *ctx, fm_area area
 
 #define activation_slope NULL
 #define activation_param_grad NULL
+#define activation_keep_stats NULL

@@ -29,12 +29,6 @@ static void drop(real *restrict to, const real *restrict from, const fm_op *op, 
     }
 }
 
-static void copy_area(real *to, const real *from, int64_t n, fm_area area) {
-    for (int64_t r = area.r0; r < area.r1; r++)
-        memcpy(to + r * n + area.j0, from + r * n + area.j0,
-               (size_t)(area.j1 - area.j0) * sizeof(real));
-}
-
 static void drop_or_copy(real *to, const real *from, const fm_op *op, const fm_ctx *ctx,
                          fm_area area) {
     if (ctx->training)
@@ -55,3 +49,4 @@ static void dropout_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
 
 #define dropout_slope NULL
 #define dropout_param_grad NULL
+#define dropout_keep_stats NULL

@@ -112,6 +112,19 @@ INLINE void store_upto(real *p, vec v, int64_t n) {
         store_part(p, v, n);
 }
 
+/* Columns j ... of a row that ends before column `end`, which may lie before j: nothing then. */
+INLINE vec load_rest(const real *row, int64_t j, int64_t end) {
+    return end - j >= LANES ? load(row + j) : end > j ? load_part(row + j, end - j) : (vec){0};
+}
+INLINE void store_rest(real *row, vec v, int64_t j, int64_t end) {
+    if (end > j)
+        store_upto(row + j, v, end - j);
+}
+
+INLINE real root(real a) {
+    return FM_DOUBLE ? (real)__builtin_sqrt((double)a) : (real)__builtin_sqrtf((float)a);
+}
+
 /* Sums along a row use 16 virtual lanes and a fixed tree, so they do not depend on the vector
  * width. */
 #define SUM_LANES 16
@@ -146,6 +159,12 @@ INLINE real *op_dy(const fm_op *op, const fm_ctx *c, int64_t row) {
 INLINE real *op_dx(const fm_op *op, const fm_ctx *c, int64_t row) {
     real *base = op->dx < 0 ? c->dx : (real *)c->dacts + op->dx * c->capacity;
     return base ? base + row * op->n_in : NULL;
+}
+
+INLINE void copy_area(real *to, const real *from, int64_t n, fm_area area) {
+    for (int64_t r = area.r0; r < area.r1; r++)
+        memcpy(to + r * n + area.j0, from + r * n + area.j0,
+               (size_t)(area.j1 - area.j0) * sizeof(real));
 }
 
 #endif

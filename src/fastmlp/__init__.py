@@ -40,6 +40,7 @@ from .losses import (
     SquaredError,
 )
 from .network import Sequential
+from .norms import BatchNorm, LayerNorm, RMSNorm, Standardize
 from .optimizers import (
     SGD,
     AdaGrad,
@@ -52,6 +53,7 @@ from .optimizers import (
     RMSprop,
     ScheduleFreeAdamW,
 )
+from .residual import Residual
 from .schedules import (
     CosineDecay,
     ExponentialDecay,
@@ -85,6 +87,7 @@ __all__ = [
     "AdamW",
     "BinaryCrossEntropy",
     "BinaryFocal",
+    "BatchNorm",
     "Callback",
     "CheckpointError",
     "CosineDecay",
@@ -104,6 +107,7 @@ __all__ = [
     "Huber",
     "Layer",
     "LevenbergMarquardt",
+    "LayerNorm",
     "Linear",
     "LinearWarmup",
     "Lion",
@@ -113,12 +117,15 @@ __all__ = [
     "Optimizer",
     "Pinball",
     "Poisson",
+    "RMSNorm",
     "RMSprop",
     "ReduceOnPlateau",
+    "Residual",
     "Schedule",
     "ScheduleFreeAdamW",
     "Sequential",
     "SquaredError",
+    "Standardize",
     "StepDecay",
     "LinearRegression",
     "LogisticRegression",

@@ -14,7 +14,7 @@ OP_DTYPE: Final[np.dtype[np.void]]
 def build_info() -> dict[str, Any]: ...
 def fixed_block() -> int: ...
 def is_forked_child() -> bool: ...
-def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int]: ...
+def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int, int, int]: ...
 
 @disjoint_base
 class LossSettings:
@@ -50,6 +50,7 @@ class Program:
     dtype: np.dtype[Any]
     n_in: int
     n_out: int
+    min_rows: int
     def __new__(
         cls,
         ops: NDArray[Any],
@@ -58,9 +59,12 @@ class Program:
         acts_width: int,
         dacts_width: int,
         dtype: np.dtype[Any] | str = "float32",
+        n_stats: int = 0,
     ) -> Self: ...
     @property
     def n_params(self) -> int: ...
+    @property
+    def n_stats(self) -> int: ...
     @property
     def acts_width(self) -> int: ...
     @property
@@ -71,6 +75,7 @@ class Context:
     program: Program
     params: NDArray[Any]
     grads: NDArray[Any]
+    stats: NDArray[Any]
     t: int
     updates: int
     epoch: int
@@ -80,8 +85,14 @@ class Context:
     n_averaged: int
     running: tuple[float, float]
     def __init__(
-        self, program: Program, params: NDArray[Any], grads: NDArray[Any], seed: int
+        self,
+        program: Program,
+        params: NDArray[Any],
+        grads: NDArray[Any],
+        seed: int,
+        stats: NDArray[Any] | None = None,
     ) -> None: ...
+    def check_rows(self, rows: int, batch_size: int) -> None: ...
     def release(self) -> None: ...
     @property
     def capacity(self) -> int: ...

@@ -68,6 +68,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t dy
         int64_t w
         int64_t b
+        int64_t s
         double attr0
         double attr1
 
@@ -78,6 +79,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t n_decayed
         int64_t acts_width
         int64_t dacts_width
+        int64_t n_stats
 
     ctypedef struct fm_ctx:
         void *params
@@ -86,6 +88,8 @@ cdef extern from "fastmlp.h" nogil:
         void *average
         int64_t n_averaged
         double running[2]
+        void *stats
+        void *batch_stats
         void *acts
         void *dacts
         const void *x
@@ -135,17 +139,25 @@ cdef extern from "fastmlp.h" nogil:
         FM_BAD_ATTRIBUTE
         FM_BAD_ACTIVATION
         FM_BAD_PARAMETER
+        FM_BAD_STATS
+        FM_BAD_PARTNER
+
+    enum:
+        FM_WHOLE_columns
 
     ctypedef struct fm_sizes:
         fm_status status
         int64_t n_weights
         int64_t n_biases
         int64_t n_slices
+        int64_t n_stats
+        int64_t n_kept
 
     ctypedef fm_sizes (*fm_sizes_fn)(const fm_op *) noexcept
 
     ctypedef struct fm_op_kernels:
         fm_sizes_fn sizes
+        int32_t whole
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
     ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t) noexcept
@@ -157,7 +169,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t real_size
         int64_t lanes
         int32_t has_blas
-        fm_op_kernels ops[8]
+        fm_op_kernels ops[16]
         fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
         fm_cholesky_solve_fn cholesky_solve
@@ -261,7 +273,7 @@ OPTIMIZERS = {
 }
 OP_DTYPE = np.dtype(
     [("kind", "i4"), ("variant", "i4")]
-    + [(name, "i8") for name in ("n_in", "n_out", "x", "y", "dx", "dy", "w", "b")]
+    + [(name, "i8") for name in ("n_in", "n_out", "x", "y", "dx", "dy", "w", "b", "s")]
     + [("attr0", "f8"), ("attr1", "f8")]
 )
 
@@ -269,9 +281,11 @@ cdef dict _STATUS = {
     FM_BAD_EMPTY: "the program is empty, or a size in it is negative or too large",
     FM_BAD_KIND: "no such op, or an activation that this op cannot carry",
     FM_BAD_WIDTH: "n_in and n_out must lie in 1 .. 2**31 - 1 and match the neighbours",
-    FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, probability) is outside its range",
+    FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, probability, eps, momentum) is outside its range",
     FM_BAD_ACTIVATION: "an offset into the activations leaves them or overlaps another op's",
     FM_BAD_PARAMETER: "an offset into the parameters leaves them or overlaps another op's",
+    FM_BAD_STATS: "an offset into the statistics leaves them or overlaps another op's",
+    FM_BAD_PARTNER: "a branch and an add must name each other and have one width",
 }
 
 
@@ -353,7 +367,7 @@ cdef void *_data(cnp.ndarray array, dtype, int64_t size, str name, bint writable
 
 
 def op_sizes(dtype, op):
-    """(n_weights, n_biases) of one record of OP_DTYPE; ValueError if its kind refuses it."""
+    """(n_weights, n_biases, n_stats, n_kept) of one record of OP_DTYPE; ValueError if its kind refuses it."""
     cdef fm_op record
     cdef bytes raw = op.tobytes()
     if len(raw) != sizeof(fm_op):
@@ -364,7 +378,7 @@ def op_sizes(dtype, op):
     cdef fm_sizes sizes = _kernels(dtype).ops[record.kind].sizes(&record)
     if sizes.status != FM_OK:
         raise ValueError(_STATUS[sizes.status])
-    return sizes.n_weights, sizes.n_biases
+    return sizes.n_weights, sizes.n_biases, sizes.n_stats, sizes.n_kept
 
 
 cdef class Program:
@@ -374,9 +388,10 @@ cdef class Program:
     cdef const fm_kernels *k
     cdef readonly object dtype
     cdef readonly int64_t n_in, n_out
+    cdef readonly int64_t min_rows  # of a training pass
 
     def __cinit__(self, cnp.ndarray ops, int64_t n_params, int64_t n_decayed, int64_t acts_width,
-                  int64_t dacts_width, dtype="float32"):
+                  int64_t dacts_width, dtype="float32", int64_t n_stats=0):
         cdef int64_t bad = -1
         self.dtype = np.dtype(dtype)
         self.k = _kernels(self.dtype)
@@ -388,13 +403,17 @@ cdef class Program:
             raise MemoryError()
         memcpy(<void *>self.net.ops, cnp.PyArray_DATA(ops), self.net.n_ops * sizeof(fm_op))
         self.net.n_params, self.net.n_decayed = n_params, n_decayed
-        self.net.acts_width, self.net.dacts_width = acts_width, dacts_width
+        self.net.acts_width, self.net.dacts_width, self.net.n_stats = acts_width, dacts_width, n_stats
         cdef fm_status status = fm_net_check(&self.net, self.k, &bad)
         if status != FM_OK:
             where = f"op {bad}: " if bad >= 0 else ""
             raise ValueError(where + _STATUS[status])
         self.n_in = self.net.ops[0].n_in
         self.n_out = self.net.ops[self.net.n_ops - 1].n_out
+        self.min_rows = 1
+        for i in range(self.net.n_ops):
+            if self.k.ops[self.net.ops[i].kind].whole == FM_WHOLE_columns:
+                self.min_rows = 2
 
     def __dealloc__(self):
         free(<void *>self.net.ops)
@@ -402,6 +421,10 @@ cdef class Program:
     @property
     def n_params(self):
         return self.net.n_params
+
+    @property
+    def n_stats(self):
+        return self.net.n_stats
 
     @property
     def acts_width(self):
@@ -495,7 +518,8 @@ cdef class Context:
     cdef fm_ctx ctx
     cdef int32_t lock
     cdef readonly Program program
-    cdef readonly cnp.ndarray params, grads
+    cdef readonly cnp.ndarray params, grads, stats
+    cdef cnp.ndarray batch_stats
     cdef cnp.ndarray acts, dacts, batch, row_loss, dx, x
     cdef tuple lent  # the optimizer's arrays, which C looks into
     cdef int32_t n_states
@@ -508,8 +532,13 @@ cdef class Context:
     cdef public uint64_t passes   # training passes, which fix the dropout masks of the next one
     cdef public int64_t schedule_start  # t at which the schedule of the learning rate began
 
-    def __init__(self, Program program, cnp.ndarray params, cnp.ndarray grads, uint64_t seed):
+    def __init__(self, Program program, cnp.ndarray params, cnp.ndarray grads, uint64_t seed,
+                 cnp.ndarray stats=None):
         self.program, self.params, self.grads = program, params, grads
+        self.stats = np.zeros(program.net.n_stats, program.dtype) if stats is None else stats
+        self.batch_stats = np.zeros(program.net.n_stats, program.dtype)
+        self.ctx.stats = _data(self.stats, program.dtype, program.net.n_stats, "stats", True)
+        self.ctx.batch_stats = cnp.PyArray_DATA(self.batch_stats)
         self.ctx.params = _data(params, program.dtype, program.net.n_params, "params", True)
         self.ctx.grads = _data(grads, program.dtype, program.net.n_params, "grads", True)
         self.ctx.seed = seed
@@ -546,6 +575,15 @@ cdef class Context:
         self.ctx.acts, self.ctx.dacts, self.ctx.capacity = acts_data, dacts_data, capacity
         self.forwarded = 0
         fm_unlock(&self.lock)
+
+    def check_rows(self, int64_t rows, int64_t batch_size):
+        """ValueError where mini-batches of `rows` rows leave one too small for statistics of its own."""
+        cdef int64_t last = rows % batch_size or batch_size
+        if last < self.program.min_rows:
+            raise ValueError(
+                f"BatchNorm needs at least 2 rows in training, but the last mini-batch of {rows} rows has one; "
+                "use another batch_size, or drop_last=True in fit"
+            )
 
     def set_state(self, tuple state, cnp.ndarray average):
         """Lend the optimizer's state arrays and, or None, that of the averaged parameters: flat like them."""
@@ -605,6 +643,8 @@ cdef class Context:
         cdef void *data = _data(x, self.program.dtype, rows * self.program.n_in, "x", False)
         if rows > self.ctx.capacity:
             raise ValueError(f"{rows} rows, but buffers are reserved for {self.ctx.capacity}")
+        if training:
+            self.check_rows(rows, rows)
         self._acquire()
         try:
             self.x = x  # backward reads it again
@@ -766,6 +806,7 @@ cdef class Context:
                 raise IndexError("order holds a row number outside x")
         if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position >= job.n and not apart):
             raise ValueError("batch_size or position is out of range")
+        self.check_rows(job.n - (0 if apart else self.position), batch_size)
         job.outputs = NULL
         if outputs is not None:
             job.outputs = _data(outputs, p.dtype, rows * p.n_out, "outputs", True)

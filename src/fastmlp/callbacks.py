@@ -96,6 +96,7 @@ class EarlyStopping(_Monitor):
         self.best_epoch = 0
         self.stopped_epoch: int | None = None
         self._best_params: Any = None
+        self._best_stats: Any = None
 
     def on_fit_begin(self, run: "Run") -> None:
         """Start afresh; ValueError if the monitored quantity will not be logged."""
@@ -109,6 +110,7 @@ class EarlyStopping(_Monitor):
             if self.restore_best:
                 net = run.net
                 self._best_params = net.averaged_params if net.keeps_average else net.params.copy()
+                self._best_stats = net.stats.copy()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
@@ -129,9 +131,11 @@ class EarlyStopping(_Monitor):
         the end of fit and when it diverges; after Ctrl-C, which keeps the latest weights to go on
         from, it is up to you.
         """
-        best, self._best_params = self._best_params, None
+        best, stats = self._best_params, self._best_stats
+        self._best_params = self._best_stats = None
         if best is not None:
             net.set_params(best)
+            net.stats[:] = stats
         return best is not None
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CheckpointError
-from .layers import LAYERS, Layer, Linear, check_dtype
+from .layers import LAYERS, Layer, check_dtype
 from .layout import plan
 from .losses import Loss
 from .losses import from_config as loss_from_config
@@ -75,10 +75,9 @@ def _to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
 
 def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
     for index, layer in enumerate(net.layers):
-        if isinstance(layer, Linear):
-            yield f"layers.{index}.weight", layer.weight
-            if layer.bias is not None:
-                yield f"layers.{index}.bias", layer.bias
+        for path, leaf in layer.named_leaves(f"layers.{index}"):
+            for name, array in leaf.arrays().items():
+                yield f"{path}.{name}", array
     for index, array in enumerate(net.state or ()):
         yield f"optimizer.state{index}", array
     if net.average is not None:
@@ -232,7 +231,8 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
     dtype = check_dtype(network["dtype"])
     layout = plan(layers, network["n_in"], dtype)
     states = sum(name.startswith("optimizer.") for name in header)
-    if layout.n_params * (1 + states) * dtype.itemsize != len(data):  # before any memory is taken
+    size = layout.n_params * (1 + states) + layout.n_stats
+    if size * dtype.itemsize != len(data):  # before any memory is taken
         raise CheckpointError("the model file is damaged: layers and data differ in size")
     net = cls(layers, seed=network["seed"], dtype=dtype, n_in=network["n_in"])
     net.metadata = dict(json.loads(meta["user"]))
@@ -259,7 +259,10 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
 
 
 def _layer(config: dict[str, Any]) -> Layer:
-    return LAYERS[config.pop("type")](**config)
+    kind = LAYERS[config.pop("type")]
+    if "layers" in config:
+        config["layers"] = [_layer(dict(inside)) for inside in config["layers"]]
+    return kind(**config)
 
 
 def _fill(net: "Sequential", header: dict[str, Any], data: memoryview) -> None:

@@ -36,10 +36,16 @@ if hasattr(os, "register_at_fork"):
 
 
 class Executor:
-    """Runs one Layout over flat `params` and `grads`, which it borrows."""
+    """Runs one Layout over flat `params`, `grads` and `stats`, which it borrows."""
 
     def __init__(
-        self, layout: Layout, params: Array, grads: Array, dtype: np.dtype[Any], seed: int
+        self,
+        layout: Layout,
+        params: Array,
+        grads: Array,
+        dtype: np.dtype[Any],
+        seed: int,
+        stats: Array | None = None,
     ) -> None:
         self.layout, self.dtype = layout, dtype
         self.program = _core.Program(
@@ -49,8 +55,9 @@ class Executor:
             layout.acts_width,
             layout.dacts_width,
             dtype,
+            layout.n_stats,
         )
-        self.context = _core.Context(self.program, params, grads, seed)
+        self.context = _core.Context(self.program, params, grads, seed, stats)
         self.turns = Turns()
         _executors.add(self)
         self._predicting = threading.local()  # buffers of each thread that predicts

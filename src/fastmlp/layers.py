@@ -7,7 +7,8 @@
 The activation classes (ReLU, Tanh, ...) are made from the list in `csrc/registry.h`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class Home:
     dtype: np.dtype[Any]
     seed: int
     in_network: bool
+    stats: Array
+
+    def at(self, op: int) -> "Home":
+        """The same arrays for another op."""
+        return replace(self, op=op)
 
 
 class Layer:
@@ -45,6 +51,7 @@ class Layer:
     """
 
     n_in: int | None = None
+    normalizes = False  # the activation behind it decides on the weights of the Linear before it
     _home: Home | None = None
     _executor: Executor | None = None
 
@@ -55,6 +62,26 @@ class Layer:
     def config(self) -> dict[str, Any]:
         """The arguments that make this layer again, as JSON types."""
         return {}
+
+    def leaves(self) -> list["Layer"]:
+        """The layers that are ops of the program, in its order: this one."""
+        return [self]
+
+    def named_leaves(self, name: str) -> list[tuple[str, "Layer"]]:
+        """Those that may hold arrays, each with its name in a model file."""
+        return [(name, self)]
+
+    def arrays(self) -> dict[str, Array]:
+        """What it holds beside its settings, by name: views into the flat arrays."""
+        return {}
+
+    def initial_arrays(
+        self, rng: np.random.Generator, n_in: int, follower: "Layer | None"
+    ) -> dict[str, Any]:
+        """What `arrays` begins with in a network: what it holds already, if anything."""
+        if self._home is None:
+            return {}
+        return {name: array.copy() for name, array in self.arrays().items()}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
@@ -96,8 +123,8 @@ class Layer:
         executor = self._executor
         if executor is None or executor.layout.n_in != n_in or executor.dtype != dtype:
             home = self._home or self._make_home(n_in, dtype)
-            alone = home.layout.one_op(home.op)
-            executor = Executor(alone, home.params, home.grads, home.dtype, home.seed)
+            alone = home.layout.part(home.op, len(self.leaves()))
+            executor = Executor(alone, home.params, home.grads, home.dtype, home.seed, home.stats)
             self._executor = executor
         return executor
 
@@ -106,9 +133,10 @@ class Layer:
 
     def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
         """A place for a layer alone, which has no parameters unless its class says so."""
-        layout = plan([self], n_in, dtype)
+        layout = plan([self], n_in, dtype, fuse=False)
         params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
-        return Home(layout, 0, params, grads, dtype, self._mask_seed(), in_network=False)
+        stats = aligned_zeros(layout.n_stats, dtype)
+        return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats)
 
     def _mask_seed(self) -> int:
         return 0
@@ -166,6 +194,19 @@ class Linear(Layer):
         config = self.config()
         widths = [str(config.pop(name)) for name in ("n_in", "n_out") if name in config]
         return f"Linear({', '.join(widths + [f'{k}={v!r}' for k, v in config.items()])})"
+
+    def arrays(self) -> dict[str, Array]:
+        """See Layer.arrays."""
+        bias = {} if self.bias is None else {"bias": self.bias}
+        return {"weight": self.weight, **bias}
+
+    def initial_arrays(
+        self, rng: np.random.Generator, n_in: int, follower: Layer | None
+    ) -> dict[str, Any]:
+        """See Layer.initial_arrays."""
+        if self.is_initialized:
+            return super().initial_arrays(rng, n_in, follower)
+        return {"weight": self.initial_weight(rng, n_in, follower), "bias": 0.0}
 
     def initial_weight(self, rng: np.random.Generator, n_in: int, follower: Layer | None) -> Array:
         """Draw W (n_in, n_out) in float64; `follower` is the layer behind, for the default rule."""
@@ -305,6 +346,18 @@ ACTIVATION_CLASSES: dict[str, type[Activation]] = {
 LAYERS: dict[str, type[Layer]] = {"Linear": Linear, "Dropout": Dropout, **ACTIVATION_CLASSES}
 
 
+def initial_values(leaves: Sequence[Layer], layout: Layout, seed: int) -> list[dict[str, Any]]:
+    """What the arrays of each leaf of an unfused layout begin with; those without a seed of their
+    own draw from (seed, place).
+    """
+    values = []
+    for index, leaf in enumerate(leaves):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+        behind = (other for other in leaves[index + 1 :] if not other.normalizes)
+        values.append(leaf.initial_arrays(rng, int(layout.ops[index]["n_in"]), next(behind, None)))
+    return values
+
+
 def make_record(
     kind: str, variant: int, n_in: int, n_out: int, *, b: int = ABSENT, attr: float = 0.0
 ) -> NDArray[Any]:
@@ -312,7 +365,7 @@ def make_record(
     op = np.zeros((), dtype=_core.OP_DTYPE)
     op["kind"], op["variant"] = _core.OPS[kind], variant
     op["n_in"], op["n_out"] = n_in, n_out
-    op["b"], op["attr0"] = b, attr
+    op["b"], op["s"], op["attr0"] = b, ABSENT, attr
     return op
 
 

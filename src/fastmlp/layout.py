@@ -28,6 +28,7 @@ class Layout:
     acts_width: int
     dacts_width: int
     op_of_layer: tuple[int, ...]
+    n_stats: int = 0
 
     @property
     def n_in(self) -> int:
@@ -39,13 +40,12 @@ class Layout:
         """Outputs of the last op."""
         return int(self.ops[-1]["n_out"])
 
-    def one_op(self, index: int) -> "Layout":
-        """The program of one op alone, over the same flat parameters."""
-        op = self.ops[index : index + 1].copy()
-        op[["x", "dx"]] = ABSENT
-        op[["y", "dy"]] = 0
-        width = int(op[0]["n_out"])
-        return Layout(op, self.n_params, self.n_decayed, width, width, (0,))
+    def part(self, first: int, n: int = 1) -> "Layout":
+        """The program of n ops alone, over the same flat parameters and statistics."""
+        ops = self.ops[first : first + n].copy()
+        widths = _place_activations(ops)
+        places = tuple(range(n))
+        return Layout(ops, self.n_params, self.n_decayed, *widths, places, self.n_stats)
 
 
 def plan(
@@ -62,7 +62,8 @@ def plan(
         )
     ops: list[NDArray[Any]] = []
     op_of_layer: list[int] = []
-    for index, layer in enumerate(layers):
+    leaves = [leaf for layer in layers for leaf in layer.leaves()]
+    for index, layer in enumerate(leaves):
         record = layer.record(n_in, index)
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
@@ -71,9 +72,10 @@ def plan(
         op_of_layer.append(len(ops) - 1)
         n_in = int(record["n_out"])
     program = np.array(ops, dtype=_core.OP_DTYPE)
-    acts = _place_activations(program)
-    n_decayed, n_params = _place_parameters(program, np.dtype(dtype))
-    return Layout(program, n_params, n_decayed, acts, acts, tuple(op_of_layer))
+    _link_branches(program)
+    widths = _place_activations(program)
+    n_decayed, n_params, n_stats = _place_parameters(program, np.dtype(dtype))
+    return Layout(program, n_params, n_decayed, *widths, tuple(op_of_layer), n_stats)
 
 
 def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
@@ -89,18 +91,37 @@ def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
     )
 
 
-def _place_activations(ops: NDArray[Any]) -> int:
-    """Outputs one after another, the gradient by each at the same place in its own buffer."""
-    ends = np.cumsum(ops["n_out"])
-    ops["y"] = ops["dy"] = ends - ops["n_out"]
-    ops["x"][0] = ops["dx"][0] = ABSENT
-    ops["x"][1:] = ops["dx"][1:] = ops["y"][:-1]
-    return int(ends[-1])
+def _link_branches(ops: NDArray[Any]) -> None:
+    """Tell each branch and its add how many ops lie between; ValueError for different widths."""
+    open_branches: list[int] = []
+    for i, op in enumerate(ops):
+        if op["kind"] == _core.OPS["branch"]:
+            open_branches.append(i)
+        if op["kind"] == _core.OPS["add"]:
+            branch = open_branches.pop()
+            n_in, n_out = int(ops[branch]["n_in"]), int(op["n_out"])
+            if n_in != n_out:
+                raise ValueError(
+                    f"a Residual takes {n_in} features in, but its layers end with {n_out}; end "
+                    f"them with Linear({n_in})"
+                )
+            ops[branch]["variant"], op["variant"] = i - branch, branch - i
 
 
-def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Weights of all ops, then biases. No padding: the flat arrays hold the parameters and nothing
-    else.
+def _place_activations(ops: NDArray[Any]) -> tuple[int, int]:
+    """Outputs one after another, each with what its op keeps behind it, and the gradients by them
+    in a buffer of their own. Returns the widths of both.
+    """
+    kept = np.array([_core.op_sizes(np.dtype(np.float32), op)[3] for op in ops])
+    for y, x, widths in (("y", "x", ops["n_out"] + kept), ("dy", "dx", ops["n_out"])):
+        ops[y] = np.cumsum(widths) - widths
+        ops[x][0], ops[x][1:] = ABSENT, ops[y][:-1]
+    return int((ops["n_out"] + kept).sum()), int(ops["n_out"].sum())
+
+
+def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int, int]:
+    """Weights of all ops, then biases; statistics in an array of their own. No padding: the flat
+    arrays hold the parameters and nothing else.
     """
     sizes = [_core.op_sizes(dtype, op) for op in ops]
     offset = 0
@@ -108,7 +129,11 @@ def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int
         for op, size in zip(ops, sizes, strict=True):
             op[place] = offset if size[part] else ABSENT
             offset += size[part]
-    return sum(size[0] for size in sizes), offset
+    statistics = 0
+    for op, size in zip(ops, sizes, strict=True):
+        op["s"] = statistics if size[2] else ABSENT
+        statistics += size[2]
+    return sum(size[0] for size in sizes), offset, statistics
 
 
 def aligned_empty(size: int, dtype: DTypeLike) -> NDArray[Any]:

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _core, checkpoint, derivatives, training
+from . import _core, checkpoint, derivatives, folding, training
 from .callbacks import Callback
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
 from .data import Array, as_matrix, as_row, as_target, check_finite
 from .executor import SLICE_SECONDS, Executor
-from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width
+from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width, initial_values
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
+from .norms import Standardize
 from .optimizers import Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .training import History, TrainingData
@@ -30,7 +31,8 @@ class Sequential:
     seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or
     "float64". The input width comes from the first Linear, from `n_in`, or from the first data.
 
-    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases;
+    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases, scales
+    and shifts; `stats`, statistics of BatchNorm and Standardize, which are not trained;
     `averaged_params`, where the optimizer keeps averages; `history` of the last fit; `epoch` (whole
     passes so far); `step` (updates so far); `metadata` of a loaded file.
     """
@@ -50,7 +52,8 @@ class Sequential:
             raise ValueError("layers is empty; a network needs at least one: [Linear(4, 3)]")
         if not all(isinstance(layer, Layer) for layer in layers):
             raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
-        if len({id(layer) for layer in layers}) < len(layers):
+        leaves = [leaf for layer in layers for leaf in layer.leaves()]
+        if len({id(leaf) for leaf in leaves}) < len(leaves):
             raise ValueError("a layer appears twice; make a new one for each place")
         self.layers = layers
         self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
@@ -65,9 +68,10 @@ class Sequential:
         self._shows_average = False
         self._executor: Executor | None = None
         # what stands before the first Linear keeps the width
-        first = next((layer for layer in layers if isinstance(layer, Linear)), layers[0])
+        first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
+        self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
-        if width is None and not any(isinstance(layer, Linear) for layer in layers):
+        if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
             raise ValueError("the input width is not known; pass n_in=")
         if width is not None:
             self._executor = self._build(width)
@@ -100,18 +104,25 @@ class Sequential:
 
     @property
     def n_params(self) -> int:
-        """Number of weights and biases."""
+        """Number of weights, biases, scales and shifts."""
         return self.executor.layout.n_params
 
     @property
     def params(self) -> Array:
-        """All weights, then all biases, flat; writing to it changes the network."""
+        """All weights, then all biases, scales and shifts, flat; writing changes the network."""
         return self.executor.context.params
 
     @property
     def grads(self) -> Array:
         """Gradients in the layout of params, as the last `backward` left them."""
         return self.executor.context.grads
+
+    @property
+    def stats(self) -> Array:
+        """Statistics that are not trained, flat: running ones of BatchNorm, those of
+        Standardize.
+        """
+        return self.executor.context.stats
 
     @property
     def epoch(self) -> int:
@@ -127,34 +138,22 @@ class Sequential:
         """Plan, allocate, draw the weights, and let the layers look into the flat arrays."""
         layout = plan(self.layers, n_in, self.dtype, self._fuse)
         params, grads = (_zeros(layout.n_params, self.dtype) for _ in range(2))
-        executor = Executor(layout, params, grads, self.dtype, self.seed)
+        stats = _zeros(layout.n_stats, self.dtype)
+        executor = Executor(layout, params, grads, self.dtype, self.seed, stats)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
+        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        values = initial_values(leaves, unfused, self.seed)
         # What may fail comes first: a refused network leaves its layers as they were.
-        initial = [
-            self._initial(index, layer, int(unfused.ops[index]["n_in"]))
-            for index, layer in enumerate(self.layers)
-        ]
+        for leaf in leaves:
+            leaf.check_is_free()
+        home = Home(unfused, 0, params, grads, self.dtype, self.seed, True, stats)
         for layer in self.layers:
-            layer.check_is_free()
-        for index, (layer, weights) in enumerate(zip(self.layers, initial, strict=True)):
-            layer.attach(
-                Home(unfused, index, params, grads, self.dtype, self.seed, in_network=True)
-            )
-            if isinstance(layer, Linear):
-                layer.weight[:] = weights[0]
-                if layer.bias is not None:
-                    layer.bias[:] = weights[1]
+            layer.attach(home)
+            home = home.at(home.op + len(layer.leaves()))
+        for leaf, initial in zip(leaves, values, strict=True):
+            for name, array in leaf.arrays().items():
+                array[...] = initial[name]
         return executor
-
-    def _initial(self, index: int, layer: Layer, n_in: int) -> tuple[Any, Any]:
-        """Weight and bias to begin with: the layer's own where it has them already."""
-        if not isinstance(layer, Linear):
-            return None, None
-        if layer.is_initialized:
-            return layer.weight, layer.bias
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
-        follower = self.layers[index + 1] if index + 1 < len(self.layers) else None
-        return layer.initial_weight(rng, n_in, follower), 0
 
     # ---- train -----------------------------------------------------------------------------------
 
@@ -210,7 +209,7 @@ class Sequential:
         work, DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
         steps, and the next fit with the same batches goes on in the middle of the pass.
         """
-        self._see(X)
+        self._see(X, learns=True)
         with self.executor.turns.changing:
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
@@ -483,6 +482,8 @@ class Sequential:
         ValueError and TypeError for other shapes and types, ValueError for NaN and infinity.
         """
         executor = self.executor
+        if self.standardize is not None:
+            self.standardize.check_adapted()
         row = as_row(x, self.dtype, executor.program.n_in)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
@@ -627,12 +628,25 @@ class Sequential:
     def __reduce__(self) -> tuple[Any, ...]:
         return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, self.metadata))
 
+    def fold(self) -> "Sequential":
+        """A network for inference: every BatchNorm is folded into the Linear next to it.
+
+        Its outputs are those of `predict` up to rounding; it shares nothing with this one, and has
+        no optimizer state. Raises ValueError where a BatchNorm has no Linear right before or behind
+        it.
+        """
+        return folding.fold(self)
+
     # ---- choices that a call leaves open ---------------------------------------------------------
 
-    def _see(self, x: ArrayLike) -> None:
-        """Learn the input width from the first data."""
+    def _see(self, x: ArrayLike, learns: bool = False) -> None:
+        """Learn the input width from the first data; ValueError where the input's mean and std are
+        missing and this call does not learn them.
+        """
         if self._executor is None:
             self._executor = self._build(as_matrix(x, self.dtype, None).shape[1])
+        if self.standardize is not None and not learns:
+            self.standardize.check_adapted()
 
     def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
         if loss is not None:

@@ -161,6 +161,8 @@ def fit(
     run.has_validation = data.validation is not None
     batch_size, n_threads = check_batch_size(batch_size), resolve_threads(threads)
     _each(callbacks, "on_fit_begin", run)
+    if net.standardize is not None and not net.standardize.is_adapted:
+        net.standardize.adapt_rows(data.X, data.rows)
     epoch_loop: EpochLoop | FullBatchLoop
     if isinstance(optimizer, FullBatchMethod):
         epoch_loop = FullBatchLoop(net, data, loss, optimizer, n_threads)
@@ -225,6 +227,7 @@ class EpochLoop:
         self.order = data.rows
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
+        net.executor.context.check_rows(self.n, self.batch_size)
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
         batches = (self.n, self.batch_size)
         if net.executor.context.position and net.interrupted_batches != batches:

@@ -1,0 +1,167 @@
+/* Batch normalization (Ioffe, Szegedy 2015; the lecture, "Batch normalisation"), on each column:
+ *
+ *   y = xhat scale + shift,   xhat = (x - mean) / sqrt(var + eps)
+ *
+ * x, y (rows, n)   scale, shift (n), one behind the other   statistics: mean (n), var (n). In
+ * training these are those of the batch, var with 1 / rows, and areas hold all rows of their
+ * columns; else they are the running ones, which follow those of the batches, var with
+ * 1 / (rows - 1), as PyTorch has it. */
+
+#include "real.h"
+
+#define SUM_ROWS                                                                                   \
+    32 /* sums over rows go block by block, so that rounding grows with their square root */
+#define GROUP 4 /* vectors of columns done together: whole cache lines of each row */
+#define GROUP_COLUMNS (GROUP * LANES)
+
+static fm_sizes batch_norm_sizes(const fm_op *op) {
+    const int fits = op->attr0 > 0 && op->attr0 <= 1 && op->attr1 >= 0 && op->attr1 <= 1;
+    return (fm_sizes){.status = op->n_in != op->n_out ? FM_BAD_WIDTH
+                                : !fits               ? FM_BAD_ATTRIBUTE
+                                                      : FM_OK,
+                      .n_biases = 2 * op->n_out,
+                      .n_slices = op->n_out,
+                      .n_stats = 2 * op->n_out};
+}
+
+/* The statistics that this pass goes by */
+static real *stats_of(const fm_op *op, const fm_ctx *ctx) {
+    return (real *)(ctx->training ? ctx->batch_stats : ctx->stats) + op->s;
+}
+
+typedef struct {
+    vec v[GROUP];
+} group;
+
+/* What is known of columns j ... in backward and forward */
+typedef struct {
+    group mean, inv_std, scale;
+} column_facts;
+
+static column_facts facts_of(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end) {
+    const real *mean = stats_of(op, ctx), *var = mean + op->n_out;
+    const real *scale = (const real *)ctx->params + op->b;
+    column_facts f;
+    for (int v = 0; v < GROUP; v++) {
+        const int64_t at = j + v * LANES;
+        f.mean.v[v] = load_rest(mean, at, end);
+        f.inv_std.v[v] = 1 / vsqrt(load_rest(var, at, end) + (real)op->attr0);
+        f.scale.v[v] = load_rest(scale, at, end);
+    }
+    return f;
+}
+
+/* Means over all rows of columns j ...: of x, or, where `mean` is given, of (x - mean)^2 */
+INLINE group column_means(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
+                          const group *mean) {
+    group total = {{{0}}};
+    for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {
+        const int64_t last = first + SUM_ROWS < ctx->rows ? first + SUM_ROWS : ctx->rows;
+        group sum = {{{0}}};
+        for (int64_t r = first; r < last; r++)
+            for (int v = 0; v < GROUP; v++) {
+                const vec x = load_rest(op_x(op, ctx, r), j + v * LANES, end);
+                const vec d = mean ? x - mean->v[v] : x;
+                sum.v[v] = mean ? fma_(d, d, sum.v[v]) : sum.v[v] + d;
+            }
+        for (int v = 0; v < GROUP; v++)
+            total.v[v] += sum.v[v];
+    }
+    for (int v = 0; v < GROUP; v++)
+        total.v[v] /= (real)ctx->rows;
+    return total;
+}
+
+static void batch_statistics(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end) {
+    real *mean = stats_of(op, ctx), *var = mean + op->n_out;
+    const group m = column_means(op, ctx, j, end, NULL), s = column_means(op, ctx, j, end, &m);
+    for (int v = 0; v < GROUP; v++) {
+        store_rest(mean, m.v[v], j + v * LANES, end);
+        store_rest(var, s.v[v], j + v * LANES, end);
+    }
+}
+
+static void batch_norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    const real *shift = (const real *)ctx->params + op->b + op->n_out;
+    for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
+        if (ctx->training)
+            batch_statistics(op, ctx, j, area.j1);
+        const column_facts f = facts_of(op, ctx, j, area.j1);
+        for (int64_t r = area.r0; r < area.r1; r++)
+            for (int v = 0; v < GROUP; v++) {
+                const int64_t at = j + v * LANES;
+                const vec x = load_rest(op_x(op, ctx, r), at, area.j1);
+                const vec xhat = (x - f.mean.v[v]) * f.inv_std.v[v];
+                store_rest(op_y(op, ctx, r),
+                           fma_(xhat, f.scale.v[v], load_rest(shift, at, area.j1)), at, area.j1);
+            }
+    }
+}
+
+/* dscale = sum of dy xhat, dshift = sum of dy: before backward, which needs them */
+static void batch_norm_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    real *dscale = (real *)ctx->grads + op->b, *dshift = dscale + op->n_out;
+    for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
+        const column_facts f = facts_of(op, ctx, j, area.j1);
+        group products = {{{0}}}, sums = {{{0}}};
+        for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {
+            const int64_t last = first + SUM_ROWS < ctx->rows ? first + SUM_ROWS : ctx->rows;
+            group p = {{{0}}}, s = {{{0}}};
+            for (int64_t r = first; r < last; r++)
+                for (int v = 0; v < GROUP; v++) {
+                    const vec x = load_rest(op_x(op, ctx, r), j + v * LANES, area.j1);
+                    const vec dy = load_rest(op_dy(op, ctx, r), j + v * LANES, area.j1);
+                    s.v[v] += dy;
+                    p.v[v] = fma_(dy, (x - f.mean.v[v]) * f.inv_std.v[v], p.v[v]);
+                }
+            for (int v = 0; v < GROUP; v++) {
+                products.v[v] += p.v[v];
+                sums.v[v] += s.v[v];
+            }
+        }
+        for (int v = 0; v < GROUP; v++) {
+            store_rest(dscale, products.v[v], j + v * LANES, area.j1);
+            store_rest(dshift, sums.v[v], j + v * LANES, area.j1);
+        }
+    }
+}
+
+/* dx = scale / sqrt(var + eps) (dy - (dshift + xhat dscale) / rows); the batch's statistics depend
+ * on x, the running ones do not: then dx = scale / sqrt(var + eps) dy */
+static void batch_norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    const real *dscale = (const real *)ctx->grads + op->b, *dshift = dscale + op->n_out;
+    const real share = ctx->training ? 1 / (real)ctx->rows : 0;
+    if (!op_dx(op, ctx, 0))
+        return;
+    for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
+        const column_facts f = facts_of(op, ctx, j, area.j1);
+        for (int64_t r = area.r0; r < area.r1; r++)
+            for (int v = 0; v < GROUP; v++) {
+                const int64_t at = j + v * LANES;
+                const vec x = load_rest(op_x(op, ctx, r), at, area.j1);
+                const vec xhat = (x - f.mean.v[v]) * f.inv_std.v[v];
+                const vec common =
+                    fma_(xhat, load_rest(dscale, at, area.j1), load_rest(dshift, at, area.j1));
+                const vec d =
+                    fma_(-common, splat(share), load_rest(op_dy(op, ctx, r), at, area.j1));
+                store_rest(op_dx(op, ctx, r), f.scale.v[v] * f.inv_std.v[v] * d, at, area.j1);
+            }
+    }
+}
+
+/* slope has written them */
+static void batch_norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1) {
+    (void)op, (void)ctx, (void)j0, (void)j1;
+}
+
+/* running += momentum (batch - running); a value that would not be finite stays as it was */
+static void batch_norm_keep_stats(const fm_op *op, const fm_ctx *ctx) {
+    const real *batch = (const real *)ctx->batch_stats + op->s;
+    real *running = (real *)ctx->stats + op->s;
+    const double unbiased = (double)ctx->rows / (double)(ctx->rows - 1);
+    for (int64_t i = 0; i < 2 * op->n_out; i++) {
+        const double value = (double)batch[i] * (i < op->n_out ? 1 : unbiased);
+        const real next = (real)((1 - op->attr1) * (double)running[i] + op->attr1 * value);
+        running[i] = next - next == 0 ? next : running[i];
+    }
+}

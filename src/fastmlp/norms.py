@@ -1,0 +1,256 @@
+"""Normalization: of batches, of rows, and of the input, each with what it stores."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import as_matrix, check_finite
+from .layers import LAYERS, Array, Home, Layer, make_record
+
+_BLOCK = 4096  # rows whose float64 copies adapt holds at a time
+_TRACE = 1e-12  # std / |mean| that rounding of the mean leaves of a constant column
+
+
+class Normalization(Layer):
+    """Base: `parts` names the arrays that stand one behind the other at a place of the op."""
+
+    normalizes = True
+    kind: str
+    parts: tuple[tuple[str, str, float], ...]  # name, place ("b": parameters, "s"), first value
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        if isinstance(eps, bool) or not isinstance(eps, int | float) or not 1e-30 <= eps <= 1:
+            raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
+        self.eps = float(eps)
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record."""
+        return make_record(self.kind, 0, n_in, n_in, attr=self.eps)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"eps": self.eps}
+
+    def arrays(self) -> dict[str, Array]:
+        """See Layer.arrays."""
+        return {name: self._part(name) for name, _, _ in self.parts}
+
+    def initial_arrays(
+        self, rng: np.random.Generator, n_in: int, follower: Layer | None
+    ) -> dict[str, Any]:
+        """See Layer.initial_arrays."""
+        own = super().initial_arrays(rng, n_in, follower)
+        return own or {name: value for name, _, value in self.parts}
+
+    def _part(self, name: str, grad: bool = False) -> Array:
+        home = self._home
+        if home is None:
+            raise ValueError(
+                f"the input width of {self!r} is not known yet; put it into a network, or pass "
+                "data first"
+            )
+        place = next(place for part, place, _ in self.parts if part == name)
+        before = [part for part, where, _ in self.parts if where == place].index(name)
+        op = home.layout.ops[home.op]
+        n, flat = int(op["n_in"]), home.grads if grad else home.params
+        first = int(op[place]) + before * n
+        return (flat if place == "b" else home.stats)[first : first + n]
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        home = super()._make_home(n_in, dtype)
+        self._home, self.n_in = home, n_in
+        for name, _, value in self.parts:
+            self._part(name)[:] = value
+        return home
+
+
+class _Scaled(Normalization):
+    """Those with a learnable scale; it stands with the biases and is not decayed."""
+
+    @property
+    def scale(self) -> Array:
+        """What xhat (n,) is multiplied by: a view into the flat parameters."""
+        return self._part("scale")
+
+    @property
+    def scale_grad(self) -> Array:
+        """Gradient of the loss by the scale, as the last backward left it."""
+        return self._part("scale", grad=True)
+
+
+class _Shifted(_Scaled):
+    """Those with a learnable shift too."""
+
+    @property
+    def shift(self) -> Array:
+        """What is added to xhat scale (n,): a view into the flat parameters."""
+        return self._part("shift")
+
+    @property
+    def shift_grad(self) -> Array:
+        """Gradient of the loss by the shift, as the last backward left it."""
+        return self._part("shift", grad=True)
+
+
+class LayerNorm(_Shifted):
+    """y = (x - mean) / sqrt(var + eps) scale + shift over the features of each row (Ba et al.
+    2016), with learnable scale (n,), from 1, and shift (n,), from 0.
+    """
+
+    kind = "layer_norm"
+    parts = (("scale", "b", 1.0), ("shift", "b", 0.0))
+
+
+class RMSNorm(_Scaled):
+    """y = x / sqrt(mean of x^2 + eps) scale over the features of each row (Zhang, Sennrich 2019),
+    with a learnable scale (n,), from 1.
+    """
+
+    kind = "rms_norm"
+    parts = (("scale", "b", 1.0),)
+
+
+class BatchNorm(_Shifted):
+    """y = (x - mean) / sqrt(var + eps) scale + shift for each feature (Ioffe, Szegedy 2015; the
+    lecture, "Batch normalisation"): between Linear and its activation it normalises z.
+
+    In training mean and variance are those of the mini-batch, which needs at least 2 rows
+    (ValueError), and `running_mean`, `running_var` follow them: running = (1 - momentum) running +
+    momentum batch, the variance with 1 / (rows - 1), as in PyTorch. Else the running ones count.
+    The Linear before needs no bias. `Sequential.fold` removes the layer for inference.
+    """
+
+    kind = "batch_norm"
+    parts = (
+        ("scale", "b", 1.0),
+        ("shift", "b", 0.0),
+        ("running_mean", "s", 0.0),
+        ("running_var", "s", 1.0),
+    )
+
+    def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__(eps)
+        number = isinstance(momentum, int | float) and not isinstance(momentum, bool)
+        if not number or not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
+        self.momentum = float(momentum)
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record."""
+        op = super().record(n_in, index)
+        op["attr1"] = self.momentum
+        return op
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"momentum": self.momentum, "eps": self.eps}
+
+    @property
+    def running_mean(self) -> Array:
+        """Running mean (n,): a view into the flat statistics."""
+        return self._part("running_mean")
+
+    @property
+    def running_var(self) -> Array:
+        """Running variance (n,): a view into the flat statistics."""
+        return self._part("running_var")
+
+
+class Standardize(Normalization):
+    """y = (x - mean) / std: the first layer of a network whose input is not standardised. The
+    lecture, "Input normalisation".
+
+    Mean and std (with 1 / rows) of each column come from `adapt(X)`, or else from the training rows
+    of the first `fit`; they are stored with the network and not trained. A constant column keeps
+    std 1 and so becomes 0. Any other use before that is a ValueError.
+    """
+
+    kind = "standardize"
+    parts = (("mean", "s", 0.0), ("std", "s", 0.0))  # std = 0: not adapted yet
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record; raises ValueError anywhere but in the first place."""
+        if index != 0:
+            raise ValueError("Standardize() is for the input: put it first; inside use LayerNorm()")
+        return make_record(self.kind, 0, n_in, n_in)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {}
+
+    @property
+    def mean(self) -> Array:
+        """Mean of each column (n,): a view into the flat statistics."""
+        return self._part("mean")
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation of each column (n,): a view into the flat statistics."""
+        return self._part("std")
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether mean and std are known."""
+        return self._home is not None and bool(self.std.all())
+
+    def adapt(self, X: ArrayLike) -> Self:
+        """Take mean and std of each column of X (rows, n_in), in float64; returns the layer.
+
+        Raises ValueError and TypeError where X is no numeric array of that shape, or too large for
+        a standard deviation.
+        """
+        dtype = self._home.dtype if self._home else self._dtype_alone(X)
+        matrix = as_matrix(X, dtype, self.n_in)
+        check_finite(matrix, "X")
+        return self.adapt_rows(matrix, np.arange(len(matrix)))
+
+    def adapt_rows(self, matrix: Array, rows: NDArray[np.int64]) -> Self:
+        """`adapt` for some rows of a checked matrix."""
+        mean, std = column_statistics(matrix, rows)
+        if self._home is None:
+            self._make_home(matrix.shape[1], matrix.dtype)
+        constant = std <= np.maximum(_TRACE * np.abs(mean), np.finfo(matrix.dtype).tiny)
+        self.mean[:], self.std[:] = mean, np.where(constant, 1.0, std)
+        return self
+
+    def check_adapted(self) -> None:
+        """ValueError where mean and std are not known yet."""
+        if not self.is_adapted:
+            raise ValueError(
+                "Standardize() does not know the data yet; call net.fit(...), or "
+                "net.layers[0].adapt(X) with the training data"
+            )
+
+    def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Any:
+        self.check_adapted()
+        return super()._executor_for(n_in, dtype)
+
+
+def column_statistics(matrix: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Mean and standard deviation (n,) of the rows, in float64; ValueError where they are not
+    finite.
+
+    In two passes, and less the first row: a constant column then has its own value and exactly 0.
+    """
+    first = matrix[rows[0]].astype(np.float64)
+    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+    mean = np.zeros(matrix.shape[1])
+    squares = np.zeros(matrix.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in blocks:
+            mean += (matrix[block].astype(np.float64) - first).sum(axis=0)
+        mean = first + mean / len(rows)
+        for block in blocks:
+            squares += ((matrix[block].astype(np.float64) - mean) ** 2).sum(axis=0)
+        std = np.sqrt(squares / len(rows))
+    bad = np.flatnonzero(~np.isfinite(mean + std))
+    if len(bad):
+        raise ValueError(f"column {bad[0]} of X is too large to standardise; rescale it")
+    return mean, std
+
+
+LAYERS.update({c.__name__: c for c in (BatchNorm, LayerNorm, RMSNorm, Standardize)})

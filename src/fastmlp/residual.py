@@ -1,0 +1,82 @@
+"""Residual blocks: y = x + f(x)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layers import LAYERS, Home, Layer, initial_values, make_record
+from .layout import plan
+
+
+class Branch(Layer):
+    """Where a residual block begins: the input goes two ways."""
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record; `plan` links it with its Add."""
+        return make_record("branch", 0, n_in, n_in)
+
+
+class Add(Layer):
+    """Where it ends: both ways are added."""
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record; `plan` links it with its Branch."""
+        return make_record("add", 0, n_in, n_in)
+
+
+class Residual(Layer):
+    """y = x + f(x), where f is `layers` one after another and keeps the width (He et al. 2016).
+
+        Sequential([Linear(8, 64), Residual([LayerNorm(), Linear(64, 64), ReLU()]), Linear(64, 3)])
+
+    Blocks may stand inside of blocks. Raises ValueError where f ends with another width.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
+            raise TypeError("layers must be a list of layers: Residual([Linear(8, 8), ReLU()])")
+        if not layers:
+            raise ValueError("layers is empty; a residual block needs one, [Linear(8, 8)] at least")
+        self.layers = list(layers)
+        self.n_in = self.layers[0].n_in
+        self._ends = Branch(), Add()
+
+    def __repr__(self) -> str:
+        return f"Residual([{', '.join(map(repr, self.layers))}])"
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        inside = [{"type": type(layer).__name__, **layer.config()} for layer in self.layers]
+        return {"layers": inside}
+
+    def leaves(self) -> list[Layer]:
+        """See Layer.leaves."""
+        inside = [leaf for layer in self.layers for leaf in layer.leaves()]
+        return [self._ends[0], *inside, self._ends[1]]
+
+    def named_leaves(self, name: str) -> list[tuple[str, Layer]]:
+        """See Layer.named_leaves."""
+        parts = [layer.named_leaves(f"{name}.layers.{i}") for i, layer in enumerate(self.layers)]
+        return [leaf for part in parts for leaf in part]
+
+    def attach(self, home: Home) -> None:
+        """See Layer.attach; the layers inside follow."""
+        super().attach(home)
+        op = home.op + 1
+        for layer in self.layers:
+            layer.attach(home.at(op))
+            op += len(layer.leaves())
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        home = super()._make_home(n_in, dtype)
+        values = initial_values(self.leaves(), plan([self], n_in, dtype, fuse=False), 0)
+        self.attach(home)
+        for leaf, initial in zip(self.leaves(), values, strict=True):
+            for name, array in leaf.arrays().items():
+                array[...] = initial[name]
+        return home
+
+
+LAYERS["Residual"] = Residual

@@ -1,0 +1,357 @@
+"""Normalization, input standardisation, residual blocks and folding: against the twins, against
+finite differences, and what must not depend on threads, files or bad luck."""
+
+import numpy as np
+import pytest
+import reference
+from helpers import DTYPES, assert_within, digest, inputs, relative_error, targets
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastmlp
+from fastmlp import (
+    SGD,
+    Adam,
+    BatchNorm,
+    Dropout,
+    EarlyStopping,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Residual,
+    RMSNorm,
+    Sequential,
+    Standardize,
+    Tanh,
+    cross_entropy,
+    squared_error,
+)
+
+NORMS = {"LayerNorm": LayerNorm, "RMSNorm": RMSNorm, "BatchNorm": BatchNorm}
+STEP, TOLERANCE = 1e-5, 1e-8  # of the central differences, as in test_gradients.py
+X, LABELS = inputs(200, 5), np.random.default_rng(1).integers(0, 3, 200)
+
+
+def shake(layer, seed=3):
+    """Scale and shift that are neither 1 nor 0."""
+    rng = np.random.default_rng(seed)
+    for name, array in layer.arrays().items():
+        if name in ("scale", "shift"):
+            array[:] = rng.standard_normal(array.shape) + 0.5
+
+
+def twin_of(layer):
+    held = {name: array.astype(np.float64) for name, array in layer.arrays().items()}
+    held = {name: a for name, a in held.items() if not name.startswith("running")}
+    return getattr(reference, type(layer).__name__)(**held)
+
+
+# ---- each layer alone ------------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from(list(NORMS)),
+    st.integers(2, 70),
+    st.integers(1, 140),
+    st.sampled_from(DTYPES),
+)
+def test_norms_equal_their_twins(name, rows, n, dtype):
+    x, dy = inputs(rows, n, dtype), inputs(rows, n, dtype, seed=1)
+    layer = NORMS[name]()
+    layer.forward(x)  # without training: nothing is learnt
+    shake(layer)
+    twin = twin_of(layer)
+    y, want = layer.forward(x, training=True), twin.forward(x.astype(np.float64))
+    # a small variance makes xhat larger than the rounding of x allows for: 1 / sqrt(var + eps)
+    large = float(twin.inv_std.max())
+    assert_within(y, want, (1 + large) * 8, n=max(rows, n))
+    dx, want = layer.backward(dy), twin.backward(dy.astype(np.float64))
+    size = (1 + large) ** 2 * 32
+    assert_within(dx, want, size * (1 + large), n=max(rows, n))
+    assert_within(layer.scale_grad, twin.scale_grad, size * np.sqrt(rows), n=max(rows, n))
+    if name != "RMSNorm":
+        assert_within(layer.shift_grad, twin.shift_grad, size * np.sqrt(rows), n=max(rows, n))
+    if name == "BatchNorm":
+        assert_within(layer.running_mean, twin.running_mean, 4, n=rows)
+        assert_within(layer.running_var, twin.running_var, 16, n=rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_norm_outside_of_training_goes_by_its_running_statistics(dtype):
+    x, dy = inputs(40, 21, dtype), inputs(40, 21, dtype, seed=1)
+    layer = BatchNorm(momentum=0.3)
+    for seed in range(5):
+        layer.forward(2 * inputs(40, 21, dtype, seed=seed) + 1, training=True)
+    shake(layer)
+    before = layer.running_mean.copy(), layer.running_var.copy()
+    mean, var = (a.astype(np.float64) for a in before)
+    factor = layer.scale / np.sqrt(var + layer.eps)
+    assert_within(layer.forward(x), (x - mean) * factor + layer.shift, 16)
+    assert_within(layer.backward(dy), dy * factor, 16)
+    xhat = (x - mean) / np.sqrt(var + layer.eps)
+    assert_within(layer.scale_grad, (dy * xhat).sum(axis=0), 16 * np.sqrt(40), n=40)
+    assert np.array_equal(before, (layer.running_mean, layer.running_var))
+
+
+def test_a_column_far_from_zero_keeps_its_digits():
+    """Two passes: x^2 - mean^2 would have none left in float32."""
+    x = (1e4 + inputs(64, 3)).astype(np.float32)
+    exact = x.astype(np.float64)
+    want = (exact - exact.mean(axis=0)) / np.sqrt(exact.var(axis=0) + 1e-5)
+    got = BatchNorm().forward(x, training=True)
+    assert np.abs(got - want).max() < 1e4 * np.finfo(np.float32).eps * 4
+
+
+# ---- gradients -------------------------------------------------------------------------------
+
+
+def networks():
+    yield "batch", [Linear(5, 7), BatchNorm(), Tanh(), Linear(7, 3)]
+    yield "batch first", [BatchNorm(), Linear(5, 3), BatchNorm()]
+    yield "layer", [LayerNorm(), Linear(5, 7), LayerNorm(), Tanh(), Linear(7, 3)]
+    yield "rms", [RMSNorm(), Linear(5, 7), RMSNorm(), Tanh(), Linear(7, 3), RMSNorm()]
+    yield "standardize", [Standardize().adapt(inputs(30, 5) * 3 + 1), Linear(5, 3)]
+    yield "residual", [Residual([Linear(5, 7), Tanh(), Linear(7, 5)]), Linear(5, 3)]
+    inner = Residual([BatchNorm(), Linear(7), Tanh()])
+    yield "nested", [Linear(5, 7), Residual([LayerNorm(), Linear(7), inner]), Tanh(), Linear(7, 3)]
+    yield "last", [Linear(5, 3), Residual([Residual([RMSNorm()]), Linear(3)])]
+
+
+@pytest.mark.parametrize("name", dict(networks()))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_gradients(name, training, loss):
+    net = Sequential(dict(networks())[name], dtype="float64", n_in=5)
+    rng = np.random.default_rng(2)
+    net.params[:] += rng.standard_normal(net.n_params) / 4
+    x, y = inputs(6, 5), targets(loss, 6, 3)
+    error = cross_entropy if loss == "cross_entropy" else squared_error
+    stats = net.stats.copy()
+
+    def value():
+        net.stats[:] = stats  # that of a training pass changes nothing that it computes
+        return error(net.forward(x, training=training), y)[0]
+
+    value()
+    dx = net.backward(error(net.forward(x, training=training), y)[1])
+    for got, array in ((net.grads.copy(), net.params), (dx, x)):
+        want = np.empty_like(array)
+        for i in np.ndindex(array.shape):
+            middle = array[i]
+            array[i] = middle + STEP
+            above = value()
+            array[i] = middle - STEP
+            want[i] = (above - value()) / (2 * STEP)
+            array[i] = middle
+        assert np.abs(got).max() > 1e-6
+        assert relative_error(got, want) < TOLERANCE
+
+
+def test_a_residual_block_equals_its_twin():
+    inner, outer = Linear(9, seed=1), Linear(9, 9, seed=2)
+    block = Residual([outer, Tanh(), Residual([inner])])
+    x, dy = inputs(33, 9), inputs(33, 9, seed=1)
+    y, dx = block.forward(x), block.backward(dy)
+
+    def linear(layer):
+        return reference.Linear(layer.weight, layer.bias)
+
+    first, second = linear(outer), linear(inner)
+    twin = reference.Residual([first, reference.Activate("tanh"), reference.Residual([second])])
+    assert_within(y, twin.forward(x), 8, n=9)
+    assert_within(dx, twin.backward(dy), 16, n=9)
+    assert_within(outer.weight_grad, first.weight_grad, 64, n=33)
+    assert_within(inner.weight_grad, second.weight_grad, 64, n=33)
+
+
+# ---- whole networks --------------------------------------------------------------------------
+
+
+def deep(dtype="float32", seed=0):
+    body = [LayerNorm(), Linear(70), ReLU(), Residual([BatchNorm(), Linear(70)]), RMSNorm()]
+    layers = [Standardize(), Linear(5, 70, bias=False), BatchNorm(), ReLU(), Dropout(0.1)]
+    return Sequential([*layers, Residual(body), Linear(70, 3)], dtype=dtype, seed=seed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch_size", [2, 33, 200])
+def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
+    def run(threads):
+        net = deep(dtype)
+        for optimizer in (Adam(), SGD(lr=0.01, clip_norm=0.1)):
+            net.fit(
+                X, LABELS, epochs=2, batch_size=batch_size, threads=threads, optimizer=optimizer
+            )
+        out = net.predict(X, threads=threads)
+        z = net.forward(X, training=True, threads=threads)
+        dx = net.backward(z, threads=threads)
+        return digest(net.params, net.stats, out, z, dx, net.grads)
+
+    assert run(1) == run(2) == run(7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_resuming_from_a_file_gives_the_same_bits(tmp_path, dtype):
+    net, whole = deep(dtype), deep(dtype)
+    whole.fit(X, LABELS, epochs=5, batch_size=32)
+    net.fit(X, LABELS, epochs=2, batch_size=32)
+    net.save(tmp_path / "net")
+    loaded = Sequential.load(tmp_path / "net")
+    assert repr(loaded) == repr(net)
+    assert loaded.predict(X).tobytes() == net.predict(X).tobytes()
+    loaded.fit(X, LABELS, epochs=3, batch_size=32)
+    assert digest(loaded.params, loaded.stats) == digest(whole.params, whole.stats)
+
+
+def test_scale_and_shift_are_not_decayed():
+    net = Sequential([Linear(5, 4), BatchNorm(), Linear(4, 3)])
+    norm = net.layers[1]
+    net.grads[:] = 0
+    net.update(fastmlp.AdamW(lr=0.1, weight_decay=0.5))
+    assert np.all(norm.scale == 1)
+    assert np.abs(net.layers[0].weight).max() > 0
+
+
+def test_one_row_of_a_mini_batch_is_refused_before_any_work():
+    net = Sequential([Linear(5, 4), BatchNorm(), Linear(4, 3)])
+    before = net.params.copy()
+    for call in (
+        lambda: net.fit(X, LABELS, batch_size=199),
+        lambda: net.fit(X, LABELS, batch_size=1),
+        lambda: net.train_step(X[:1], LABELS[:1]),
+        lambda: net.forward(X[:1], training=True),
+    ):
+        with pytest.raises(ValueError, match="at least 2 rows"):
+            call()
+    assert np.array_equal(net.params, before)
+    assert net.step == 0
+    assert net.predict(X[:1]).shape == (1, 3)
+    net.fit(X, LABELS, batch_size=199, drop_last=True, epochs=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_divergence_leaves_finite_statistics(dtype):
+    net = Sequential(
+        [Linear(5, 8), BatchNorm(), Linear(8, 8), BatchNorm(), Linear(8, 3)], dtype=dtype
+    )
+    lr = 1e30 if dtype == "float32" else 1e200
+    with pytest.raises(fastmlp.DivergenceError):
+        net.fit(X, X[:, :3], optimizer=SGD(lr=lr), epochs=50, batch_size=50)
+    assert np.isfinite(net.stats).all()
+    assert np.isfinite(net.params).all()
+    huge = np.full((4, 5), np.sqrt(np.finfo(dtype).max), dtype) * [[1], [-1], [1], [-1]]
+    net.params[:] = 1
+    net.forward(huge.astype(dtype), training=True)  # the variance overflows
+    assert np.isfinite(net.stats).all()
+
+
+def test_early_stopping_brings_the_statistics_back():
+    net = deep()
+    stopping = EarlyStopping(patience=1, monitor="val_loss")
+    seen = []
+
+    class Watch(fastmlp.Callback):
+        def on_epoch_end(self, run):
+            seen.append((run.logs["val_loss"], digest(run.net.stats)))
+
+    net.fit(
+        X, LABELS, validation_split=0.3, epochs=60, callbacks=[stopping, Watch()], batch_size=35
+    )
+    assert stopping.stopped_epoch is not None
+    assert digest(net.stats) == min(seen)[1] != seen[-1][1]
+
+
+# ---- input standardisation -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_standardize_takes_mean_and_std_and_keeps_constants_safe(dtype):
+    x = (inputs(9000, 4) * [1, 1e-3, 50, 0] + [0, 1, -3, 0.1]).astype(dtype)
+    layer = Standardize().adapt(x)
+    exact = x.astype(np.float64)
+    assert_within(layer.mean, exact.mean(axis=0), 1 + np.abs(exact.mean(axis=0)), n=len(x))
+    assert_within(layer.std[:3], exact.std(axis=0)[:3], exact.std(axis=0)[:3], n=len(x))
+    assert layer.std[3] == 1
+    y = layer.forward(x)
+    assert np.all(y[:, 3] == 0)
+    spread = np.array([1, 1e3, 1, 1])  # the mean's rounding, by the standard deviation
+    assert np.all(np.abs(y.mean(axis=0)) <= 4 * np.finfo(dtype).eps * spread * 100)
+
+
+def test_the_first_fit_adapts_to_its_training_rows_alone():
+    net = Sequential([Standardize(), Linear(5, 3)], dtype="float64")
+    net.fit(X, LABELS, validation_split=0.25, epochs=1)
+    layer = net.layers[0]
+    assert not np.allclose(layer.mean, X.mean(axis=0), atol=1e-6)
+    before = net.stats.copy()
+    net.fit(X + 1, LABELS, epochs=1)
+    assert np.array_equal(net.stats, before)
+    layer.adapt(X + 1)
+    assert_within(layer.mean, (X + 1).mean(axis=0), 4)
+
+
+def test_standardize_without_data_is_refused():
+    net = Sequential([Standardize(), Linear(5, 3)])
+    for call in (
+        lambda: net.predict(X),
+        lambda: net.predict_row(X[0].astype(np.float32)),
+        lambda: net.forward(X),
+        lambda: net.train_step(X, LABELS),
+        lambda: net.evaluate(X, LABELS),
+        lambda: net.layers[0].forward(X),
+    ):
+        with pytest.raises(ValueError, match="adapt"):
+            call()
+    with pytest.raises(ValueError, match="first"):
+        Sequential([Linear(5, 3), Standardize()])
+    with pytest.raises(ValueError, match="column 1"):
+        Standardize().adapt(np.array([[0.0, 1e300], [1.0, -1e300]]))
+
+
+# ---- folding ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_folded_network_gives_the_same_outputs(dtype):
+    inner = [BatchNorm(), Linear(8), BatchNorm(), Tanh()]
+    layers = [BatchNorm(), BatchNorm(), Linear(5, 8, bias=False), BatchNorm(), BatchNorm(), ReLU()]
+    layers += [Residual(inner), BatchNorm(), Linear(8, 3), BatchNorm()]
+    net = Sequential(layers, dtype=dtype)
+    net.fit(2 * X + 1, LABELS, epochs=5, batch_size=50)
+    folded = net.fold()
+    assert "BatchNorm" not in repr(folded)
+    assert folded.stats.size == 0
+    want = net.predict(2 * X + 1)
+    assert_within(folded.predict(2 * X + 1), want, 16 * np.abs(want).max(), n=8 * len(layers))
+    net.params[:] = 0
+    assert np.abs(folded.predict(X)).max() > 0  # it shares nothing
+    assert folded.predict_proba(X).shape == (200, 3)
+
+
+def test_what_cannot_be_folded_is_named():
+    net = Sequential([Linear(5, 8), ReLU(), Residual([ReLU(), BatchNorm(), ReLU()]), Linear(8, 3)])
+    with pytest.raises(ValueError, match=r"layer 2\.layers\.1 is a BatchNorm without"):
+        net.fold()
+
+
+# ---- bad input -------------------------------------------------------------------------------
+
+
+def test_bad_settings_are_refused():
+    for bad in (0, -1, np.nan, "small", True, 2):
+        with pytest.raises(ValueError, match="eps"):
+            LayerNorm(eps=bad)
+    for bad in (-0.1, 1.1, np.nan, None):
+        with pytest.raises(ValueError, match="momentum"):
+            BatchNorm(momentum=bad)
+    with pytest.raises(ValueError, match=r"end them with Linear\(5\)"):
+        Sequential([Residual([Linear(5, 4)]), Linear(4, 3)])
+    with pytest.raises(ValueError, match="empty"):
+        Residual([])
+    with pytest.raises(TypeError, match="list of layers"):
+        Residual(Linear(3, 3))
+    with pytest.raises(ValueError, match="input width"):
+        _ = BatchNorm().scale
+    shared = Linear(5, 5)
+    with pytest.raises(ValueError, match="twice"):
+        Sequential([shared, Residual([shared])])
