@@ -1,7 +1,7 @@
 /* Losses on raw outputs z (n, n_out): one number a row, and dz = scale * d(sum of those)/dz.
  *
  * A target that is labels is int64_t (rows); one that is values is real (rows, columns), see
- * fm_target_columns. Longer than other files: every loss is here. */
+ * fm_target_columns. */
 
 #include "real.h"
 #include "vmath.h"

@@ -3,6 +3,8 @@
 `fit(loss=...)` takes a name ("huber"), one of these objects (`Huber(delta=0.5)`) or a Python
 function (see `CustomLoss`). Below, z are the raw outputs (rows, n_out) of the last layer, y the
 targets, and a loss is the mean of the formula over all rows and, for values, over all columns of y.
+
+Longer than other files, since every loss stands here.
 """
 
 import math
