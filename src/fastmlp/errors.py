@@ -18,3 +18,7 @@ class DivergenceError(FloatingPointError):
 
 class CheckpointError(ValueError):
     """A model file is damaged, or not one of fastmlp's."""
+
+
+class ConvergenceWarning(UserWarning):
+    """An iteration ended before its result was as exact as asked for."""

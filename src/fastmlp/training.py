@@ -39,18 +39,9 @@ class History(dict[str, list[float]]):
         """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
         returns it.
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError:
-            raise ImportError('plots need matplotlib: pip install "fastmlp[train]"') from None
-        if ax is None:
-            ax = plt.subplots()[1]
-        for name, label in (("loss", "training"), ("val_loss", "validation")):
-            if name in self:
-                ax.plot(range(1, len(self[name]) + 1), self[name], label=label)
-        ax.set(xlabel="epoch", ylabel="loss")
-        ax.legend()
-        return ax
+        from .plot import learning_curves
+
+        return learning_curves(self, ax)
 
 
 class Run:

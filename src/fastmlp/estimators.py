@@ -1,0 +1,89 @@
+"""What the linear models and the bases share: settings that stay as they were given, and checks at
+the door. They compute in float64 whatever comes in.
+"""
+
+import inspect
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import as_matrix, as_values, check_finite
+
+Matrix = NDArray[np.float64]
+FLOAT64 = np.dtype(np.float64)
+
+
+class Estimator:
+    """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more."""
+
+    n_in_: int
+
+    def __repr__(self) -> str:
+        given = [
+            f"{name}={getattr(self, name)!r}"
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+            if not np.array_equal(getattr(self, name), parameter.default)
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_in_"):
+            raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit first")
+
+    def _new_inputs(self, X: ArrayLike) -> Matrix:
+        """X (rows, n_in) for a fitted estimator; ValueError for another width, NaN or infinity."""
+        self._check_fitted()
+        matrix = inputs(X)
+        if matrix.shape[1] != self.n_in_:
+            raise ValueError(
+                f"X has {matrix.shape[1]} columns, but this {type(self).__name__} was fitted "
+                f"with {self.n_in_}"
+            )
+        return matrix
+
+
+def inputs(X: ArrayLike, name: str = "X") -> Matrix:
+    """X as a finite float64 array (rows, n_in); ValueError or TypeError else."""
+    matrix = as_matrix(X, FLOAT64, None, name)
+    check_finite(matrix, name)
+    return matrix
+
+
+def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:
+    """y as a finite float64 array (rows, n_out), and whether it had one dimension only."""
+    array = np.asarray(y)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"y has the shape {array.shape}, expected ({rows},) or ({rows}, n_out)")
+    n_out = 1 if array.ndim == 1 else array.shape[1]
+    return as_values(y, rows, n_out, FLOAT64), array.ndim == 1
+
+
+def check_number(value: float, name: str, *, positive: bool = False) -> float:
+    """A finite number >= 0, or > 0 where `positive`; else ValueError."""
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not is_number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
+    if positive and value == 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+    return float(value)
+
+
+def check_count(value: int, name: str, least: int = 1) -> int:
+    """An integer >= least; else ValueError."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+    return int(value)
+
+
+def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """One of the choices; else ValueError."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(choices)}")
+    return value
+
+
+def with_ones(X: Matrix, fit_intercept: bool) -> Matrix:
+    """[1, X]: the lecture's x_0 = 1 in front, where there is an intercept."""
+    return np.column_stack([np.ones(len(X)), X]) if fit_intercept else X

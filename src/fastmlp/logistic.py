@@ -1,0 +1,228 @@
+"""Logistic and softmax regression: the lecture's "Logistic regression" and "Softmax regression".
+
+    model = LogisticRegression().fit(X, y)       # y: any two labels
+    model.predict(X_new), model.predict_proba(X_new)
+
+Both minimise, summed over the rows, -log p(y | x, theta) + l2 / 2 |coefficients|^2; the intercept
+is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood.
+"""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .estimators import Estimator, Matrix, check_choice, check_count, check_number, inputs
+from .layers import Linear
+from .losses import probabilities
+from .network import Sequential
+from .optimizers import SGD
+from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
+from .training import History
+
+_SOLVERS = ("newton", "lbfgs", "sgd")
+
+
+class Classifier(Estimator):
+    """Base of the two: labels, solvers, and the probabilities.
+
+    solver: "newton" (iteratively reweighted least squares: exact Hessian, the step halved while the
+    cost rises), "lbfgs" (SciPy's; for many features), or "sgd" (mini-batches through `Sequential`:
+    `lr`, `batch_size`, `epochs` and `seed` are its own). newton ends when no logit changes by more
+    than `tol`, lbfgs when no element of the gradient of the mean cost exceeds it; both take at most
+    `max_steps` steps and warn with ConvergenceWarning if those are not enough.
+    """
+
+    _binary: ClassVar[bool]  # whether SGD trains one logit with a sigmoid
+    classes_: NDArray[Any]
+    coef_: Matrix
+    intercept_: float | Matrix
+
+    def __init__(
+        self,
+        l2: float = 0.0,
+        *,
+        solver: str = "newton",
+        fit_intercept: bool = True,
+        tol: float = 1e-8,
+        max_steps: int = 1000,
+        lr: float = 0.1,
+        batch_size: int = 32,
+        epochs: int = 100,
+        seed: int = 0,
+    ) -> None:
+        self.l2, self.solver, self.fit_intercept = l2, solver, fit_intercept
+        self.tol, self.max_steps = tol, max_steps
+        self.lr, self.batch_size, self.epochs, self.seed = lr, batch_size, epochs, seed
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn from X (rows, n_in) and labels y (rows,): integers, booleans or strings.
+
+        Raises ValueError for bad settings, NaN, shapes that do not fit, too few or too many
+        classes; for l2 = 0, with newton and lbfgs, also where classes can be separated or columns
+        of X depend on each other, for then there is no finite or no single minimum (lbfgs notices
+        complete separation only). ImportError for lbfgs without SciPy.
+        """
+        check_choice(self.solver, "solver", _SOLVERS)
+        l2, tol = check_number(self.l2, "l2"), check_number(self.tol, "tol", positive=True)
+        max_steps = check_count(self.max_steps, "max_steps")
+        matrix = inputs(X)
+        classes, labels = encode_labels(y, len(matrix))
+        contrast = self._contrast(classes)
+        if self.solver == "sgd":
+            theta = self._fit_sgd(matrix, labels, len(classes), l2)
+        else:
+            cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept))
+            minimize = minimize_newton if self.solver == "newton" else minimize_lbfgs
+            phi, self.n_steps_ = minimize(cost, tol, max_steps)
+            theta = phi / cost.scale[:, np.newaxis] @ contrast.T
+            if self.solver == "newton":
+                self._learn_spread(cost.covariance(phi), contrast)
+        first = int(bool(self.fit_intercept))
+        intercept = theta[0] if first else np.zeros(len(classes))
+        self.classes_ = classes
+        self._learn(theta[first:], intercept)
+        self.n_in_ = matrix.shape[1]
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Matrix:
+        """The logits X coef_ + intercept_: (rows,), or (rows, n_classes) for softmax."""
+        return np.asarray(self._new_inputs(X) @ self.coef_ + self.intercept_)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable label for each row, (rows,)."""
+        places = self._logits(X).argmax(axis=1)
+        return np.asarray(self.classes_[places])
+
+    def predict_proba(self, X: ArrayLike) -> Matrix:
+        """Probabilities (rows, n_classes), in the order of `classes_`."""
+        return probabilities("cross_entropy", self._logits(X))
+
+    def _contrast(self, classes: NDArray[Any]) -> Matrix:
+        """B (n_classes, q): the logits are X phi B^T."""
+        raise NotImplementedError
+
+    def _learn(self, coef: Matrix, intercept: Matrix) -> None:
+        """Keep coef (n_in, n_classes) and intercept (n_classes,)."""
+        raise NotImplementedError
+
+    def _learn_spread(self, covariance: Matrix, contrast: Matrix) -> None:
+        """Keep the covariance (p, q, p, q) of phi, p counting the intercept."""
+        raise NotImplementedError
+
+    def _logits(self, X: ArrayLike) -> Matrix:
+        """One logit a class, (rows, n_classes)."""
+        raise NotImplementedError
+
+    def _fit_sgd(self, X: Matrix, labels: NDArray[np.int64], n_classes: int, l2: float) -> Matrix:
+        """Train one Linear layer from zero; plain SGD on the mean cost, so l2 counts by the row."""
+        binary = self._binary
+        n_out = 1 if binary else n_classes
+        layer = Linear(X.shape[1], n_out, init="zeros", bias=bool(self.fit_intercept))
+        net = Sequential([layer], seed=self.seed, dtype="float64")
+        self.history_: History = net.fit(
+            X,
+            labels.astype(np.float64) if binary else labels,
+            loss="binary_cross_entropy" if binary else "cross_entropy",
+            optimizer=SGD(lr=self.lr, weight_decay=l2 / len(X)),
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+        )
+        theta = layer.weight if layer.bias is None else np.vstack([layer.bias, layer.weight])
+        return np.column_stack([np.zeros(len(theta)), theta]) if binary else theta.copy()
+
+
+class LogisticRegression(Classifier):
+    """Two classes: p(y = 1 | x) = sigmoid(x theta), 1 standing for the second of `classes_`.
+
+    Learned: `classes_` (sorted), `coef_` (n_in,), `intercept_` (0 without one); with newton and
+    lbfgs `n_steps_`; with sgd `history_`. With newton also `covariance_` (p, p) of theta, intercept
+    first: the inverse Hessian (X^T S X + l2 I)^-1, and its square roots `coef_std_` and
+    `intercept_std_`: the usual standard errors for l2 = 0, those of the Laplace approximation else.
+    """
+
+    _binary = True
+
+    def _contrast(self, classes: NDArray[Any]) -> Matrix:
+        if len(classes) != 2:
+            raise ValueError(f"y holds {len(classes)} classes; use SoftmaxRegression for them")
+        return np.array([[0.0], [1.0]])
+
+    def _learn(self, coef: Matrix, intercept: Matrix) -> None:
+        self.coef_, self.intercept_ = coef[:, 1].copy(), float(intercept[1])
+
+    def _learn_spread(self, covariance: Matrix, contrast: Matrix) -> None:
+        self.covariance_ = covariance[:, 0, :, 0]
+        std = np.sqrt(self.covariance_.diagonal())
+        first = int(bool(self.fit_intercept))
+        self.coef_std_ = std[first:]
+        self.intercept_std_ = float(std[0]) if first else 0.0
+
+    def _logits(self, X: ArrayLike) -> Matrix:
+        z = self.decision_function(X)
+        return np.column_stack([np.zeros(len(z)), z])
+
+
+class SoftmaxRegression(Classifier):
+    """Two classes or more: p(y = c | x) = softmax_c(x theta).
+
+    A shift of all theta_c changes no probability; of all equal solutions the one is taken whose
+    coefficients, and intercepts, sum to zero over the classes. So with two classes theta_1 -
+    theta_0 is the theta of logistic regression, with half the l2.
+
+    Learned: `classes_` (sorted), `coef_` (n_in, n_classes), `intercept_` (n_classes,); with newton
+    and lbfgs `n_steps_`; with sgd `history_`.
+    """
+
+    _binary = False
+
+    def _contrast(self, classes: NDArray[Any]) -> Matrix:
+        n = len(classes)  # orthonormal columns, orthogonal to (1, .., 1)
+        q, _ = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, : n - 1]]))
+        return np.ascontiguousarray(q[:, 1:])
+
+    def _learn(self, coef: Matrix, intercept: Matrix) -> None:
+        self.coef_, self.intercept_ = coef, intercept
+
+    def _learn_spread(self, covariance: Matrix, contrast: Matrix) -> None:
+        self._spread = covariance, contrast
+
+    def log_odds(self, reference: Any) -> tuple[Matrix, Matrix]:
+        """theta_c - theta_reference for each class c, and their standard errors: (p, n_classes)
+        both, the intercept first where there is one. This is what statistics packages print.
+
+        Needs solver="newton". Raises ValueError for a label that was not learned.
+        """
+        self._check_fitted()
+        if self.solver != "newton":
+            raise ValueError('standard errors need the Hessian; fit with solver="newton"')
+        place = np.flatnonzero(self.classes_ == reference)
+        if len(place) != 1:
+            raise ValueError(f"{reference!r} is none of the classes {self.classes_.tolist()}")
+        covariance, contrast = self._spread
+        theta = np.vstack([self.intercept_, self.coef_]) if self.fit_intercept else self.coef_
+        apart = contrast - contrast[place]
+        variance = np.einsum("cj,ajak,ck->ac", apart, covariance, apart)
+        return theta - theta[:, place], np.sqrt(variance)
+
+    def _logits(self, X: ArrayLike) -> Matrix:
+        return self.decision_function(X)
+
+
+def encode_labels(y: ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The sorted classes, and the index of each row's own; ValueError for what is no label."""
+    array = np.asarray(y)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape != (rows,):
+        raise ValueError(f"y has the shape {array.shape}, expected ({rows},): one label a row")
+    # the comparison also refuses NaN and infinity
+    if array.dtype.kind == "f" and not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
+        raise ValueError("y holds values that are no whole numbers; labels are integers or strings")
+    try:
+        classes, labels = np.unique(array, return_inverse=True)
+    except TypeError:
+        raise TypeError("y mixes types that cannot be sorted; use integers or strings") from None
+    if len(classes) < 2:
+        raise ValueError(f"y holds one class only, {classes.tolist()[0]!r}; two are needed")
+    return classes, labels.astype(np.int64)

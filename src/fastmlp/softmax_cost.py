@@ -1,0 +1,195 @@
+"""The cost of logistic and softmax regression with its gradient and Hessian, and what minimises it.
+
+With A = [1, X] / scale (rows, p), B (n_classes, q) and phi (p, q) the logits are Z = A phi B^T. B =
+(0, 1)^T makes it logistic regression; orthonormal columns that sum to zero make it softmax
+regression without the direction that changes nothing.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConvergenceWarning
+from .estimators import Matrix, with_ones
+from .least_squares import power_of_two_norms
+
+_EPS = float(np.finfo(np.float64).eps)
+_MAX_HALVINGS = 40
+_FLAT = 10 * _EPS**0.5  # gradients that change a cost by its rounding: no line search sees them
+
+
+class SoftmaxCost:
+    """sum_i (log sum_c exp z_ic - z_i,label) + l2 / 2 |coefficients|^2, as a function of phi."""
+
+    def __init__(
+        self, X: Matrix, labels: NDArray[np.int64], B: Matrix, l2: float, fit_intercept: bool
+    ) -> None:
+        A = with_ones(X, fit_intercept)
+        self.scale = power_of_two_norms(A) / 2.0 ** round(np.log2(len(A)) / 2)
+        self.A, self.B, self.labels = A / self.scale, B, labels
+        penalty = l2 / self.scale**2
+        if fit_intercept:
+            penalty[0] = 0
+        self.penalty: Matrix = penalty[:, np.newaxis]
+        self.penalized = l2 > 0
+        self.zero = np.zeros((A.shape[1], B.shape[1]))
+
+    def logits(self, phi: Matrix) -> Matrix:
+        """Z (rows, n_classes)."""
+        return np.asarray(self.A @ phi @ self.B.T)
+
+    def value(self, phi: Matrix) -> float:
+        """The cost."""
+        Z = self.logits(phi)
+        own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)
+        nll = np.sum(np.log(np.sum(np.exp(Z - Z.max(axis=1, keepdims=True)), axis=1)))
+        nll += np.sum(Z.max(axis=1) - own[:, 0])
+        return float(nll + np.sum(self.penalty * phi**2) / 2)
+
+    def probabilities(self, phi: Matrix) -> Matrix:
+        """softmax(Z), (rows, n_classes)."""
+        Z = self.logits(phi)
+        P = np.exp(Z - Z.max(axis=1, keepdims=True))
+        return np.asarray(P / P.sum(axis=1, keepdims=True))
+
+    def gradient(self, phi: Matrix, P: Matrix) -> Matrix:
+        """A^T (P - onehot(labels)) B + penalty phi: the lecture's X^T (y_hat - y), (p, q)."""
+        onehot = np.zeros_like(P)
+        np.put_along_axis(onehot, self.labels[:, np.newaxis], 1, axis=1)
+        return np.asarray(self.A.T @ ((P - onehot) @ self.B) + self.penalty * phi)
+
+    def hessian(self, P: Matrix) -> Matrix:
+        """Blocks A^T S_jk A, S_jk = diag(sum_c B_cj P_c B_ck - (P B)_j (P B)_k), as (p q, p q): the
+        lecture's X^T S X for q = 1.
+        """
+        (p, q), PB = self.zero.shape, P @ self.B
+        H = np.empty((p, q, p, q))
+        for j in range(q):
+            for k in range(j + 1):
+                weights = P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k]
+                H[:, j, :, k] = self.A.T @ (weights[:, np.newaxis] * self.A)
+                H[:, k, :, j] = H[:, j, :, k]
+        flat = H.reshape(p * q, p * q)
+        flat[np.diag_indices(p * q)] += np.repeat(self.penalty[:, 0], q)
+        return flat
+
+    def covariance(self, phi: Matrix) -> Matrix:
+        """The inverse Hessian, by theta = phi / scale: (p, q, p, q)."""
+        p, q = self.zero.shape
+        C = np.linalg.inv(self.hessian(self.probabilities(phi))).reshape(p, q, p, q)
+        return np.asarray(
+            C / np.multiply.outer(self.scale, self.scale)[:, np.newaxis, :, np.newaxis]
+        )
+
+    def check_overlap(self, phi: Matrix) -> None:
+        """ValueError where these weights put every row into its own class: without a penalty,
+        larger weights of that direction are better still.
+        """
+        Z = self.logits(phi)
+        own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)
+        np.put_along_axis(Z, self.labels[:, np.newaxis], -np.inf, axis=1)
+        largest = float(np.max(np.abs(own)))
+        if np.min(own[:, 0] - Z.max(axis=1)) > np.sqrt(_EPS) * largest:
+            raise ValueError(_SEPARABLE)
+
+    def no_minimum(self) -> ValueError:
+        """Why the Hessian is singular."""
+        if self.penalized:
+            return ValueError(
+                "the Hessian is singular in float64; raise l2, or scale the columns of X alike"
+            )
+        p = self.A.shape[1]
+        rank = int(np.linalg.matrix_rank(self.A))
+        if rank < p:
+            return ValueError(
+                f"the {p} columns of X (intercept included) have the rank {rank}, so the "
+                "coefficients are not determined; drop columns or use l2 > 0, 1e-3 for instance"
+            )
+        return ValueError(_SEPARABLE)
+
+
+_SEPARABLE = (
+    "the classes can be separated, at least some of the rows from all others, so the likelihood "
+    "grows as the weights go to infinity; use l2 > 0, 1e-3 for instance"
+)
+
+
+def minimize_newton(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matrix, int]:
+    """phi and the number of steps phi -= H^-1 g (the lecture, "Iteratively Reweighted Least
+    Square"), each halved while the cost rises; ends when no logit changes by more than tol.
+
+    Without a penalty, raises ValueError where there is no minimum.
+    """
+    phi, value = cost.zero, cost.value(cost.zero)
+    for step in range(1, max_steps + 1):
+        P = cost.probabilities(phi)
+        direction = _solve_positive(cost.hessian(P), cost.gradient(phi, P).ravel())
+        if direction is None:
+            raise cost.no_minimum()
+        change = direction.reshape(phi.shape)
+        noise = _EPS * len(P) * abs(value)  # a rise that may be rounding
+        for _ in range(_MAX_HALVINGS):
+            new_value = cost.value(phi - change)
+            if new_value <= value + noise:
+                break
+            change = change / 2
+        phi, value = phi - change, new_value
+        if not cost.penalized:
+            cost.check_overlap(phi)
+        if np.max(np.abs(cost.logits(change))) <= tol:
+            return phi, step
+    _warn(max_steps)
+    return phi, max_steps
+
+
+def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matrix, int]:
+    """phi and the number of steps of SciPy's L-BFGS on the mean cost; ends when no element of its
+    gradient exceeds tol. ImportError without SciPy.
+    """
+    try:
+        from scipy.optimize import minimize
+    except ImportError:
+        raise ImportError(
+            'solver="lbfgs" needs SciPy: pip install scipy; or use solver="newton"'
+        ) from None
+    rows, shape = len(cost.A), cost.zero.shape
+
+    def mean_cost(flat: Matrix) -> tuple[float, Any]:
+        phi = flat.reshape(shape)
+        gradient = cost.gradient(phi, cost.probabilities(phi))
+        return cost.value(phi) / rows, gradient.ravel() / rows
+
+    options = {"maxiter": max_steps, "maxfun": 20 * max_steps, "gtol": tol, "ftol": 0, "maxcor": 20}
+    found = minimize(mean_cost, cost.zero.ravel(), jac=True, method="L-BFGS-B", options=options)
+    phi = np.asarray(found.x).reshape(shape)
+    if not cost.penalized:
+        cost.check_overlap(phi)
+    if np.max(np.abs(found.jac)) > max(tol, _FLAT):
+        _warn(max_steps)
+    return phi, int(found.nit)
+
+
+def _solve_positive(H: Matrix, g: Matrix) -> Matrix | None:
+    """H^-1 g; None where H, its columns scaled alike, is not positive definite in float64."""
+    diagonal = H.diagonal()
+    if not np.all(diagonal > 0):
+        return None
+    d = np.sqrt(diagonal)
+    try:
+        lower = np.linalg.cholesky(H / np.multiply.outer(d, d))
+    except np.linalg.LinAlgError:
+        return None
+    if np.min(lower.diagonal()) ** 2 <= _EPS * len(H):
+        return None
+    return np.asarray(np.linalg.solve(lower.T, np.linalg.solve(lower, g / d)) / d)
+
+
+def _warn(max_steps: int) -> None:
+    warnings.warn(
+        f"no convergence in max_steps={max_steps}; scale the columns of X, use l2 > 0, or allow "
+        "more",
+        ConvergenceWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,207 @@
+"""Lasso and elastic net: the conditions for a minimum, scikit-learn's answers, exact zeros."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers import assert_within, inputs
+
+from fastmlp import ConvergenceWarning, ElasticNet, Lasso, Ridge, lasso_path
+from fastmlp.lasso import _Problem
+
+
+def problem(rows=80, n_in=15, n_used=4, seed=0, noise=0.5):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((rows, n_in)) @ (np.eye(n_in) + 0.3) + rng.standard_normal(n_in)
+    w = np.zeros(n_in)
+    w[:n_used] = rng.standard_normal(n_used) + 2
+    return X, X @ w + 3 + noise * rng.standard_normal(rows)
+
+
+def cost(model, X, y, l1, l2=0.0):
+    r = y - model.predict(X)
+    return r @ r / 2 + l1 * np.sum(np.abs(model.coef_)) + l2 / 2 * np.sum(model.coef_**2)
+
+
+def largest_l1(X, y):
+    return np.max(np.abs((X - X.mean(axis=0)).T @ (y - y.mean())))
+
+
+def check_conditions(model, X, y, l1, l2=0.0):
+    """Karush, Kuhn, Tucker: x_j^T r - l2 w_j is l1 sign(w_j), within +-l1 where w_j is 0; the sum
+    of residuals is 0. To the tolerance that `fit` promises."""
+    r = y - model.predict(X)
+    centred, y_c = X - X.mean(axis=0), y - y.mean()
+    slope = centred.T @ r - l2 * model.coef_
+    used = model.coef_ != 0
+    # twice, for the rounding in this check
+    allowed = 2 * model.tol * np.linalg.norm(centred, axis=0) * np.linalg.norm(y_c)
+    assert np.all(np.abs(slope - l1 * np.sign(model.coef_))[used] <= allowed[used])
+    assert np.all(np.abs(slope)[~used] <= l1 + allowed[~used])
+    assert abs(r.sum()) <= model.tol * np.abs(y).sum()
+
+
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.03, 0.001])
+@pytest.mark.parametrize("l2", [0.0, 5.0])
+@pytest.mark.parametrize("shape", [(80, 15), (30, 100)])
+def test_minimum_and_scikit_learn(share, l2, shape):
+    sk = pytest.importorskip("sklearn.linear_model")
+    X, y = problem(*shape)
+    l1 = share * largest_l1(X, y)
+    model = (ElasticNet(l1, l2) if l2 else Lasso(l1)).fit(X, y)
+    check_conditions(model, X, y, l1, l2)
+    total = l1 + l2
+    theirs = sk.ElasticNet(total / len(X), l1_ratio=l1 / total, tol=1e-14, max_iter=1_000_000).fit(
+        X, y
+    )
+    ours_cost, their_cost = cost(model, X, y, l1, l2), cost(theirs, X, y, l1, l2)
+    assert ours_cost <= their_cost * (1 + 1e-8)
+    assert abs(ours_cost - their_cost) <= 1e-8 * their_cost
+    np.testing.assert_allclose(model.coef_, theirs.coef_, rtol=1e-8, atol=1e-8)
+    np.testing.assert_array_equal(model.coef_ == 0, theirs.coef_ == 0)
+    assert model.intercept_ == pytest.approx(theirs.intercept_, rel=1e-8)
+    # the bound holds, but for rounding in the cost
+    assert ours_cost - their_cost <= model.dual_gap_ + 1e-12 * ours_cost
+    assert 0 <= model.dual_gap_ <= 1e-8 * ours_cost
+
+
+def test_dual_gap_bounds_the_distance_from_the_minimum():
+    """After one sweep the cost is above the smallest, by no more than the gap."""
+    X, y = problem(200, 40, seed=3)
+    l1 = 0.05 * largest_l1(X, y)
+    with pytest.warns(ConvergenceWarning, match="max_sweeps=1 ") as caught:
+        early = Lasso(l1, max_sweeps=1).fit(X, y)
+    assert caught[0].filename == __file__
+    best = Lasso(l1).fit(X, y)
+    above = cost(early, X, y, l1) - cost(best, X, y, l1)
+    assert 0 < above <= early.dual_gap_
+    assert best.dual_gap_ < above / 1e3
+
+
+@pytest.mark.parametrize("l2", [0.0, 2.0])
+def test_dual_gap_of_zeros(l2):
+    """There r = y, and the dual's best point on its ray is y l1 / max |x_j^T y|."""
+    X, y = problem()
+    largest = largest_l1(X, y)
+    gap = _Problem(X, y, fit_intercept=True).dual_gap(np.zeros(15), 0.4 * largest, l2)
+    y_c = y - y.mean()
+    assert gap == pytest.approx(0.6**2 * (y_c @ y_c) / 2)
+
+
+def test_zeros_are_exact_and_the_true_features_are_found(rng):
+    X = rng.standard_normal((300, 50))
+    y = X[:, 3] - 2 * X[:, 11] + 3 * X[:, 40] + 0.1 * rng.standard_normal(300)
+    model = Lasso(0.1 * largest_l1(X, y)).fit(X, y)
+    assert np.flatnonzero(model.coef_).tolist() == [3, 11, 40]
+    assert np.all(Ridge(1.0).fit(X, y).coef_ != 0)
+
+
+def test_soft_threshold_of_orthonormal_columns(rng):
+    """There w_j = sign(x_j^T y) max(|x_j^T y| - l1, 0) / (1 + l2)."""
+    X, _ = np.linalg.qr(rng.standard_normal((30, 6)))
+    y = rng.standard_normal(30)
+    c = X.T @ y
+    l1, l2 = float(np.median(np.abs(c))), 0.5
+    model = ElasticNet(l1, l2, fit_intercept=False).fit(X, y)
+    want = np.sign(c) * np.maximum(np.abs(c) - l1, 0) / (1 + l2)
+    assert_within(model.coef_, want, n=30)
+    assert model.intercept_ == 0
+
+
+def test_without_l1_it_is_ridge():
+    X, y = problem()
+    ours, ridge = ElasticNet(0.0, 3.0).fit(X, y), Ridge(3.0).fit(X, y)
+    np.testing.assert_allclose(ours.coef_, ridge.coef_, rtol=1e-8)
+    assert ours.intercept_ == pytest.approx(ridge.intercept_, rel=1e-8)
+
+
+def test_smallest_l1_of_zeros_is_the_largest_moment():
+    X, y = problem()
+    l1 = largest_l1(X, y)
+    zero = Lasso(l1 * (1 + 1e-9)).fit(X, y)
+    assert not zero.coef_.any()
+    assert zero.intercept_ == pytest.approx(y.mean())
+    assert np.count_nonzero(Lasso(l1 * (1 - 1e-6)).fit(X, y).coef_) == 1
+
+
+def test_equal_and_constant_columns():
+    """Equal columns have no single solution: the cost must be the smallest all the same."""
+    X, y = problem()
+    l1 = 0.05 * largest_l1(X, y)
+    once = Lasso(l1).fit(X, y)
+    doubled = np.column_stack([X, X, np.full(len(X), 0.1), np.zeros(len(X))])
+    twice = Lasso(l1).fit(doubled, y)
+    check_conditions(twice, doubled, y, l1)
+    assert cost(twice, doubled, y, l1) == pytest.approx(cost(once, X, y, l1), rel=1e-10)
+    assert not twice.coef_[-2:].any()
+
+
+def test_a_column_whose_square_is_zero_stays_out():
+    X, y = problem(n_in=5)
+    X[:, 2] *= 1e-170
+    with pytest.warns(ConvergenceWarning):
+        model = Lasso(0.0, max_sweeps=3).fit(X, y)
+    assert model.coef_[2] == 0
+    assert np.isfinite(model.coef_).all()
+
+
+def test_more_columns_than_rows_without_a_penalty():
+    """Many solutions, all exact: the jumps find no single one, the sweeps find one."""
+    X, y = inputs(5, 12), inputs(5, 1, seed=1)[:, 0]
+    model = Lasso(0.0).fit(X, y)
+    np.testing.assert_allclose(model.predict(X), y, atol=1e-8)
+
+
+def test_a_target_without_spread_gives_zeros():
+    model = Lasso(1.0).fit(inputs(10, 3), np.full(10, 4.0))
+    assert not model.coef_.any()
+    assert model.intercept_ == pytest.approx(4.0)
+    assert model.dual_gap_ == 0
+
+
+def test_several_outputs_are_fitted_one_by_one():
+    X, y = problem()
+    Y = np.column_stack([y, X[:, 7] - y])
+    model = Lasso(20.0).fit(X, Y)
+    for k in range(2):
+        one = Lasso(20.0).fit(X, Y[:, k])
+        np.testing.assert_array_equal(model.coef_[:, k], one.coef_)
+        assert model.intercept_[k] == one.intercept_
+    assert model.predict(X).shape == Y.shape
+
+
+def test_path_holds_the_fits():
+    X, y = problem()
+    l1s, coefs, intercepts = lasso_path(X, y, n_l1s=20, ratio=1e-2)
+    assert coefs.shape == (15, 20)
+    assert l1s[0] == pytest.approx(largest_l1(X, y))
+    assert_within(l1s[1:] / l1s[:-1], np.full(19, 1e-2 ** (1 / 19)), c=16)
+    assert not coefs[:, 0].any()
+    for l1, coef, intercept in zip(l1s, coefs.T, intercepts, strict=True):
+        model = Lasso(l1).fit(X, y)
+        np.testing.assert_allclose(coef, model.coef_, rtol=1e-8, atol=1e-8)
+        assert intercept == pytest.approx(model.intercept_, rel=1e-8)
+    given, coefs, _ = lasso_path(X, y, l1s=[1.0, 30.0, 5.0], l2=2.0)
+    assert given.tolist() == [30.0, 5.0, 1.0]
+    np.testing.assert_allclose(coefs[:, 1], ElasticNet(5.0, 2.0).fit(X, y).coef_, rtol=1e-8)
+
+
+def test_bad_settings_and_inputs_are_named():
+    X, y = problem()
+    for call, match in [
+        (lambda: Lasso(-1.0).fit(X, y), "l1 must be a finite number >= 0"),
+        (lambda: ElasticNet(1.0, np.nan).fit(X, y), "l2 must be a finite number >= 0"),
+        (lambda: Lasso(tol=0).fit(X, y), "tol must be above 0"),
+        (lambda: Lasso(max_sweeps=0).fit(X, y), "max_sweeps must be an integer >= 1"),
+        (lambda: Lasso().fit(X * np.nan, y), "X holds NaN"),
+        (lambda: Lasso().fit(X, y[1:]), "y has 79 rows but X has 80"),
+        (lambda: lasso_path(X, np.column_stack([y, y])), "path of one at a time"),
+        (lambda: lasso_path(X, y, ratio=1), "ratio must lie between 0 and 1"),
+        (lambda: lasso_path(X, y, n_l1s=0), "n_l1s must be an integer >= 1"),
+        (lambda: lasso_path(X, y, l1s=[1.0, -1.0]), "every l1 must be"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Lasso().fit(X, y)
