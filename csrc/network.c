@@ -259,11 +259,11 @@ static void update_range(run *r, int64_t first, int64_t n, int is_decayed) {
     const uint32_t mode = flush_subnormals();
     const int32_t is_finite =
         k->updates[r->optimizer](plus(c->params, first, k), states, plus(c->grads, first, k), n, h);
-    restore_mode(mode);
     if (!is_finite)
         __atomic_store_n(&r->update_finite, 0, __ATOMIC_RELAXED);
     if (!isfinite(h->max_norm)) /* else after it, when whole columns are known */
         average_range(r, first, n);
+    restore_mode(mode);
 }
 
 /* Chunks of all ops are numbered through: find the op that `chunk` belongs to. */
@@ -506,6 +506,12 @@ static void begin_step(run *r, const fm_hyper *hyper, double lr, int64_t t, doub
     r->hyper[0] = not_decayed(&r->hyper[1]);
 }
 
+/* A step whose update was not finite does not count. */
+static void forget_step(fm_ctx *ctx, const fm_ctx *before) {
+    memcpy(ctx->running, before->running, sizeof ctx->running);
+    ctx->n_averaged = before->n_averaged;
+}
+
 typedef struct {
     run *r;
     const fm_hyper *hyper;
@@ -527,7 +533,10 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
                   const fm_hyper *hyper, int64_t t, int32_t threads) {
     run r = {.net = net, .k = k, .ctx = ctx, .optimizer = optimizer};
     update_job job = {.r = &r, .hyper = hyper, .t = t};
+    const fm_ctx before = *ctx;
     fm_parallel(useful_threads(net, 8, threads), drive_update, &job);
+    if (!r.update_finite)
+        forget_step(ctx, &before);
     return r.update_finite;
 }
 
@@ -745,9 +754,8 @@ static void train_batch(fm_team *team, run *r) {
     }
     limit_norms(team, r);
     job->finite = r->update_finite;
-    if (!job->finite) { /* the step does not count */
-        memcpy(c->running, before.running, sizeof c->running);
-        c->n_averaged = before.n_averaged;
+    if (!job->finite) {
+        forget_step(c, &before);
         return;
     }
     keep_stats(r);

@@ -20,7 +20,18 @@ from helpers import (
 )
 
 import fastmlp
-from fastmlp import Dropout, Linear, Sequential, Tanh, check_gradients, derivatives
+from fastmlp import (
+    BatchNorm,
+    Dropout,
+    LayerNorm,
+    Linear,
+    Residual,
+    RMSNorm,
+    Sequential,
+    Tanh,
+    check_gradients,
+    derivatives,
+)
 
 N_IN, N_OUT = 5, 6
 
@@ -222,3 +233,21 @@ def test_check_gradients_finds_a_wrong_element(monkeypatch, capsys):
     bad = next(line for line in lines if not line.ok)
     assert bad.difference == pytest.approx(1e-5, rel=1e-3)
     assert "differs" in derivatives.format_checks(lines)
+
+
+def test_norms_and_residuals_too(capsys):
+    """Statistics are not trained; layers inside a residual block are found."""
+    inside = [LayerNorm(), Linear(6), Tanh(), RMSNorm()]
+    layers = [Linear(N_IN, 6), BatchNorm(), Tanh(), Residual(inside), Linear(6, N_OUT)]
+    net, x = Sequential(layers, dtype="float64", seed=0), inputs(8, N_IN)
+    net.fit(x, targets("squared_error", 8, N_OUT), epochs=1, batch_size=4)
+    lines = check_gradients(net, x, targets("squared_error", 8, N_OUT))
+    assert all(line.ok for line in lines)
+    assert sum(np.prod(line.shape) for line in lines) == net.n_params
+    assert "layers.1.scale" in capsys.readouterr().out
+
+
+def test_full_batch_methods_refuse_batch_norm():
+    net = Sequential([Linear(N_IN, 6), BatchNorm(), Linear(6, N_OUT)], dtype="float64")
+    with pytest.raises(ValueError, match="cannot train BatchNorm"):
+        net.fit(inputs(8, N_IN), targets("squared_error", 8, N_OUT), optimizer="lbfgs")

@@ -334,6 +334,26 @@ def test_the_same_bits_for_all_threads_and_every_build_with_fused_multiply_add()
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("build", fastmlp.get_config()["available_kernels"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_rows_and_large_batches_on_every_build(build, dtype):
+    """The packed left operand at its fullest: tiles of 6 rows once ran over its end."""
+    program = (
+        "import numpy as np; from fastmlp import Linear, Sequential;"
+        f"x = np.ones((300, 1024), '{dtype}');"
+        f"net = Sequential([Linear(1024, 1024), Linear(1024, 3)], dtype='{dtype}', seed=0);"
+        "net.train_step(x, np.zeros(300, int), threads=1)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "FASTMLP_KERNELS": build},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+
+
 # ---- seeds -----------------------------------------------------------------------------------
 
 

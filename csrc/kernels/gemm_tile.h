@@ -271,8 +271,8 @@ static b_form form_of(int64_t row, int64_t uses) {
     return falls_on_few_sets(row) && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
 }
 
-#define LEFT_DEPTH 256   /* rows of a packed left operand */
-#define MOST_COLUMNS 128 /* 128 KiB in float32 */
+#define LEFT_DEPTH 256                             /* rows of a packed left operand */
+#define MOST_COLUMNS (128 / TILE_ROWS * TILE_ROWS) /* whole tiles; 128 KiB in float32 */
 
 /* to: for every TILE_ROWS of `width` columns their `depth` rows of x, one after another */
 static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int64_t width) {

@@ -157,4 +157,5 @@ class Context:
         rates: NDArray[np.float64] | None = None,
         loss_settings: LossSettings = ...,
         weights: NDArray[np.float64] | None = None,
+        loss_sum: float = 0.0,
     ) -> tuple[float, int, bool]: ...

@@ -356,6 +356,8 @@ cdef const fm_kernels *_kernels(dtype) except NULL:
 
 cdef void *_data(cnp.ndarray array, dtype, int64_t size, str name, bint writable) except? NULL:
     """The address of an array that is exactly `size` elements of `dtype`, C-contiguous and aligned."""
+    if array is None:
+        raise TypeError(f"{name} must be an array, not None")
     cdef object own = <object>cnp.PyArray_DESCR(array)
     if (own is not dtype and own != dtype) or not cnp.PyArray_ISCARRAY_RO(array):
         raise TypeError(f"{name} must be a C-contiguous {dtype} array")
@@ -630,7 +632,7 @@ cdef class Context:
         return 0
 
     cdef int64_t _rows(self, cnp.ndarray x) except -1:
-        if x.ndim != 2 or x.shape[1] != self.program.n_in:
+        if x is None or x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != self.program.n_in:
             raise ValueError(f"x must have the shape (rows, {self.program.n_in})")
         return x.shape[0]
 
@@ -749,7 +751,7 @@ cdef class Context:
         cdef char *data = <char *>_data(x, p.dtype, rows * p.n_in, "x", False)
         cdef char *out_data = <char *>_data(out, p.dtype, rows * p.n_out, "out", True)
         cdef fm_ctx c = self.ctx
-        if not 0 <= first < rows or threads < 1 or block < 1:
+        if not 0 <= first < rows or threads < 1 or not 1 <= block < 2**31:
             raise ValueError("first, threads or block is out of range")
         cdef int64_t blocks = min(<int64_t>threads, (rows - first - 1) // block + 1)
         if cnp.PyArray_SIZE(acts) < blocks * block * p.net.acts_width:
@@ -782,12 +784,13 @@ cdef class Context:
     def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
               int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,
               bint apart=False, cnp.ndarray rates=None, LossSettings loss_settings not None=_PLAIN,
-              cnp.ndarray weights=None):
+              cnp.ndarray weights=None, double loss_sum=0.0):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
         A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
         that leaves both alone. `rates`: the learning rate of every step to come, or None: that of the settings,
-        always. `weights`: factors of the rows of x, or None. Returns (sum of the losses, rows done, finite).
+        always. `weights`: factors of the rows of x, or None. `loss_sum`: that of the rows before, so that the sum
+        does not depend on where slices end. Returns (sum of the losses, rows done, finite).
         """
         cdef Program p = self.program
         cdef fm_train_job job
@@ -814,7 +817,7 @@ cdef class Context:
         job.row_loss = <double *>cnp.PyArray_DATA(self.row_loss)
         job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
         job.hyper = _hyper(settings)
-        job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, 0.0
+        job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, loss_sum
         job.lr = NULL
         if rates is not None:
             steps = (job.n - job.position + batch_size - 1) // batch_size
@@ -843,6 +846,8 @@ def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray d
     """Mean (or sum) of the losses of raw outputs z (rows, n_out), times weights (rows,) unless those are
     None; its gradient into dz unless that is None.
     """
+    if z is None or z.ndim != 2:
+        raise ValueError("z must have the shape (rows, n_out)")
     cdef const fm_kernels *k = _kernels(z.dtype)
     cdef int64_t rows = z.shape[0], n_out = z.shape[1]
     cdef double value

@@ -4,6 +4,10 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from .layers import Linear
 from .optimizers import Optimizer
 from .schedules import Schedule
 
@@ -198,3 +202,36 @@ class ReduceOnPlateau(_Monitor):
             lowered = max(lr * self.factor, self.min_lr)
             if lowered < lr:
                 run.use_optimizer(dataclasses.replace(run.optimizer, lr=lowered))
+
+
+class GradientNorms(Callback):
+    """Records, after each epoch, the norm of the gradient by the weight of every Linear: where it
+    shrinks from the last layer to the first, it vanishes (the lecture, "Vanishing gradient").
+
+    The gradient is that of the last mini-batch of the epoch, as `net.grads` holds it; with
+    batch_size=len(X) an epoch is one step, and the norms are those of the whole cost. After fit:
+    `norms` (epochs, n_linear), from the first layer to the last; `fastmlp.plot.gradient_norms`
+    draws it. A further fit begins afresh.
+    """
+
+    def __init__(self) -> None:
+        self._norms: list[list[float]] = []
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """(epochs, n_linear): |dJ/dW| of each Linear; (0, 0) before the first epoch."""
+        return np.array(self._norms, np.float64).reshape(len(self._norms), -1 if self._norms else 0)
+
+    def on_fit_begin(self, run: "Run") -> None:
+        """Start afresh."""
+        self._norms = []
+
+    def on_epoch_end(self, run: "Run") -> None:
+        """One more row."""
+        linear = [layer for layer in run.net.layers if isinstance(layer, Linear)]
+        self._norms.append([_norm(layer.weight_grad) for layer in linear])
+
+
+def _norm(x: NDArray[Any]) -> float:
+    """In float64: squares of small float32 gradients underflow."""
+    return float(np.linalg.norm(x.astype(np.float64)))

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from .config import resolve_threads
 from .data import as_matrix, as_target, check_finite
 from .executor import Executor
-from .layers import Linear
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
@@ -158,8 +157,9 @@ def _exact_objective(
     with _executor(net, X).turns.reading:
         layout = plan(net.layers, net.n_in, dtype)
         params, grads = (aligned_zeros(net.n_params, dtype) for _ in range(2))
-        params[:] = net.params
-    executor = Executor(layout, params, grads, dtype, net.seed)
+        stats = aligned_zeros(layout.n_stats, dtype)
+        params[:], stats[:] = net.params, net.stats
+    executor = Executor(layout, params, grads, dtype, net.seed, stats)
     return _objective(net, X, y, loss, threads, executor)
 
 
@@ -236,14 +236,14 @@ def _differences(objective: Objective) -> Vector:
 
 
 def parameter_places(net: "Sequential") -> Iterator[tuple[str, tuple[int, ...], slice]]:
-    """Name, shape and place in the flat arrays of every weight and bias."""
+    """Name, shape and place in the flat arrays of every array that is trained."""
     for index, layer in enumerate(net.layers):
-        if isinstance(layer, Linear):
-            for name, array in (("weight", layer.weight), ("bias", layer.bias)):
-                if array is not None:
+        for path, leaf in layer.named_leaves(f"layers.{index}"):
+            for name, array in leaf.arrays().items():
+                if np.may_share_memory(array, net.params):  # else statistics
                     bytes_before = array.ctypes.data - net.params.ctypes.data
                     first = bytes_before // net.dtype.itemsize
-                    yield f"layers.{index}.{name}", array.shape, slice(first, first + array.size)
+                    yield f"{path}.{name}", array.shape, slice(first, first + array.size)
 
 
 def format_checks(lines: list[GradientCheck]) -> str:

@@ -17,6 +17,7 @@ Array = NDArray[Any]
 
 _BELOW_ONE = ("momentum", "beta1", "beta2")
 _FLAGS = ("nesterov", "averaged")
+_LEAST_EPS = 1e-30  # below, 0 / 0 where a gradient has always been 0
 _LIMITS = ("clip_norm", "clip_value", "max_norm")  # None: no limit
 
 
@@ -68,6 +69,8 @@ class Optimizer:
             elif field in _LIMITS:
                 if value is not None and not (_is_number(value) and value > 0):
                     raise ValueError(f"{field} must be a number above 0, or None, not {value!r}")
+            elif field == "eps" and not (_is_number(value) and value >= _LEAST_EPS):
+                raise ValueError(f"eps must be a number >= {_LEAST_EPS:g}, not {value!r}")
             elif not _is_number(value):
                 raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
             if field in _BELOW_ONE and value >= 1:

@@ -23,6 +23,7 @@ from . import _core
 from .layers import Dropout
 from .line_search import strong_wolfe
 from .losses import Loss, SquaredError
+from .norms import BatchNorm
 from .objective import MOST_SQUARED, Objective, Point, Vector, dot
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ class FullBatchMethod:
 
     def check(self, net: "Sequential", loss: Loss) -> None:
         """ValueError where it cannot train this network with this loss."""
-        if any(isinstance(layer, Dropout) and layer.p > 0 for layer in net.layers):
+        leaves = [leaf for layer in net.layers for leaf in layer.leaves()]
+        if any(isinstance(leaf, BatchNorm) for leaf in leaves):
+            raise ValueError(
+                f"{type(self).__name__} cannot train BatchNorm, whose statistics come from "
+                "mini-batches; use LayerNorm, or Standardize() before the first layer"
+            )
+        if any(isinstance(leaf, Dropout) and leaf.p > 0 for leaf in leaves):
             raise ValueError(
                 f"{type(self).__name__} needs a loss that is the same in every evaluation; "
                 "leave Dropout out, or use l2"

@@ -43,18 +43,9 @@ class History(dict[str, list[float]]):
         """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
         returns it.
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError:
-            raise ImportError('plots need matplotlib: pip install "fastmlp[train]"') from None
-        if ax is None:
-            ax = plt.subplots()[1]
-        for name, label in (("loss", "training"), ("val_loss", "validation")):
-            if name in self:
-                ax.plot(range(1, len(self[name]) + 1), self[name], label=label)
-        ax.set(xlabel="epoch", ylabel="loss")
-        ax.legend()
-        return ax
+        from .plot import learning_curves
+
+        return learning_curves(self, ax)
 
 
 class Run:
@@ -255,8 +246,8 @@ class EpochLoop:
         while first + visited < self.n:
             rest = None if rates is None else rates[context.t - before :]
             train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
-            slice_sum, rows, finite = train(optimizer, rest, outputs)
-            loss_sum, visited = loss_sum + slice_sum, visited + rows
+            loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum)
+            visited += rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
                 context.position = 0  # who goes on begins a pass
@@ -266,9 +257,9 @@ class EpochLoop:
         return self.loss.reduce(loss_sum, visited)
 
     def _train(
-        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """Some mini-batches in C: the sum of their losses, their rows, whether all were finite."""
+        """In C: loss_sum plus the losses of some mini-batches, their rows, whether all is finite."""
         return self.net.executor.context.train(
             self.data.X,
             self.data.y,
@@ -283,10 +274,11 @@ class EpochLoop:
             rates=rates,
             loss_settings=self.loss.settings,
             weights=self.data.weights,
+            loss_sum=loss_sum,
         )
 
     def _train_in_python(
-        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
         """One mini-batch with a loss that is a Python function; returns the same."""
         assert isinstance(self.loss, CustomLoss)
@@ -307,7 +299,7 @@ class EpochLoop:
         )
         if outputs is not None:
             outputs[rows] = out
-        return total, len(rows), finite
+        return loss_sum + total, len(rows), finite
 
 
 def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:

@@ -1,0 +1,293 @@
+"""Pictures of training and of models, on matplotlib axes.
+
+    from fastmlp import plot
+    ax = plot.decision_boundary(net, X, y)
+    ax.figure.savefig("boundary.png")
+
+Every function takes the axes to draw on (`ax=None` makes a figure with one) and returns them, so
+labels, limits and titles can be changed afterwards. The colours are those of Okabe and Ito (2008),
+which readers with any colour vision can tell apart; classes have different markers as well.
+matplotlib is imported with the first picture and comes with `pip install "fastmlp[train]"`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .layers import Layer, Linear
+
+Array = NDArray[Any]
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#F0E442", "#000000")
+_MARKERS = "os^Dv<>P"
+
+
+def learning_curves(
+    history: Mapping[str, Sequence[float]], ax: Any = None, name: str = "loss"
+) -> Any:
+    """The quantity `name` of a History against the epoch, training and validation ("val_...").
+
+    The lowest validation loss is marked. Raises ValueError where neither was logged.
+    """
+    series = ((name, "training", BLUE), (f"val_{name}", "validation", ORANGE))
+    if not any(key in history for key, _, _ in series):
+        raise ValueError(
+            f"the history holds no {name!r}; it holds {', '.join(history) or 'nothing'}"
+        )
+    ax = _axes(ax)
+    for key, label, colour in series:
+        if key in history:
+            values = np.asarray(history[key], np.float64)
+            marker = "o" if len(values) == 1 else None
+            ax.plot(np.arange(1, len(values) + 1), values, label=label, color=colour, marker=marker)
+    held_out = np.asarray(history.get("val_loss", ()), np.float64)
+    if name == "loss" and np.isfinite(held_out).any():
+        best = int(np.nanargmin(held_out))
+        ax.plot(best + 1, held_out[best], "o", color=ORANGE, label=f"lowest, epoch {best + 1}")
+    ax.set(xlabel="epoch", ylabel=name)
+    ax.legend(frameon=False)
+    return ax
+
+
+def decision_boundary(
+    model: Any, X: ArrayLike, y: ArrayLike, ax: Any = None, resolution: int = 200
+) -> Any:
+    """Where a classifier of two features decides for which class, with the examples on top.
+
+    model: anything with predict_proba, or a function X -> probabilities; one column is the
+    probability of the second class. X (rows, 2), y (rows,) labels. With two classes the shade is
+    the probability and the line is where it is 1/2; with more, each class has its region.
+    resolution: points along an axis. Raises ValueError for other shapes, and for classes of y that
+    the probabilities do not cover; TypeError for a model without probabilities.
+    """
+    points, labels = _numbers(X, "X", 2), np.asarray(y)
+    if points.shape[1] != 2:
+        raise ValueError(f"X has {points.shape[1]} features; a boundary is drawn for two")
+    if labels.shape not in ((len(points),), (len(points), 1)):
+        raise ValueError(f"y has the shape {labels.shape}, expected ({len(points)},)")
+    labels = labels.reshape(-1)
+    predict = getattr(model, "predict_proba", model)
+    if not callable(predict):
+        raise TypeError(f"model must have predict_proba or be a function, not {model!r}")
+    x1, x2 = (np.linspace(*_with_margin(x), resolution) for x in points.T)
+    grid = np.stack(np.meshgrid(x1, x2), axis=-1)
+    proba = _probabilities(predict, grid.reshape(-1, 2))
+    classes = getattr(model, "classes_", None)
+    classes = np.unique(labels) if classes is None else np.asarray(classes)
+    if len(classes) > proba.shape[1]:
+        raise ValueError(f"y holds {len(classes)} classes, the model tells {proba.shape[1]}")
+    ax = _axes(ax)
+    if proba.shape[1] == 2:
+        _shade_probability(ax, x1, x2, proba[:, 1].reshape(resolution, resolution))
+    else:
+        _shade_regions(ax, x1, x2, proba.argmax(axis=1).reshape(resolution, resolution))
+    for place, name in enumerate(classes):
+        _scatter(ax, points[labels == name], place, name)
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    return ax
+
+
+def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
+    """What is left, y - pred, against pred: no pattern should remain about the line at zero.
+
+    y and pred of one shape, (rows,) or (rows, n_out); every output has its colour. Raises
+    ValueError for other shapes.
+    """
+    target, predicted = (_columns(a, name) for a, name in ((y, "y"), (pred, "pred")))
+    if target.shape != predicted.shape:
+        raise ValueError(f"y has the shape {target.shape}, pred {predicted.shape}")
+    ax = _axes(ax)
+    ax.axhline(0, color="0.4", linewidth=1)
+    many = target.shape[1] > 1
+    for k in range(target.shape[1]):
+        ax.scatter(
+            predicted[:, k],
+            (target - predicted)[:, k],
+            s=16,
+            color=COLOURS[k % len(COLOURS)],
+            marker=_MARKERS[k % len(_MARKERS)],
+            alpha=0.7,
+            linewidths=0,
+            label=f"output {k + 1}" if many else None,
+        )
+    ax.set(xlabel="prediction", ylabel="residual, y - prediction")
+    if many:
+        ax.legend(frameon=False)
+    return ax
+
+
+def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10) -> Any:
+    """How often y is 1 among the rows that were given a probability, in `bins` equal intervals.
+
+    y (rows,) of 0 and 1, proba (rows,) or (rows, 1): the probability of 1. Points on the diagonal
+    are calibrated; a point's area is the share of rows in its interval, empty ones have none
+    (DeGroot, Fienberg 1983). Raises ValueError for other values and shapes.
+    """
+    target, predicted = (_columns(a, name) for a, name in ((y, "y"), (proba, "proba")))
+    if target.shape != predicted.shape or target.shape[1] != 1:
+        raise ValueError(
+            f"y has the shape {np.shape(y)}, proba {np.shape(proba)}; both must be (rows,): of "
+            "several classes, take one column at a time"
+        )
+    if not np.isin(target, (0, 1)).all():
+        raise ValueError("y must hold 0 and 1 only")
+    if (predicted < 0).any() or (predicted > 1).any():
+        raise ValueError("proba must lie in [0, 1]; give probabilities, not logits")
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"bins must be an integer >= 1, not {bins!r}")
+    place = np.minimum((predicted[:, 0] * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    used = counts > 0
+    mean, share = (
+        np.bincount(place, weights=a[:, 0], minlength=bins)[used] / counts[used]
+        for a in (predicted, target)
+    )
+    ax = _axes(ax)
+    ax.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="calibrated")
+    ax.plot(mean, share, color=BLUE, linewidth=1)
+    ax.scatter(mean, share, s=20 + 300 * counts[used] / counts.sum(), color=BLUE, label="model")
+    ax.set(xlabel="predicted probability", ylabel="share of y = 1", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(frameon=False)
+    return ax
+
+
+def gradient_norms(norms: ArrayLike, ax: Any = None, **line: Any) -> Any:
+    """Norms of the gradient layer by layer, on a logarithmic scale.
+
+    norms (n_layers,): one line over the layers; `line` goes to matplotlib's plot (label, color).
+    norms (epochs, n_layers), as `GradientNorms.norms`: a line over the epochs for each layer, from
+    the first (dark) to the last (light). Raises ValueError for other shapes and negative norms.
+    """
+    values = _numbers(norms, "norms")
+    if values.ndim not in (1, 2) or not values.size:
+        raise ValueError(f"norms has the shape {values.shape}, expected (epochs, layers)")
+    if (values < 0).any():
+        raise ValueError("norms holds negative numbers; a norm is never below 0")
+    ax = _axes(ax)
+    if values.ndim == 1:
+        ax.plot(np.arange(1, len(values) + 1), values, **{"marker": "o", "color": BLUE} | line)
+        ax.set_xlabel("layer")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    else:
+        shades = _colour_map("viridis")(np.linspace(0, 0.85, values.shape[1]))
+        for k, (column, shade) in enumerate(zip(values.T, shades, strict=True)):
+            ends = k in (0, len(shades) - 1)
+            label = f"layer {k + 1}" if ends or len(shades) <= 6 else None
+            epochs = np.arange(1, len(column) + 1)
+            ax.plot(epochs, column, **{"color": shade, "label": label} | line)
+        ax.set_xlabel("epoch")
+        ax.legend(frameon=False)
+    ax.set(ylabel="norm of the gradient by W", yscale="log")
+    return ax
+
+
+def weights(layer: Layer | ArrayLike, ax: Any = None) -> Any:
+    """The matrix W (n_in, n_out) of a Linear, or an array, as an image: a row per input, a column
+    per unit; white is zero, red positive, blue negative.
+
+    Raises ValueError for an array that is no matrix, TypeError for another layer.
+    """
+    if isinstance(layer, Layer) and not isinstance(layer, Linear):
+        raise TypeError(f"{layer!r} has no weights; give a Linear or an array")
+    matrix = _numbers(layer.weight if isinstance(layer, Linear) else layer, "weights", 2)
+    ax = _axes(ax)
+    limit = float(np.abs(matrix).max()) or 1.0
+    image = ax.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="weight")
+    ax.set(xlabel="unit", ylabel="input")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+# ---- below the pictures --------------------------------------------------------------------------
+
+
+def _axes(ax: Any) -> Any:
+    """`ax`, or those of a new figure."""
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise ImportError('plots need matplotlib: pip install "fastmlp[train]"') from None
+    return plt.subplots(layout="constrained")[1]
+
+
+def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
+    """A float64 array of finite numbers; ValueError otherwise."""
+    array = np.asarray(values, np.float64)
+    if ndim is not None and (array.ndim != ndim or not array.size):
+        raise ValueError(f"{name} has the shape {array.shape}, expected {ndim} dimensions")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity; drop those rows or fill them in")
+    return array
+
+
+def _columns(values: ArrayLike, name: str) -> Array:
+    """(rows, n_out) of (rows,) or (rows, n_out)."""
+    array = _numbers(values, name)
+    if array.ndim == 1:
+        array = array[:, np.newaxis]
+    return _numbers(array, name, 2)
+
+
+def _probabilities(predict: Callable[[Array], ArrayLike], X: Array) -> Array:
+    """(rows, classes), also where there is one column or none."""
+    proba = np.asarray(predict(X), np.float64)
+    if proba.size == len(X):
+        proba = proba.reshape(-1, 1)
+    if proba.ndim != 2 or len(proba) != len(X):
+        raise ValueError(
+            f"the model returns the shape {proba.shape} for {len(X)} rows, expected (rows, classes)"
+        )
+    return np.hstack([1 - proba, proba]) if proba.shape[1] == 1 else proba
+
+
+def _with_margin(x: Array) -> tuple[float, float]:
+    low, high = float(x.min()), float(x.max())
+    margin = 0.12 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _colour_map(name: str) -> Any:
+    import matplotlib
+
+    return matplotlib.colormaps[name]
+
+
+def _shade_probability(ax: Any, x1: Array, x2: Array, proba: Array) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shades = LinearSegmentedColormap.from_list("classes", [BLUE, "white", ORANGE])
+    ax.contourf(x1, x2, proba, levels=np.linspace(0, 1, 11), cmap=shades, alpha=0.55)
+    if proba.min() < 0.5 < proba.max():
+        ax.contour(x1, x2, proba, levels=[0.5], colors="black", linewidths=1.5)
+
+
+def _shade_regions(ax: Any, x1: Array, x2: Array, place: Array) -> None:
+    from matplotlib.colors import ListedColormap
+
+    n = int(place.max()) + 1
+    colours = ListedColormap([COLOURS[k % len(COLOURS)] for k in range(n)])
+    ax.pcolormesh(
+        x1, x2, place, cmap=colours, vmin=-0.5, vmax=n - 0.5, alpha=0.3, shading="nearest"
+    )
+    for k in range(n):
+        if 0 < np.mean(place == k) < 1:
+            ax.contour(x1, x2, place == k, levels=[0.5], colors="black", linewidths=1)
+
+
+def _scatter(ax: Any, points: Array, place: int, name: Any) -> None:
+    ax.scatter(
+        *points.T,
+        s=24,
+        color=COLOURS[place % len(COLOURS)],
+        marker=_MARKERS[place % len(_MARKERS)],
+        edgecolors="white",
+        linewidths=0.6,
+        label=f"class {name}",
+    )
