@@ -259,7 +259,7 @@ class EpochLoop:
     def _train(
         self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """In C: loss_sum plus the losses of some mini-batches, their rows, whether all is finite."""
+        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite."""
         return self.net.executor.context.train(
             self.data.X,
             self.data.y,
