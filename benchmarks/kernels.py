@@ -196,10 +196,12 @@ def loss_works() -> dict[str, tuple[int, Callable[[], Any]]]:
         z = normal(_ROWS * _WIDTH // n_out, n_out)
         values, labels = (normal(*z.shape) > 0).astype(np.float32), np.arange(len(z)) % n_out
         for name in losses.LOSSES:
-            y, dz = labels if losses.needs_labels(name) else values, np.empty_like(z)
+            loss, dz = losses.get_loss(name), np.empty_like(z)
+            columns = loss.target_columns(n_out)
+            y = labels if loss.needs_labels else np.ascontiguousarray(values[:, :columns])
             works[f"{name} of {n_out}"] = (
                 z.size,
-                lambda name=name, z=z, y=y, dz=dz: losses.loss_of(name, z, y, dz),
+                lambda loss=loss, z=z, y=y, dz=dz: loss.value(z, y, dz),
             )
     return works
 
