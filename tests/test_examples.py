@@ -109,12 +109,26 @@ def uncertainty_band(printed):
     assert 0.92 < printed["new observations inside the band"] < 0.98
 
 
+def batch_norm(printed):
+    assert printed["batch norm off, units beyond 0.99 in layer 10"] > 0.8
+    assert printed["batch norm on, units beyond 0.99 in layer 10"] < 0.2
+    assert printed["batch norm off, accuracy"] + 0.1 < printed["batch norm on, accuracy"]
+    assert printed["batch norm on, accuracy"] > 0.95
+
+
+def intervals(printed):
+    for name in ("Gaussian", "quantiles"):
+        assert 0.85 < printed[f"{name}, share inside the band"] < 0.95
+        assert printed[f"{name}, width of the band right over left"] > 3
+
+
 CLAIMS = {
     f.__name__: f
     for f in (
         learning_rate, optimizers, xor, logistic_newton, softmax_logistic,
         universal_approximation, vanishing_gradient, zero_initialisation, initialisation,
         ridge_lasso, overfitting, rbf_regression, uncertainty_band,
+        batch_norm, intervals,
     )
 }  # fmt: skip
 
