@@ -46,7 +46,8 @@ def learning_curves(
     held_out = np.asarray(history.get("val_loss", ()), np.float64)
     if name == "loss" and np.isfinite(held_out).any():
         best = int(np.nanargmin(held_out))
-        ax.plot(best + 1, held_out[best], "o", color=ORANGE, label=f"lowest, epoch {best + 1}")
+        label = f"lowest, epoch {best + 1}"
+        ax.scatter(best + 1, held_out[best], color=ORANGE, label=label, zorder=3)
     ax.set(xlabel="epoch", ylabel=name)
     ax.legend(frameon=False)
     return ax

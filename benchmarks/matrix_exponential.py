@@ -1,6 +1,6 @@
 """Levenberg-Marquardt against Adam: learn the matrix exponential of 2 x 2 matrices.
 
-    python examples/matrix_exponential.py [--epochs 10000] [--steps 30] [--scale 1.0]
+    python benchmarks/matrix_exponential.py [--epochs 10000] [--steps 30] [--scale 1.0]
 
 The problem and the network (4-32-16-4, tanh, squared error) are those of the example of
 SimpleChains.jl: 10,000 matrices with standard normal elements; there the exponential is what the
