@@ -33,7 +33,9 @@ for name, norm, colour in (("off", [], ORANGE), ("on", [BatchNorm], BLUE)):
         activations.append(size)
     last = activations[-1].ravel()
     left.hist(last, bins=41, range=(-1, 1), alpha=0.6, color=colour, label=f"batch norm {name}")
-    print(f"batch norm {name}, units beyond 0.99 in layer {DEPTH}: {np.mean(np.abs(last) > 0.99):.3f}")
+    print(
+        f"batch norm {name}, units beyond 0.99 in layer {DEPTH}: {np.mean(np.abs(last) > 0.99):.3f}"
+    )
     history = net.fit(X, y, optimizer=Adam(3e-3), batch_size=64, epochs=60)
     right.plot(history["loss"], color=colour, label=f"batch norm {name}")
     print(f"batch norm {name}, accuracy: {net.evaluate(X, y)['accuracy']:.3f}")

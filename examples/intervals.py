@@ -22,8 +22,8 @@ def draw(n):
 def fitted(loss, n_out):
     """A network of 32 units that has learnt with this loss."""
     net = Sequential([Linear(1, 32), Tanh(), Linear(32, 32), Tanh(), Linear(32, n_out)], seed=0)
-    steps = 400 * len(x) // 100
-    net.fit(x, y, loss=loss, optimizer=Adam(CosineDecay(5e-3, steps=steps)), batch_size=100, epochs=400)
+    optimizer = Adam(CosineDecay(5e-3, steps=4000))
+    net.fit(x, y, loss=loss, optimizer=optimizer, batch_size=100, epochs=400)
     return net
 
 
@@ -46,7 +46,8 @@ for name, colour, ax, band in (
     ("quantiles", ORANGE, axes[1], lambda x: quantiles.predict_response(x).T),
 ):
     low, _, high = band(x_new)
-    print(f"{name}, share inside the band: {np.mean((y_new[:, 0] > low) & (y_new[:, 0] < high)):.3f}")
+    inside = np.mean((y_new[:, 0] > low) & (y_new[:, 0] < high))
+    print(f"{name}, share inside the band: {inside:.3f}")
     low, middle, high = band(grid)
     print(f"{name}, width of the band right over left: {(high - low)[-1] / (high - low)[0]:.2f}")
     ax.plot(x[:300], y[:300], "k.", markersize=3, alpha=0.5)

@@ -110,10 +110,10 @@ def uncertainty_band(printed):
 
 
 def batch_norm(printed):
-    assert printed["batch norm off, units beyond 0.99 in layer 10"] > 0.8
+    assert printed["batch norm off, units beyond 0.99 in layer 10"] > 0.7
     assert printed["batch norm on, units beyond 0.99 in layer 10"] < 0.2
     assert printed["batch norm off, accuracy"] + 0.1 < printed["batch norm on, accuracy"]
-    assert printed["batch norm on, accuracy"] > 0.95
+    assert printed["batch norm on, accuracy"] > 0.9
 
 
 def intervals(printed):
