@@ -79,8 +79,8 @@ typedef struct {
     int64_t x, y, dx, dy; /* x = -1: the network's input; dx = -1: the gradient by that input */
     int64_t w, b;         /* into params, grads and optimizer state; -1: none */
     int64_t s;            /* into the statistics; -1: none */
-    double attr0,
-        attr1; /* activation: slope or alpha; dropout: probability; norms: eps, momentum */
+    double attr0;         /* activation: slope or alpha; dropout: probability; norms: eps */
+    double attr1;         /* batch norm: momentum */
 } fm_op;
 
 typedef struct {

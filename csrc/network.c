@@ -170,8 +170,8 @@ typedef struct {
     double average_share; /* of the new parameters in their average; 0: it stays as it is */
     double *partial;      /* sums of squares of the gradient's chunks */
     int32_t threads;
-    const fm_op
-        *op; /* by layers: whose areas are done, by `kernel`, in a matrix of `width` columns */
+    /* by layers: areas of `op` are done by `kernel`, in a matrix of `width` columns */
+    const fm_op *op;
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;

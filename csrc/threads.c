@@ -78,8 +78,7 @@ static void waited_since(int64_t start, int64_t expected) {
     atomic_store_explicit(&alone_until, end + alone, memory_order_relaxed);
 }
 
-/* ---- claiming
- * ------------------------------------------------------------------------------------ */
+/* ---- claiming -------------------------------------------------------------------------------- */
 
 /* Claim one chunk and run it; 0 if there is none left. */
 static int run_one(fm_team *team, int32_t worker) {

@@ -6,6 +6,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import reference
@@ -259,3 +264,18 @@ def digest(*arrays) -> str:
     for a in arrays:
         h.update(np.ascontiguousarray(a).tobytes())
     return h.hexdigest()
+
+
+def interrupted(program, cwd, delay):
+    """What a child running `program` prints after "ready", Ctrl-C coming `delay` seconds later."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+    assert child.stdout.readline().strip() == "ready"
+    time.sleep(delay)
+    os.kill(child.pid, signal.SIGINT)
+    return child.communicate(timeout=120)

@@ -1,7 +1,6 @@
 """The door and the machinery behind it: the checker, locks, forks, Ctrl-C, bad input."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import targets
+from helpers import interrupted, targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -391,17 +390,7 @@ print("resumed")
 
 @pytest.mark.parametrize("delay", [0.05, 0.13, 0.31])
 def test_ctrl_c_leaves_whole_steps_and_resumes_exactly(tmp_path, delay):
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert child.stdout.readline().strip() == "ready"
-    time.sleep(delay)
-    os.kill(child.pid, signal.SIGINT)
-    out, err = child.communicate(timeout=120)
+    out, err = interrupted(INTERRUPTED, tmp_path, delay)
     assert out.split() == ["stopped", "resumed"], err
 
 

@@ -1,15 +1,10 @@
 """Losses written in Python: the same training as in C, and what a wrong function is told."""
 
 import copy
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-from helpers import AROUND, DTYPES, OPTIMIZERS, digest, inputs, rounding, targets
+from helpers import AROUND, DTYPES, OPTIMIZERS, digest, inputs, interrupted, rounding, targets
 
 import fastmlp
 from fastmlp import (
@@ -215,17 +210,7 @@ print("resumed")
 
 @pytest.mark.parametrize("delay", [0.05, 0.13, 0.31])
 def test_ctrl_c_leaves_whole_steps_and_resumes_exactly(tmp_path, delay):
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert child.stdout.readline().strip() == "ready"
-    time.sleep(delay)
-    os.kill(child.pid, signal.SIGINT)
-    out, err = child.communicate(timeout=120)
+    out, err = interrupted(INTERRUPTED, tmp_path, delay)
     assert out.split() == ["stopped", "resumed"], err
 
 

@@ -9,8 +9,8 @@
 
 #include "real.h"
 
-#define SUM_ROWS                                                                                   \
-    32 /* sums over rows go block by block, so that rounding grows with their square root */
+/* Sums over rows go block by block, so that rounding grows with their square root. */
+#define SUM_ROWS 32
 #define GROUP 4 /* vectors of columns done together: whole cache lines of each row */
 #define GROUP_COLUMNS (GROUP * LANES)
 

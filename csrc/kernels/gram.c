@@ -28,8 +28,8 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
 }
 
 #define FACTOR_ROWS 32 /* factored one by one before the rest of the triangle learns of them */
-#define GRAM_ROWS                                                                                  \
-    128 /* of the triangle at a time: what lies below the diagonal is work for nothing */
+/* Rows of the triangle at a time: what lies below the diagonal is work for nothing. */
+#define GRAM_ROWS 128
 
 /* a (n, n) holds minus a symmetric matrix A in its upper triangle; becomes R, A = R^T R. Returns 0
  * where A is not positive definite. The sign lets the rest of the triangle take += R^T R. */

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layers import Linear
+from .layout import leaves_of
 from .optimizers import Optimizer
 from .schedules import Schedule
 
@@ -228,7 +229,7 @@ class GradientNorms(Callback):
 
     def on_epoch_end(self, run: "Run") -> None:
         """One more row."""
-        linear = [layer for layer in run.net.layers if isinstance(layer, Linear)]
+        linear = [leaf for leaf in leaves_of(run.net.layers) if isinstance(leaf, Linear)]
         self._norms.append([_norm(layer.weight_grad) for layer in linear])
 
 

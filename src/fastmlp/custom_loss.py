@@ -164,7 +164,7 @@ def take_step(
     total, dz = loss._weighed(z, target, weights)
     if not np.isfinite(total):
         return total, z, False
-    context.backward(dz, np.empty_like(x), threads)
+    context.backward(dz, None, threads)
     finite = context.update(
         index, optimizer.settings(), threads, rates, is_step=True, rows=rows, n=n
     )

@@ -48,6 +48,11 @@ class Layout:
         return Layout(ops, self.n_params, self.n_decayed, *widths, places, self.n_stats)
 
 
+def leaves_of(layers: Sequence["Layer"]) -> list["Layer"]:
+    """The layers that are ops of the program, in its order: those inside of blocks too."""
+    return [leaf for layer in layers for leaf in layer.leaves()]
+
+
 def plan(
     layers: Sequence["Layer"], n_in: int, dtype: DTypeLike = "float32", fuse: bool = True
 ) -> Layout:
@@ -62,8 +67,7 @@ def plan(
         )
     ops: list[NDArray[Any]] = []
     op_of_layer: list[int] = []
-    leaves = [leaf for layer in layers for leaf in layer.leaves()]
-    for index, layer in enumerate(leaves):
+    for index, layer in enumerate(leaves_of(layers)):
         record = layer.record(n_in, index)
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]

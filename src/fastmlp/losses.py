@@ -94,7 +94,8 @@ class Loss:
         return _core.LossSettings(sum=self.reduction == "sum", **self._settings())
 
     def _settings(self) -> dict[str, Any]:
-        return {}
+        """Its own fields, where C gives them the same names."""
+        return {name: value for name, value in self.__getstate__().items() if name != "reduction"}
 
     def target_columns(self, n_out: int) -> int:
         """Columns of y for n_out outputs of the last layer; ValueError where none fit."""
@@ -156,9 +157,6 @@ class CrossEntropy(Loss):
     def _check(self) -> None:
         _check_smoothing(self.label_smoothing)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"label_smoothing": self.label_smoothing}
-
     def response(self, z: Array) -> Array:
         """Softmax of the rows."""
         return softmax(z)
@@ -180,9 +178,6 @@ class BinaryCrossEntropy(Loss):
     def _check(self) -> None:
         _check_smoothing(self.label_smoothing)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"label_smoothing": self.label_smoothing}
-
     def response(self, z: Array) -> Array:
         """Sigmoid of the elements."""
         return sigmoid(z)
@@ -201,9 +196,6 @@ class Focal(Loss):
 
     def _check(self) -> None:
         _check_number("gamma", self.gamma, 0, 100)
-
-    def _settings(self) -> dict[str, Any]:
-        return {"gamma": self.gamma}
 
     def response(self, z: Array) -> Array:
         """Softmax of the rows."""
@@ -268,9 +260,6 @@ class Huber(Loss):
     def _check(self) -> None:
         _check_number("delta", self.delta, 1e-30, 1e30)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"delta": self.delta}
-
 
 @dataclass(frozen=True, repr=False)
 class Poisson(Loss):
@@ -314,9 +303,6 @@ class Pinball(Loss):
             raise ValueError(f"quantiles must ascend, not {self.quantiles!r}; sort them")
         object.__setattr__(self, "quantiles", tuple(map(float, given)))
 
-    def _settings(self) -> dict[str, Any]:
-        return {"quantiles": self.quantiles}
-
     def _outputs(self) -> str:
         return f"{len(self.quantiles)} outputs (quantiles) for each column of y"
 
@@ -350,9 +336,6 @@ class GaussianNLL(Loss):
 
     def _check(self) -> None:
         _check_number("min_variance", self.min_variance, 1e-30, 1e30)
-
-    def _settings(self) -> dict[str, Any]:
-        return {"min_variance": self.min_variance}
 
     def _outputs(self) -> str:
         return "two outputs (mean and variance) for each column of y"

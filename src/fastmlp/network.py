@@ -15,7 +15,7 @@ from .custom_loss import CustomLoss, take_step
 from .data import Array, as_matrix, as_row, as_target, check_finite
 from .executor import SLICE_SECONDS, Executor
 from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width, initial_values
-from .layout import aligned_zeros, plan
+from .layout import aligned_zeros, leaves_of, plan
 from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
 from .norms import Standardize
@@ -52,7 +52,7 @@ class Sequential:
             raise ValueError("layers is empty; a network needs at least one: [Linear(4, 3)]")
         if not all(isinstance(layer, Layer) for layer in layers):
             raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
-        leaves = [leaf for layer in layers for leaf in layer.leaves()]
+        leaves = leaves_of(layers)
         if len({id(leaf) for leaf in leaves}) < len(leaves):
             raise ValueError("a layer appears twice; make a new one for each place")
         self.layers = layers
@@ -141,7 +141,7 @@ class Sequential:
         stats = _zeros(layout.n_stats, self.dtype)
         executor = Executor(layout, params, grads, self.dtype, self.seed, stats)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
-        leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+        leaves = leaves_of(self.layers)
         values = initial_values(leaves, unfused, self.seed)
         # What may fail comes first: a refused network leaves its layers as they were.
         for leaf in leaves:
@@ -214,7 +214,8 @@ class Sequential:
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
             if isinstance(chosen_optimizer, FullBatchMethod):
-                chosen_optimizer.check(self, get_loss(chosen))
+                weighted = sample_weight is not None or class_weight is not None
+                chosen_optimizer.check(self, get_loss(chosen), weighted)
             data = TrainingData(
                 self,
                 X,
@@ -233,7 +234,7 @@ class Sequential:
                 chosen_optimizer,
                 batch_size=batch_size,
                 epochs=epochs,
-                metrics=list(metrics) if not isinstance(metrics, str) else metrics,
+                metrics=metrics,
                 callbacks=callbacks,
                 shuffle=shuffle,
                 drop_last=drop_last,
@@ -344,10 +345,7 @@ class Sequential:
         Another `lr` begins its schedule at step 0, another `weight_average` begins anew. Raises
         RuntimeError inside `averaged`.
         """
-        if self._shows_average:
-            raise RuntimeError(
-                "training inside `with net.averaged()` would be lost at its end; train after it"
-            )
+        self._check_trainable()
         before, context = self.optimizer, self.executor.context
         if optimizer is before and self.state is not None:
             return
@@ -375,15 +373,18 @@ class Sequential:
 
         Raises RuntimeError inside `averaged`.
         """
-        if self._shows_average:
-            raise RuntimeError(
-                "training inside `with net.averaged()` would be lost at its end; train after it"
-            )
+        self._check_trainable()
         context = self.executor.context
         context.set_state((), None)
         context.t = context.position = context.n_averaged = 0
         context.running = (0.0, 0.0)
         self.state = self.average = self.optimizer = self.interrupted_batches = None
+
+    def _check_trainable(self) -> None:
+        if self._shows_average:
+            raise RuntimeError(
+                "training inside `with net.averaged()` would be lost at its end; train after it"
+            )
 
     def _new_average(self, optimizer: Optimizer) -> Array | None:
         if optimizer.weight_average is None:

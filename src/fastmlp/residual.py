@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layers import LAYERS, Home, Layer, initial_values, make_record
-from .layout import plan
+from .layout import leaves_of, plan
 
 
 class Branch(Layer):
@@ -53,8 +53,7 @@ class Residual(Layer):
 
     def leaves(self) -> list[Layer]:
         """See Layer.leaves."""
-        inside = [leaf for layer in self.layers for leaf in layer.leaves()]
-        return [self._ends[0], *inside, self._ends[1]]
+        return [self._ends[0], *leaves_of(self.layers), self._ends[1]]
 
     def named_leaves(self, name: str) -> list[tuple[str, Layer]]:
         """See Layer.named_leaves."""

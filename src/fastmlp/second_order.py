@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .layers import Dropout
+from .layout import leaves_of
 from .line_search import strong_wolfe
 from .losses import Loss, SquaredError
 from .norms import BatchNorm
@@ -72,9 +73,9 @@ class FullBatchMethod:
             elif not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name} must be a finite number >= 0, not {value!r}")
 
-    def check(self, net: "Sequential", loss: Loss) -> None:
-        """ValueError where it cannot train this network with this loss."""
-        leaves = [leaf for layer in net.layers for leaf in layer.leaves()]
+    def check(self, net: "Sequential", loss: Loss, weighted: bool) -> None:
+        """ValueError where it cannot train this network with this loss, or with weights of rows."""
+        leaves = leaves_of(net.layers)
         if any(isinstance(leaf, BatchNorm) for leaf in leaves):
             raise ValueError(
                 f"{type(self).__name__} cannot train BatchNorm, whose statistics come from "
@@ -155,18 +156,18 @@ class LevenbergMarquardt(FullBatchMethod):
         if self.damping == 0:
             raise ValueError("damping must be above 0, 1e-3 for instance")
 
-    def check(self, net: "Sequential", loss: Loss) -> None:
-        """ValueError where it cannot train this network with this loss."""
+    def check(self, net: "Sequential", loss: Loss, weighted: bool) -> None:
+        """See FullBatchMethod.check."""
+        if weighted:
+            raise ValueError("LevenbergMarquardt takes no sample weights; use LBFGS()")
         if not isinstance(loss, SquaredError) or loss.reduction != "mean":
             raise ValueError(
                 f'LevenbergMarquardt is for loss="squared_error", not {loss.name!r}; use LBFGS()'
             )
-        super().check(net, loss)
+        super().check(net, loss, weighted)
 
     def begin(self, objective: Objective) -> Stepper:
         """A new run."""
-        if objective.weights is not None:
-            raise ValueError("LevenbergMarquardt takes no sample weights; use LBFGS()")
         return DampedGaussNewton(objective, self.damping)
 
 

@@ -145,6 +145,7 @@ def fit(
     """Train for `epochs` passes; see Sequential.fit."""
     # All checks first, those of the callbacks too: what is refused has changed nothing.
     loss = get_loss(chosen)
+    metrics = metrics if isinstance(metrics, str) else tuple(metrics)
     functions = get_metrics(metrics, loss)
     callbacks = check_callbacks(callbacks)
     check_verbose(verbose)
@@ -152,8 +153,6 @@ def fit(
     run.has_validation = data.validation is not None
     batch_size, n_threads = check_batch_size(batch_size), resolve_threads(threads)
     _each(callbacks, "on_fit_begin", run)
-    if net.standardize is not None and not net.standardize.is_adapted:
-        net.standardize.adapt_rows(data.X, data.rows)
     epoch_loop: EpochLoop | FullBatchLoop
     if isinstance(optimizer, FullBatchMethod):
         epoch_loop = FullBatchLoop(net, data, loss, optimizer, n_threads)
@@ -161,7 +160,9 @@ def fit(
         epoch_loop = EpochLoop(
             net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads
         )
-    net.loss, net.metrics, net.history = chosen, tuple(metrics) or None, run.history
+    if net.standardize is not None and not net.standardize.is_adapted:
+        net.standardize.adapt_rows(data.X, data.rows)
+    net.loss, net.metrics, net.history = chosen, metrics or None, run.history
     with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run):
         while run.epoch < run.epochs and run.history.stop_reason is None:
             run.epoch += 1
@@ -216,9 +217,9 @@ class EpochLoop:
         self.batch_size = min(batch_size, len(data.rows))
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
+        net.executor.context.check_rows(self.n, self.batch_size)
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
-        net.executor.context.check_rows(self.n, self.batch_size)
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
         batches = (self.n, self.batch_size)
         if net.executor.context.position and net.interrupted_batches != batches:
@@ -243,9 +244,9 @@ class EpochLoop:
         first, visited, loss_sum = context.position, 0, 0.0
         before = context.t
         rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
+        train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
         while first + visited < self.n:
             rest = None if rates is None else rates[context.t - before :]
-            train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
             loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum)
             visited += rows
             if not finite:
