@@ -113,12 +113,22 @@ INLINE vec log_tail(vec n, vec f, vec c) {
     return fma_(n, splat(LN2_HIGH), f - (h - fma_(s, h + r, fma_(n, splat(LN2_LOW), c))));
 }
 
+/* The difference of bit patterns, which may wrap: that of -0 does */
+INLINE mask minus_bits(mask a, mask b) {
+#if FM_DOUBLE
+    typedef uint64_t unsigned_bits __attribute__((vector_size(VEC_BYTES)));
+#else
+    typedef uint32_t unsigned_bits __attribute__((vector_size(VEC_BYTES)));
+#endif
+    return (mask)((unsigned_bits)a - (unsigned_bits)b);
+}
+
 /* x = 2^n m, m in [sqrt(1/2), sqrt(2)), for positive normal x */
 INLINE vec mantissa(vec x, vec *n) {
     const mask sqrt_half = (mask)splat((real)0.70710678118654752);
-    const mask e = ((mask)x - sqrt_half) >> MANTISSA_BITS;
+    const mask e = minus_bits((mask)x, sqrt_half) >> MANTISSA_BITS;
     *n = __builtin_convertvector(e, vec);
-    return (vec)((mask)x - (e << MANTISSA_BITS));
+    return (vec)minus_bits((mask)x, e << MANTISSA_BITS);
 }
 
 /* log(x), x >= 0 */
