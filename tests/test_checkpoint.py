@@ -4,7 +4,11 @@ import copy
 import json
 import os
 import pickle
+import stat
 import struct
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -163,13 +167,68 @@ def test_mode_links_and_leftovers(tmp_path):
     (tmp_path / "link").symlink_to("m")
     dead = tmp_path / f".m.{2**22 + 1}.abc.tmp"
     alive = tmp_path / ".m.1.abc.tmp"
-    dead.touch()
-    alive.touch()
+    young = tmp_path / f".m.{2**22 + 2}.abc.tmp"  # of another machine, it may be
+    for leftover in (dead, alive, young):
+        leftover.touch()
+    for leftover in (dead, alive):
+        os.utime(leftover, (0, 0))
     net.save(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert path.stat().st_mode & 0o777 == 0o600
     assert not dead.exists()
     assert alive.exists()
+    assert young.exists()
+
+
+def test_odd_names(tmp_path):
+    net = make()
+    for name in ("m[1]*?", "m" * 255):
+        prefix = name[:200]
+        dead = tmp_path / f".{prefix}.{2**22 + 1}.abc.tmp"
+        dead.touch()
+        os.utime(dead, (0, 0))
+        net.save(tmp_path / name)
+        assert not dead.exists()
+        assert Sequential.load(tmp_path / name).n_params == net.n_params
+
+
+def test_what_is_no_regular_file_is_written_to_not_replaced(tmp_path):
+    net, pipe = make(), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    net.save(pipe)
+    reader.join(10)
+    assert received == [checkpoint.to_bytes(net, {})]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    if os.geteuid() != 0:  # a superuser could replace it
+        net.save("/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])
+@pytest.mark.parametrize("into", ["file", "pipe"])
+def test_standard_output_by_its_name(tmp_path, name, into):
+    if name.startswith("/") and not os.path.exists(name):
+        pytest.skip(f"there is no {name} here")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    script = (
+        "import sys; from pathlib import Path; from fastmlp.checkpoint import write_safely\n"
+        "print('before')\nwrite_safely(Path(sys.argv[1]), b'content\\n')\nprint('after')"
+    )
+    command = [sys.executable, "-c", script, name]
+    log = tmp_path / "log"
+    if into == "pipe":
+        log.write_bytes(subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE).stdout)
+    else:
+        with open(log, "wb") as file:
+            file.write(b"earlier\n")
+            file.flush()
+            subprocess.run(command, cwd=tmp_path, stdout=file)
+    earlier = "earlier\n" if into == "file" else ""
+    assert log.read_text() == earlier + "before\ncontent\nafter\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "log"}
 
 
 # ---- damaged and hostile files -------------------------------------------------------------------
@@ -276,6 +335,17 @@ HOSTILE = {
     ),
     "running": lambda h, p: p["training"].__setitem__("running", [1.0, float("nan")]),
     "steps": lambda h, p: p["training"].__setitem__("t", -5),
+    "position behind the end": lambda h, p: p["training"].update(
+        position=150, interrupted_batches=[150, 128, True, 0]
+    ),
+    "position in a batch": lambda h, p: p["training"].update(
+        position=37, interrupted_batches=[150, 128, True, 0]
+    ),
+    "batches of nothing": lambda h, p: p["training"].update(
+        position=1, interrupted_batches=[150, 0, True, 0]
+    ),
+    "metric": lambda h, p: p["training"].__setitem__("metrics", ["bogus"]),
+    "network of text": lambda h, p: p.__setitem__("network", "text"),
     "metadata": lambda h, p: p.__setitem__("user", [1]),
     "missing tensor": lambda h, p: h.pop("layers.0.bias"),
     "offsets": lambda h, p: h["layers.0.bias"].__setitem__("data_offsets", [0, 48]),
@@ -296,6 +366,25 @@ def test_the_forger_can_forge():
 def test_hostile_files_raise_the_named_error(name):
     with pytest.raises(CheckpointError):
         checkpoint.from_bytes(Sequential, forge(HOSTILE[name]))
+
+
+@pytest.mark.parametrize("checksum", ["\ud800" * 64, "\0" * 64, "ä" * 64])
+def test_hostile_checksums_raise_the_named_error(checksum):
+    meta = {"format": "fastmlp", "version": "1", "checksum": checksum}
+    text = json.dumps({"__metadata__": meta}).encode()
+    with pytest.raises(CheckpointError):
+        checkpoint.from_bytes(Sequential, struct.pack("<Q", len(text)) + text)
+
+
+def test_a_file_that_does_not_say_which_pass_was_interrupted_begins_one():
+    for batches in (None, [150, 50]):
+        content = forge(
+            lambda h, p, b=batches: p["training"].update(position=50, interrupted_batches=b)
+        )
+        net = checkpoint.from_bytes(Sequential, content)
+        assert net.executor.context.position == 0
+        net.fit(X, Y, batch_size=50, epochs=1)
+        assert net.epoch == 2
 
 
 def test_load_names_the_file(tmp_path):

@@ -1,6 +1,7 @@
 """The command line end to end, each test in an empty folder and, where it matters, a process."""
 
 import csv
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import Linear, Sequential
+from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential, train_command
 from fastmlp.__main__ import main
 
 pytest.importorskip("pandas")
@@ -279,6 +280,33 @@ def test_broken_parquet(capsys):
     assert "damaged" in message
 
 
+def coded(rng, codes, rows=120):
+    return [{"code": codes[i], "x": i} for i in rng.integers(0, len(codes), rows)]
+
+
+def test_codes_stay_text_whatever_a_file_looks_like(rng, capsys):
+    kinds = {"01234": "01", "0777": "02", "A12": "a"}
+    rows = [r | {"y": kinds[r["code"]]} for r in coded(rng, list(kinds))]
+    write_csv("train.csv", rows)
+    call(capsys, "train", "--data", "train.csv", "--target", "y", *QUICK, "--quiet")
+    write_csv("new.csv", [r for r in rows if r["code"] != "A12"][:20])
+    out, err = call(capsys, "predict", MODEL, "new.csv", "-o", "out.csv")
+    assert "unknown" not in err
+    assert float(re.search(r"accuracy (\S+)", out)[1]) > 0.9
+    write_csv("none.csv", [{"code": "9", "x": 1}])
+    assert "no value of column 'code'" in refused(capsys, "predict", MODEL, "none.csv")
+
+
+def test_a_truth_in_another_language_is_no_accuracy(rng, capsys):
+    rows = [{"x": x, "y": x > 0} for x in rng.standard_normal(60)]
+    write_csv("train.csv", rows)
+    call(capsys, "train", "--data", "train.csv", "--target", "y", *QUICK, "--quiet")
+    write_csv("new.csv", [{"x": r["x"], "y": int(r["y"])} for r in rows])
+    out, _ = call(capsys, "predict", MODEL, "new.csv", "-o", "out.csv")
+    assert "accuracy 0" not in out
+    assert "none of the classes 'False', 'True'" in out
+
+
 def test_wrong_columns_and_types(rng, capsys):
     rows = flowers(rng)
     write_csv("flowers.csv", rows)
@@ -315,6 +343,47 @@ def test_wrong_options(option, capsys):
     assert option.split()[0] in capsys.readouterr().err
 
 
+def test_inputs_are_not_overwritten(rng, capsys):
+    np.save("m.npy", np.column_stack(line(rng)))
+    call(capsys, "train", "--data", "m.npy", *QUICK, "--quiet")
+    for source in (MODEL, "m.npy"):
+        for name in (source, f"./{source}"):
+            text = refused(capsys, "predict", MODEL, "m.npy", "-o", name)
+            assert f"would overwrite {source}" in text
+    for command in (["train"], ["predict", MODEL, "m.npy"]):
+        assert "is a folder" in refused(capsys, *command, "-o", "")
+
+
+def _forged(change):
+    net = Sequential.load(MODEL)
+    change(net.metadata["preparation"])
+    net.save("forged.safetensors")
+
+
+def test_a_preparation_that_does_not_fit_is_a_line(rng, capsys):
+    write_csv("flowers.csv", flowers(rng))
+    call(capsys, "train", "--data", "flowers.csv", "--target", "kind", *QUICK, "--quiet")
+    assert "categorical  colour" in call(capsys, "info", MODEL)[0]
+    for change in (
+        lambda p: p["columns"][0].pop("name"),
+        lambda p: p["columns"][0].pop("std"),
+        lambda p: p["columns"][0].__setitem__("std", 0),
+        lambda p: p["columns"][0].__setitem__("kind", "evil"),
+        lambda p: p["columns"][1].__setitem__("categories", [1, 2, 3]),
+        lambda p: p["columns"][1]["categories"].append("violet"),
+        lambda p: p["columns"].__setitem__(0, "text"),
+        lambda p: p["target"].__setitem__("classes", ["a"]),
+        lambda p: p["target"].__setitem__("task", "evil"),
+        lambda p: p.__setitem__("columns", None),
+    ):
+        _forged(change)
+        for command in (
+            ["predict", "forged.safetensors", "flowers.csv"],
+            ["info", "forged.safetensors"],
+        ):
+            assert "forged.safetensors" in refused(capsys, *command)
+
+
 def test_places_that_cannot_be_written(capsys):
     Path("file").write_text("keep me")
     for place in ("missing/model.safetensors", "file/model.safetensors", "."):
@@ -342,6 +411,38 @@ def test_corrupt_models(capsys):
     assert err.count("\n") == 1
 
 
+def break_off_after_the_best(monkeypatch, how):
+    """Training gets worse after epoch 3 and ends in epoch 6; returns all weights."""
+    best = {}
+
+    class Script(EarlyStopping):
+        def on_epoch_end(self, run):
+            super().on_epoch_end(run)
+            best[run.epoch] = run.net.params.copy()
+            if run.epoch == 3:
+                run.net.params[:] = 0
+                run.use_optimizer(SGD(lr=0.0))
+            if run.epoch == 5 and how is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            if run.epoch == 5:
+                run.net.params[:] = 1e38
+
+    monkeypatch.setattr(train_command, "EarlyStopping", Script)
+    return best
+
+
+@pytest.mark.parametrize(("how", "code"), [(KeyboardInterrupt, 130), (DivergenceError, 2)])
+def test_training_that_breaks_off_saves_the_best_weights(how, code, monkeypatch, capsys):
+    best = break_off_after_the_best(monkeypatch, how)
+    out, err = call(capsys, "train", "--hidden", "8", "--dropout", "0", code=code)
+    assert np.array_equal(Sequential.load(MODEL).params, best[3])
+    assert f"the weights of epoch 3, the best, are in {MODEL}" in err
+    assert ("interrupted in epoch" in err) == (how is KeyboardInterrupt)
+    assert ("training diverged in epoch 6" in err) == (how is DivergenceError)
+    assert "test," not in out
+    assert Path(CURVE).exists()
+
+
 def test_diverging_training_is_a_line(capsys):
     text = refused(capsys, "train", "--optimizer", "sgd", "--lr", "1e30", "--quiet")
     assert "lower the learning rate" in text
@@ -361,6 +462,69 @@ def test_a_missing_extra_is_named():
     assert done.returncode == 2
     wanted = 'fastmlp: error: reading CSV needs pandas; pip install "fastmlp[train]"\n'
     assert done.stderr == wanted
+
+
+SMALL = ["--hidden", "4", "--epochs", "2"]
+
+
+@pytest.mark.parametrize("lines", [0, 2])
+@pytest.mark.parametrize("both", [False, True])
+def test_the_model_is_saved_when_nobody_listens(lines, both):
+    process = subprocess.Popen(
+        [*COMMAND, "train", *SMALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if both else subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    err = "" if both else process.stderr.read()
+    assert process.wait(60) == 0, err
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+    assert Sequential.load(MODEL).epoch == 2
+
+
+def test_a_terminal_without_the_letters_does_not_cost_the_model(rng):
+    write_csv("a.csv", [{"x": x, "größe": 2 * x} for x in rng.standard_normal(40)])
+    done = subprocess.run(
+        [*COMMAND, "train", "--data", "a.csv", "--target", "größe", *SMALL],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"gr\xf6\xdfe" in done.stdout
+    assert Path(MODEL).exists()
+
+
+def test_output_that_cannot_be_delivered_is_an_error():
+    os.mkfifo("pipe")
+    # a reader that opens the pipe and goes away without reading
+    reader = subprocess.Popen([sys.executable, "-c", "open('pipe', 'rb').close()"])
+    run("train", *SMALL, "-o", "m.safetensors")
+    try:
+        run("predict", "m.safetensors", "digits", "-o", "pipe", code=2)
+        assert Path("pipe").is_fifo()
+    finally:
+        reader.kill()
+
+
+def test_predictions_to_standard_output_by_its_name():
+    run("train", *SMALL)
+    want, _ = run("predict", MODEL, "digits")
+    Path("log").write_text("earlier\n")
+    with open("log", "a") as log:
+        done = subprocess.run(
+            [*COMMAND, "predict", MODEL, "digits", "-o", "/dev/stdout"],
+            stdout=log,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert Path("log").read_text() == "earlier\n" + want
+    assert "1,797 rows written" in done.stderr
 
 
 def test_ctrl_c_saves_the_model_so_far():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp.preparations import Preparation, Target, infer_task, split_rows
-from fastmlp.tables import Table, as_column, read_table
+from fastmlp.tables import Table, TableError, as_column, read_table
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,3 +59,53 @@ def test_csv_dialects(tmp_path):
     columns = read_table(str(path)).columns
     assert np.array_equal(columns["a"], [1, np.nan], equal_nan=True)
     assert columns["b"].tolist() == ["x", None]
+
+
+def columns_of(path, content, **options):
+    pytest.importorskip("pandas")
+    path.write_text(content)
+    return read_table(str(path), **options).columns
+
+
+def test_codes_with_leading_zeros_are_text(tmp_path):
+    content = "code,n,x,gap\n0123,1,0.5,01\n0777,20,00.5,\n"
+    columns = columns_of(tmp_path / "a.csv", content)
+    assert columns["code"].tolist() == ["0123", "0777"]
+    assert columns["gap"].tolist() == ["01", None]
+    assert columns["n"].tolist() == [1.0, 20.0]
+    assert columns["x"].tolist() == [0.5, 0.5]
+    columns = columns_of(tmp_path / "a.csv", content, text=["n"])
+    assert columns["n"].tolist() == ["1", "20"]
+
+
+def test_a_long_column_has_one_type(tmp_path):
+    # pandas infers by pieces of some hundred thousand rows unless it is told not to
+    lines = ["c,d,e,f", *["01,1.5,1.5,1.5"] * 300_000, "A,1,1,1"]
+    code = columns_of(tmp_path / "a.csv", "\n".join(lines))["c"]
+    assert set(code.tolist()) == {"01", "A"}
+
+
+def test_decimal_commas_between_semicolons(tmp_path):
+    columns = columns_of(tmp_path / "a.csv", "x;y;z\n1,5;2,5 kg;1\n-2e3;3;2\n;4;3\n")
+    assert np.array_equal(columns["x"], [1.5, -2000, np.nan], equal_nan=True)
+    assert columns["y"].tolist() == ["2,5 kg", "3", "4"]
+    columns = columns_of(tmp_path / "a.csv", 'x,y\n"1,5",2\n"2,5",3\n')
+    assert columns["x"].tolist() == ["1,5", "2,5"]
+
+
+def test_dates_are_days_in_every_format(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    content = "day,not\n2024-02-29,2024-02-30\n1970-01-02 12:00,2024-01-01\n,2024-01-01\n"
+    columns = columns_of(tmp_path / "a.csv", content)
+    assert np.array_equal(columns["day"], [19782, 1.5, np.nan], equal_nan=True)
+    assert columns["not"].tolist()[0] == "2024-02-30"
+    pytest.importorskip("pyarrow")
+    days = pandas.to_datetime(["2024-02-29", "1970-01-02 12:00", None], format="mixed")
+    pandas.DataFrame({"day": days}).to_parquet(tmp_path / "a.parquet")
+    table = read_table(str(tmp_path / "a.parquet"))
+    assert np.array_equal(table.columns["day"], columns["day"], equal_nan=True)
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    with pytest.raises(TableError, match="two columns 'a'"):
+        columns_of(tmp_path / "a.csv", "a,b,a\n1,2,3\n")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import rounding
 
 import fastmlp
 from fastmlp import (
@@ -105,6 +106,28 @@ def test_metrics_must_suit_the_loss():
         assert list(metrics.get_metrics([good], loss())) == [good]
         with pytest.raises(ValueError, match="does not predict"):
             metrics.get_metrics([bad], loss())
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+def test_metrics_of_float32_are_taken_in_float64(mean):
+    many = np.random.default_rng(0).standard_normal((400_000, 2))
+    y = (mean + many).astype(np.float32)
+    out = y + np.float32(0.5) * np.roll(many, 1).astype(np.float32)
+    a, b = y.astype(np.float64), out.astype(np.float64)
+    want = {
+        metrics.r2: 1
+        - np.mean(((a - b) ** 2).sum(axis=0) / ((a - a.mean(axis=0)) ** 2).sum(axis=0)),
+        metrics.mae: np.abs(a - b).mean(),
+        metrics.rmse: np.sqrt(((a - b) ** 2).mean()),
+    }
+    for metric, value in want.items():
+        assert metric(y, out) == pytest.approx(value, rel=rounding(np.float64, y.size))
+
+
+def test_r2_of_a_constant_target_is_nan():
+    for dtype in (np.float32, np.float64):
+        y = np.full((1000, 1), 0.1, dtype)
+        assert np.isnan(metrics.r2(y, y + dtype(0.01)))
 
 
 def test_a_function_is_a_metric():
@@ -341,6 +364,13 @@ def test_the_default_suits_the_activation():
     assert variance(ReLU()) == pytest.approx(2 / 500, rel=0.02)
     assert variance(Tanh()) == pytest.approx(2 / 900, rel=0.02)
     assert variance() == pytest.approx(2 / 900, rel=0.02)
+
+
+def test_the_default_looks_behind_dropout():
+    for between in ([], [Dropout(0.5)], [Dropout(0.1), Dropout(0.1)]):
+        net = Sequential([Linear(100, 100, seed=1), *between, ReLU(), Linear(100, 1)])
+        want = Linear(100, 100, seed=1, init="he_normal")
+        assert np.array_equal(net.layers[0].weight, want.weight)
 
 
 # ---- progress ------------------------------------------------------------------------------------

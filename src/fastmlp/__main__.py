@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from . import config, layers
+from .preparations import TASKS
+from .voice import Voice, flush, silence
 
 _TRAIN_EXAMPLES = """examples:
   fastmlp train                                        scikit-learn's handwritten digits
@@ -27,11 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for a user's error, 130 after Ctrl-C."""
     options = make_parser().parse_args(argv)
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # `fastmlp predict ... | head`
-        sys.stderr.close()
+    except BrokenPipeError:
+        if getattr(options, "output", None):
+            return _fail("nobody reads the output any more; it was not written", 2)
+        silence(sys.stdout)  # `fastmlp predict ... | head`
         return 0
     except ImportError as error:
         missing = (error.name or str(error)).split(".")[0]
@@ -40,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error) or "not enough memory; use a smaller --batch-size or --hidden", 2)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         return _fail(" ".join(str(error).split()), 2)
+    finally:
+        flush()
 
 
 def run(options: argparse.Namespace) -> int:
@@ -57,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"fastmlp: error: {message}" if code == 2 else f"fastmlp: {message}", file=sys.stderr)
+    text = f"fastmlp: error: {message}" if code == 2 else f"fastmlp: {message}"
+    Voice(on_stderr=True).say(text)
     return code
 
 
@@ -122,7 +131,7 @@ def _add_data(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--target", metavar="COLUMN", help="the column to predict")
     group.add_argument(
         "--task",
-        choices=("binary", "multiclass", "regression"),
+        choices=TASKS,
         help="default: as the target column looks",
     )
     group.add_argument(

@@ -13,6 +13,8 @@ mini-batches: ceil(rows / batch_size) an epoch.
 from dataclasses import dataclass
 from typing import Any
 
+from .numeric import as_real, as_whole
+
 
 @dataclass(frozen=True)
 class EMA:
@@ -24,14 +26,16 @@ class EMA:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.decay, int | float) and 0 < self.decay < 1):
+        decay = as_real(self.decay)
+        if decay is None or not 0 < decay < 1:
             raise ValueError(
                 f"decay must lie between 0 and 1, 0.999 for instance, not {self.decay!r}"
             )
+        object.__setattr__(self, "decay", decay)  # frozen for users
 
     def settings(self) -> dict[str, Any]:
         """The fields, under the names that C gives them."""
-        return {"average_decay": float(self.decay)}
+        return {"average_decay": self.decay}
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,10 @@ class SWA:
     def __post_init__(self) -> None:
         for field, least in (("start", 0), ("every", 1)):
             value = getattr(self, field)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or not least <= value < 2**62:
+            whole = as_whole(value)
+            if whole is None or not least <= whole < 2**62:
                 raise ValueError(f"{field} must be a number of steps >= {least}, not {value!r}")
+            object.__setattr__(self, field, whole)
 
     def settings(self) -> dict[str, Any]:
         """The fields, under the names that C gives them."""

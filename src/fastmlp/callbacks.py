@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .layers import Linear
 from .layout import leaves_of
+from .numeric import as_real, as_whole
 from .optimizers import Optimizer
 from .schedules import Schedule
 
@@ -43,13 +44,14 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: str) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        epochs, delta = as_whole(patience), as_real(min_delta)
+        if epochs is None or epochs < 1:
             raise ValueError(f"patience must be an integer >= 1, not {patience!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta must be >= 0, not {min_delta!r}")
+        if delta is None or delta < 0:
+            raise ValueError(f"min_delta must be a finite number >= 0, not {min_delta!r}")
         if mode == "auto":
             mode = "max" if monitor.removeprefix("val_") in ("accuracy", "r2") else "min"
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.monitor, self.patience, self.min_delta = monitor, epochs, delta
         self.mode = mode
         self.best = math.nan
 
@@ -165,13 +167,14 @@ class ReduceOnPlateau(_Monitor):
         min_lr: float = 0.0,
     ) -> None:
         super().__init__(monitor, patience, min_delta, mode)
-        if not 0 < factor < 1:
+        share, epochs, least = as_real(factor), as_whole(cooldown), as_real(min_lr)
+        if share is None or not 0 < share < 1:
             raise ValueError(f"factor must lie between 0 and 1, not {factor!r}")
-        if isinstance(cooldown, bool) or not isinstance(cooldown, int) or cooldown < 0:
+        if epochs is None or epochs < 0:
             raise ValueError(f"cooldown must be an integer >= 0, not {cooldown!r}")
-        if not min_lr >= 0:
-            raise ValueError(f"min_lr must be >= 0, not {min_lr!r}")
-        self.factor, self.cooldown, self.min_lr = factor, cooldown, min_lr
+        if least is None or least < 0:
+            raise ValueError(f"min_lr must be a finite number >= 0, not {min_lr!r}")
+        self.factor, self.cooldown, self.min_lr = share, epochs, least
         self._waited = self._cooling = 0
 
     def on_fit_begin(self, run: "Run") -> None:

@@ -1,4 +1,4 @@
-"""Model files: safetensors layout, written so that a crash leaves the old file or the new one.
+"""Model files: safetensors layout, written by files.py.
 
 Eight bytes of header length, a JSON header, then the tensors. Everything that is no tensor stands
 as JSON text in the header's `__metadata__`: the layers, the optimizer and how far training has
@@ -11,9 +11,7 @@ import json
 import math
 import os
 import struct
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CheckpointError
+from .files import write_safely
 from .layers import LAYERS, Layer, check_dtype
 from .layout import plan
 from .losses import Loss
 from .losses import from_config as loss_from_config
+from .metrics import METRICS
 from .optimizers import from_config
 
 if TYPE_CHECKING:
@@ -109,66 +109,6 @@ def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def write_safely(path: Path, content: bytes) -> None:
-    """Replace `path` by a file of this content: temporary file, fsync, rename, fsync the folder."""
-    if path.exists() and not path.is_file():  # a pipe or a device: /dev/stdout
-        path.write_bytes(content)
-        return
-    path = Path(os.path.realpath(path))
-    _sweep(path)
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=_prefix(path, os.getpid()), suffix=".tmp"
-    )
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), _mode(path))
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _prefix(path: Path, pid: int) -> str:
-    return f".{path.name}.{pid}."
-
-
-def _mode(path: Path) -> int:
-    """That of the file to be replaced; else what open() would give (mkstemp's is 0600)."""
-    with suppress(OSError):
-        return path.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
-
-
-def _sweep(path: Path) -> None:
-    """Remove what saves of the same file left behind when their processes were killed."""
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        pid = stale.name.removeprefix(f".{path.name}.").split(".")[0]
-        if pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid)):
-            with suppress(OSError):
-                stale.unlink()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
 # ---- read ----------------------------------------------------------------------------------------
 
 
@@ -184,14 +124,12 @@ def load(cls: type["Sequential"], path: str | os.PathLike[str]) -> "Sequential":
 
 def from_bytes(cls: type["Sequential"], content: bytes) -> "Sequential":
     """The network in the contents of a model file; CheckpointError for anything else."""
-    header, first = _read_header(content)
     try:
+        header, first = _read_header(content)
         return _restore(cls, header, memoryview(content)[first:])
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a forged file may lead to
+    except Exception as error:  # whatever a hostile header leads to: nothing has been done yet
         raise CheckpointError(f"the model file contradicts itself ({error})") from None
 
 
@@ -234,28 +172,39 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
     size = layout.n_params * (1 + states) + layout.n_stats
     if size * dtype.itemsize != len(data):  # before any memory is taken
         raise CheckpointError("the model file is damaged: layers and data differ in size")
-    net = cls(layers, seed=network["seed"], dtype=dtype, n_in=network["n_in"])
+    net = cls._make(layers, network["seed"], dtype, network["n_in"])
     net.metadata = dict(json.loads(meta["user"]))
     if training["optimizer"] is not None:
         net.use_optimizer(from_config(training["optimizer"]))
     _fill(net, header, data)
     net.loss = loss_from_config(training["loss"])
     net.metrics = tuple(map(str, training["metrics"])) or None
-    batches = training["interrupted_batches"]
-    net.interrupted_batches = None if batches is None else (int(batches[0]), int(batches[1]))
+    if not METRICS.keys() >= set(training["metrics"]):
+        raise CheckpointError("the model file is damaged: there is a metric that nobody knows")
     for name in _PROGRESS:
         if not 0 <= int(training[name]) < 2**62:
             raise CheckpointError(f"the model file is damaged: {name} is out of range")
         setattr(net.executor.context, name, int(training[name]))
-    n, size = net.interrupted_batches or (1, 1)
-    position = net.executor.context.position
-    if position and not (position < n and size > 0 and position % size == 0):
-        raise CheckpointError("the model file is damaged: position is out of range")
+    _restore_pass(net, training["interrupted_batches"])
     first, second = map(float, training["running"])
     if not (math.isfinite(first) and math.isfinite(second)):
         raise CheckpointError("the model file is damaged: running is out of range")
     net.executor.context.running = (first, second)
     return net
+
+
+def _restore_pass(net: "Sequential", batches: Any) -> None:
+    """Where in a pass training was interrupted; older files do not say in which, so it begins
+    anew.
+    """
+    context = net.executor.context
+    if batches is None or len(batches) != 4:
+        context.position = 0
+        return
+    rows, batch_size, shuffle, checksum = map(int, batches)
+    if not 0 <= context.position < rows or batch_size < 1 or context.position % batch_size:
+        raise CheckpointError("the model file is damaged: position is out of range")
+    net.interrupted_batches = rows, batch_size, bool(shuffle), checksum
 
 
 def _layer(config: dict[str, Any]) -> Layer:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .losses import Loss, get_loss
+from .numeric import check_seed
 
 Array = NDArray[Any]
 
@@ -58,7 +59,7 @@ def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArr
             raise ValueError(f"{name} holds values that are no whole numbers; labels are integers")
     elif array.dtype.kind == "u" and array.size and array.max() >= n_classes:
         raise ValueError(_label_message(name, int(array.max()), n_classes))
-    labels = np.ascontiguousarray(array, dtype=np.int64)
+    labels = np.require(array, np.int64, ["C", "ALIGNED"])
     bad = _core.first_bad_label(labels, n_classes)
     if bad >= 0:
         raise ValueError(_label_message(name, int(labels[bad]), n_classes))
@@ -81,6 +82,11 @@ def as_values(
     array = as_numbers(y, name)
     if array.ndim == 1 and columns == 1:
         array = array[:, np.newaxis]
+    if array.ndim == 1 and len(array) == rows:
+        raise ValueError(
+            f"{name} has one value a row, but the last layer has {n_out} outputs; for class labels "
+            f'pass loss="cross_entropy", for values give {name} {n_out} columns'
+        )
     _check_rows(array, rows, name, 2)
     if array.shape[1] != columns:
         suits = "" if columns == n_out else f", which suit {columns} in this loss"
@@ -141,6 +147,8 @@ def check_finite(x: Array, name: str) -> None:
 
 def as_numbers(x: ArrayLike, name: str) -> Array:
     """x as an array of numbers of any type; TypeError and ValueError for what is none."""
+    if x is None:
+        raise TypeError(f"{name} is None; an array is needed")
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(f"{name} is sparse; convert it first: {name}.toarray()")
     if isinstance(x, np.ma.MaskedArray):
@@ -152,15 +160,21 @@ def as_numbers(x: ArrayLike, name: str) -> Array:
     except ValueError as error:
         raise ValueError(f"{name} is no rectangular array: {error}") from None
     if array.dtype.kind == "O":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"{name} holds objects that are not numbers; encode them first"
-            ) from None
+        array = _of_objects(array, name)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has the type {array.dtype}; numbers are needed, encode it first")
     return array
+
+
+def _of_objects(array: Array, name: str) -> Array:
+    if any(type(value).__name__ in ("NAType", "NaTType") for value in array.flat):  # pandas
+        raise ValueError(f"{name} has missing values (NA); fill or drop such rows first")
+    try:
+        if any(isinstance(value, str | bytes) for value in array.flat):  # float("1") would work
+            raise TypeError
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} holds objects that are not numbers; encode them first") from None
 
 
 def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
@@ -200,7 +214,9 @@ class DataLoader:
 
     Every pass over it is one epoch. With `shuffle` its order is a function of (seed, number of the
     pass) and the one that `Sequential.fit` draws for the same seed and epoch. The last batch may be
-    short; `drop_last` leaves it out. Raises ValueError where the rows of X and y differ in number.
+    short; `drop_last` leaves it out. A batch_size above the number of rows is that number, as in
+    fit, whose defaults are others (batch_size 128, shuffle). Raises ValueError where the rows of X
+    and y differ in number, or there are none.
     """
 
     def __init__(
@@ -217,8 +233,10 @@ class DataLoader:
             raise ValueError(
                 f"X {self.X.shape} and y {self.y.shape} must have as many rows as each other"
             )
-        self.batch_size = check_batch_size(batch_size)
-        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        if len(self.X) == 0:
+            raise ValueError("X and y have no rows")
+        self.batch_size = min(check_batch_size(batch_size), len(self.X))
+        self.shuffle, self.seed, self.drop_last = shuffle, check_seed(seed), drop_last
         self.epoch = 0
 
     def __len__(self) -> int:

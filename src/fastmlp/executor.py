@@ -27,7 +27,7 @@ _executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
 def _release_all() -> None:
     """In a forked child: the threads that held a network in the parent are not there."""
     for executor in list(_executors):
-        executor.turns = Turns()
+        executor.turns.release()
         executor.context.release()
 
 
@@ -46,6 +46,7 @@ class Executor:
         dtype: np.dtype[Any],
         seed: int,
         stats: Array | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.layout, self.dtype = layout, dtype
         self.program = _core.Program(
@@ -58,7 +59,7 @@ class Executor:
             layout.n_stats,
         )
         self.context = _core.Context(self.program, params, grads, seed, stats)
-        self.turns = Turns()
+        self.turns = turns or Turns()  # those of the network, for its layers too
         _executors.add(self)
         self._predicting = threading.local()  # buffers of each thread that predicts
 

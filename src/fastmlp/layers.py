@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
-from .data import as_matrix
+from .data import as_matrix, as_numbers
 from .executor import Executor
 from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, plan
+from .numeric import as_real, check_seed
+from .turns import Turns
 
 Array = NDArray[Any]
 
@@ -39,6 +41,7 @@ class Home:
     seed: int
     in_network: bool
     stats: Array
+    turns: Turns
 
     def at(self, op: int) -> "Home":
         """The same arrays for another op."""
@@ -87,11 +90,16 @@ class Layer:
         shown = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
         return f"{type(self).__name__}({shown})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the buffers, which the next forward makes again."""
+        return {name: value for name, value in vars(self).items() if name != "_executor"}
+
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Output (rows, n_out) for x (rows, n_in); remembers what backward needs.
 
         Raises ValueError and TypeError where x is no numeric array of that shape.
         """
+        x = as_numbers(x, "x")
         dtype = self._home.dtype if self._home else self._dtype_alone(x)
         matrix = as_matrix(x, dtype, self.n_in, "x")
         return self._executor_for(matrix.shape[1], dtype).forward(matrix, training, None)
@@ -124,7 +132,9 @@ class Layer:
         if executor is None or executor.layout.n_in != n_in or executor.dtype != dtype:
             home = self._home or self._make_home(n_in, dtype)
             alone = home.layout.part(home.op, len(self.leaves()))
-            executor = Executor(alone, home.params, home.grads, home.dtype, home.seed, home.stats)
+            executor = Executor(
+                alone, home.params, home.grads, home.dtype, home.seed, home.stats, home.turns
+            )
             self._executor = executor
         return executor
 
@@ -136,7 +146,7 @@ class Layer:
         layout = plan([self], n_in, dtype, fuse=False)
         params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
         stats = aligned_zeros(layout.n_stats, dtype)
-        return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats)
+        return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats, Turns())
 
     def _mask_seed(self) -> int:
         return 0
@@ -282,9 +292,10 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float = 0.5, *, seed: int | None = None) -> None:
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+        number = as_real(p)
+        if number is None or not 0 <= number < 1:
             raise ValueError(f"p must be a probability with 0 <= p < 1, not {p!r}")
-        self.p, self.seed = float(p), None if seed is None else check_seed(seed)
+        self.p, self.seed = number, None if seed is None else check_seed(seed)
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""
@@ -311,9 +322,10 @@ class Activation(Layer):
             takes = f"{named[0]} alone" if named else "no argument"
             raise TypeError(f"{type(self).__name__} takes {takes}")
         value = (*args, *kwargs.values(), spec["default"])[0]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+        number = as_real(value)
+        if number is None or number < 0:
             raise ValueError(f"{spec['attr']} must be a finite number >= 0, not {value!r}")
-        self._attribute = float(value)
+        self._attribute = number
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""
@@ -343,6 +355,7 @@ def _activation_class(name: str, spec: dict[str, Any]) -> type[Activation]:
 ACTIVATION_CLASSES: dict[str, type[Activation]] = {
     spec["class_name"]: _activation_class(name, spec) for name, spec in _core.ACTIVATIONS.items()
 }
+globals().update(ACTIVATION_CLASSES)  # pickle looks for a class in its module
 LAYERS: dict[str, type[Layer]] = {"Linear": Linear, "Dropout": Dropout, **ACTIVATION_CLASSES}
 
 
@@ -353,7 +366,8 @@ def initial_values(leaves: Sequence[Layer], layout: Layout, seed: int) -> list[d
     values = []
     for index, leaf in enumerate(leaves):
         rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-        behind = (other for other in leaves[index + 1 :] if not other.normalizes)
+        # normalization and dropout stand before the activation without changing its inputs' size
+        behind = (o for o in leaves[index + 1 :] if not (o.normalizes or isinstance(o, Dropout)))
         values.append(leaf.initial_arrays(rng, int(layout.ops[index]["n_in"]), next(behind, None)))
     return values
 
@@ -374,13 +388,6 @@ def check_width(n: int, name: str) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n < 2**31:
         raise ValueError(f"{name} must be an integer in 1 .. 2**31 - 1, not {n!r}")
     return int(n)
-
-
-def check_seed(seed: int) -> int:
-    """Seed if it is an integer of 64 bits; else ValueError."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be an integer in 0 .. 2**64 - 1, not {seed!r}")
-    return int(seed)
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:

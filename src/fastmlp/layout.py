@@ -27,7 +27,6 @@ class Layout:
     n_decayed: int
     acts_width: int
     dacts_width: int
-    op_of_layer: tuple[int, ...]
     n_stats: int = 0
 
     @property
@@ -44,8 +43,7 @@ class Layout:
         """The program of n ops alone, over the same flat parameters and statistics."""
         ops = self.ops[first : first + n].copy()
         widths = _place_activations(ops)
-        places = tuple(range(n))
-        return Layout(ops, self.n_params, self.n_decayed, *widths, places, self.n_stats)
+        return Layout(ops, self.n_params, self.n_decayed, *widths, self.n_stats)
 
 
 def leaves_of(layers: Sequence["Layer"]) -> list["Layer"]:
@@ -66,20 +64,18 @@ def plan(
             "layers is empty; a network needs at least one, [Linear(4, 3)] for instance"
         )
     ops: list[NDArray[Any]] = []
-    op_of_layer: list[int] = []
     for index, layer in enumerate(leaves_of(layers)):
         record = layer.record(n_in, index)
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
         else:
             ops.append(record)
-        op_of_layer.append(len(ops) - 1)
         n_in = int(record["n_out"])
     program = np.array(ops, dtype=_core.OP_DTYPE)
     _link_branches(program)
     widths = _place_activations(program)
     n_decayed, n_params, n_stats = _place_parameters(program, np.dtype(dtype))
-    return Layout(program, n_params, n_decayed, *widths, tuple(op_of_layer), n_stats)
+    return Layout(program, n_params, n_decayed, *widths, n_stats)
 
 
 def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:

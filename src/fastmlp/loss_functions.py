@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_matrix, as_target
+from .data import as_matrix, as_numbers, as_target
 from .losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -205,7 +205,8 @@ def binary_focal(
 
 
 def _loss(loss: Loss, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Result:
-    dtype = np.dtype(np.float64 if np.asarray(z).dtype == np.float64 else np.float32)
+    z = as_numbers(z, "z")
+    dtype = np.dtype(np.float64 if z.dtype == np.float64 else np.float32)
     outputs = as_matrix(z, dtype, None, "z")
     target = as_target(y, loss, len(outputs), outputs.shape[1], dtype)
     dz = np.empty_like(outputs)

@@ -51,12 +51,21 @@ METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
 
 def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric]:
     """{name: function}; ValueError for an unknown name or one that does not suit the loss."""
-    if isinstance(metrics, str):
-        raise TypeError(f"metrics must be a list, [{metrics!r}] for instance")
+    if isinstance(metrics, str) or callable(metrics):
+        shown = repr(metrics) if isinstance(metrics, str) else "function"
+        raise TypeError(f"metrics must be a list, [{shown}] for instance")
     found: dict[str, Metric] = {}
+    functions: set[str] = set()
     for metric in metrics:
         if callable(metric):
-            found[getattr(metric, "__name__", repr(metric))] = metric
+            name = str(getattr(metric, "__name__", repr(metric)))
+            if name in found or name in ("loss", "lr") or name.startswith("val_"):
+                raise ValueError(
+                    f"a metric cannot be called {name!r}: that name is taken; give each function "
+                    "another __name__"
+                )
+            found[name] = _of_function(name, metric)
+            functions.add(name)
         elif metric not in METRICS:
             known = ", ".join(METRICS)
             raise ValueError(f"metric {metric!r} is unknown; use a function or one of {known}")
@@ -66,8 +75,23 @@ def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric
                 raise ValueError(
                     f"metric {metric!r} is about {kind}, which loss={loss.name!r} does not predict"
                 )
+            if metric in found and metric in functions:
+                raise ValueError(f"two metrics are called {metric!r}; rename your function")
             found[metric] = METRICS[metric] if kind == "classes" else _of_values(metric, loss)
     return found
+
+
+def _of_function(name: str, function: Metric) -> Metric:
+    """The user's function, that must return a number."""
+
+    def metric(y: Array, out: Array) -> float:
+        value = function(y, out)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"metric {name!r} must return a number, not {value!r}") from None
+
+    return metric
 
 
 def _of_values(metric: str, loss: Loss) -> Metric:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -10,23 +11,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checkpoint, reports
+from . import files, reports
 from .errors import CheckpointError
 from .losses import probabilities
 from .network import Sequential
 from .preparations import Preparation, Target, is_missing
 from .tables import Table, TableError, read_table
 from .train_command import check_writable
+from .voice import Voice
 
 Array = NDArray[Any]
 
 
 def predict(options: Namespace) -> int:
     """`fastmlp predict`: a CSV with a row for every row of the data."""
-    if options.output:
+    if options.output is not None:
         check_writable(Path(options.output))
+        for source in (options.model, options.data):
+            if _is_same_file(source, options.output):
+                raise TableError(
+                    f"-o {options.output} would overwrite {source}; write elsewhere with -o"
+                )
     net, preparation = load_model(options.model)
-    table = _name_columns(read_table(options.data), preparation)
+    table = read_table(options.data, text=preparation.text_columns)
+    table = _name_columns(table, preparation)
     matrix, counts = preparation.encode(table)
     for what, columns in counts.items():
         if columns:
@@ -47,10 +55,12 @@ def predict(options: Namespace) -> int:
         writer.writerow([target.name, *(f"probability_{name}" for name in target.classes)])
         for label, row in zip(predicted, proba, strict=True):
             writer.writerow([target.classes[label], *(f"{value:.6g}" for value in row)])
-    if options.output:
-        checkpoint.write_safely(Path(options.output), text.getvalue().encode())
-        print(f"{reports.plural(len(out), 'row')} written to {options.output}")
-        _tell_truth(table, target, predicted)
+    if options.output is not None:
+        path = Path(options.output)
+        voice = Voice(on_stderr=files.is_stream(path))  # which may be standard output itself
+        files.write_safely(path, text.getvalue().encode())
+        voice.say(f"{reports.plural(len(out), 'row')} written to {options.output}")
+        _tell_truth(voice, table, target, predicted)
     else:
         sys.stdout.write(text.getvalue())
     return 0
@@ -64,7 +74,7 @@ def _name_columns(table: Table, preparation: Preparation) -> Table:
     return table
 
 
-def _tell_truth(table: Table, target: Target, predicted: Array) -> None:
+def _tell_truth(voice: Voice, table: Table, target: Target, predicted: Array) -> None:
     """How good the predictions are, where the table holds the target too."""
     values = table.columns.get(target.name)
     if values is None or is_missing(values).any():
@@ -72,22 +82,37 @@ def _tell_truth(table: Table, target: Target, predicted: Array) -> None:
     if target.task == "regression":
         if values.dtype.kind == "f":
             rmse = reports.number(reports.value_scores(values, predicted)["RMSE"])
-            print(f"RMSE {rmse} by the column {target.name!r} of these rows")
+            voice.say(f"RMSE {rmse} by the column {target.name!r} of these rows")
         return
-    share = float(np.mean(target.encode(values) == predicted))
-    print(f"accuracy {share:.4f} by the column {target.name!r} of these rows")
+    labels = target.encode(values)
+    if (labels < 0).all():
+        shown = ", ".join(map(repr, target.classes[:10]))
+        voice.say(f"no accuracy: the column {target.name!r} holds none of the classes {shown}")
+        return
+    share = float(np.mean(labels == predicted))
+    voice.say(f"accuracy {share:.4f} by the column {target.name!r} of these rows")
 
 
 def load_model(path: str) -> tuple[Sequential, Preparation]:
     """A model that `fastmlp train` wrote; TableError for any other file."""
     net = _load_network(path)
     try:
-        return net, Preparation.from_dict(net.metadata["preparation"])
-    except (KeyError, TypeError):
+        preparation = Preparation.from_dict(net.metadata["preparation"])
+        if (net.n_in, net.n_out) != (preparation.n_in, preparation.target.n_out):
+            raise ValueError("network and table differ in width")
+        return net, preparation
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise TableError(
             f"{path} was not written by `fastmlp train`, so how to prepare a table is unknown; "
             "use fastmlp.Sequential.load in Python"
         ) from None
+
+
+def _is_same_file(a: str, b: str) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
 
 
 def _load_network(path: str) -> Sequential:
@@ -121,7 +146,7 @@ def info(options: Namespace) -> int:
     elif net.metadata:
         lines.append(["metadata", ", ".join(map(str, net.metadata))])
     for name, shown in lines:
-        print(f"  {name:<11}{shown}")
+        print(f"  {name:<13}{shown}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Sequential: a network of layers, one after another, and everything a user does with it."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
@@ -12,16 +13,18 @@ from . import _core, checkpoint, derivatives, folding, training
 from .callbacks import Callback
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import Array, as_matrix, as_row, as_target, check_finite
+from .data import Array, as_matrix, as_numbers, as_row, as_target, check_finite
 from .executor import SLICE_SECONDS, Executor
-from .layers import Home, Layer, Linear, check_dtype, check_seed, check_width, initial_values
+from .layers import Home, Layer, Linear, check_dtype, check_width, initial_values
 from .layout import aligned_zeros, leaves_of, plan
 from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
 from .norms import Standardize
+from .numeric import check_seed
 from .optimizers import Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .training import History, TrainingData
+from .turns import Turns
 from .weights import ClassWeight, Weights, as_weights
 
 
@@ -41,13 +44,16 @@ class Sequential:
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Iterable[Layer],
         *,
         seed: int = 0,
         dtype: DTypeLike = "float32",
         n_in: int | None = None,
     ) -> None:
-        layers = [layers] if isinstance(layers, Layer) else list(layers)
+        try:
+            layers = [layers] if isinstance(layers, Layer) else list(layers)
+        except TypeError:
+            raise TypeError(f"layers must be a list of layers, not {layers!r}") from None
         if not layers:
             raise ValueError("layers is empty; a network needs at least one: [Linear(4, 3)]")
         if not all(isinstance(layer, Layer) for layer in layers):
@@ -62,10 +68,11 @@ class Sequential:
         self.loss: str | Loss | None = None
         self.optimizer: Optimizer | None = None
         self.metrics: Sequence[str | Metric] | None = None
-        self.interrupted_batches: tuple[int, int] | None = None
+        self.interrupted_batches: tuple[int, int, bool, int] | None = None
         self.state: tuple[Array, ...] | None = None
         self.average: Array | None = None
         self._shows_average = False
+        self._turns = Turns()
         self._executor: Executor | None = None
         # what stands before the first Linear keeps the width
         first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
@@ -100,7 +107,10 @@ class Sequential:
     @property
     def n_out(self) -> int:
         """Outputs of the last layer."""
-        return int(self.executor.program.n_out)
+        if self._executor is None:
+            leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+            return [leaf.n_out for leaf in leaves if isinstance(leaf, Linear)][-1]
+        return int(self._executor.program.n_out)
 
     @property
     def n_params(self) -> int:
@@ -139,14 +149,14 @@ class Sequential:
         layout = plan(self.layers, n_in, self.dtype, self._fuse)
         params, grads = (_zeros(layout.n_params, self.dtype) for _ in range(2))
         stats = _zeros(layout.n_stats, self.dtype)
-        executor = Executor(layout, params, grads, self.dtype, self.seed, stats)
+        executor = Executor(layout, params, grads, self.dtype, self.seed, stats, self._turns)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
         leaves = leaves_of(self.layers)
         values = initial_values(leaves, unfused, self.seed)
         # What may fail comes first: a refused network leaves its layers as they were.
         for leaf in leaves:
             leaf.check_is_free()
-        home = Home(unfused, 0, params, grads, self.dtype, self.seed, True, stats)
+        home = Home(unfused, 0, params, grads, self.dtype, self.seed, True, stats, self._turns)
         for layer in self.layers:
             layer.attach(home)
             home = home.at(home.op + len(layer.leaves()))
@@ -209,7 +219,7 @@ class Sequential:
         work, DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
         steps, and the next fit with the same batches goes on in the middle of the pass.
         """
-        self._see(X, learns=True)
+        self._see(X, y, loss, learns=True)
         with self.executor.turns.changing:
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
@@ -258,7 +268,7 @@ class Sequential:
         finite, with the weights as they were, or where the update is not: then it is written for
         those weights that stay finite.
         """
-        self._see(x)
+        self._see(x, y, loss)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_matrix(x, self.dtype, self.n_in, "x")
         check_finite(matrix, "x")
@@ -310,6 +320,7 @@ class Sequential:
                 weights=weights,
             )
         if not finite:
+            training.check_weights(self.params)
             raise training.divergence(self.epoch + 1, self.step + 1, self._lr(optimizer))
         return loss.reduce(loss_sum, len(matrix))
 
@@ -333,6 +344,7 @@ class Sequential:
         with self.executor.turns.changing:
             self.use_optimizer(chosen)
             if not self.executor.update(chosen, n_threads):
+                training.check_weights(self.params)
                 raise training.divergence(self.epoch + 1, self.step + 1, self._lr(chosen))
 
     def _lr(self, optimizer: Optimizer) -> float:
@@ -346,9 +358,13 @@ class Sequential:
         RuntimeError inside `averaged`.
         """
         self._check_trainable()
-        before, context = self.optimizer, self.executor.context
-        if optimizer is before and self.state is not None:
+        if optimizer is self.optimizer and self.state is not None:
             return
+        with self.executor.turns.changing:
+            self._change_optimizer(optimizer)
+
+    def _change_optimizer(self, optimizer: Optimizer) -> None:
+        before, context = self.optimizer, self.executor.context
         same_kind = before is not None and before.name == optimizer.name
         if self.state is None or before is None or not same_kind:
             n = _core.OPTIMIZERS[optimizer.name]["n_states"]
@@ -375,10 +391,11 @@ class Sequential:
         """
         self._check_trainable()
         context = self.executor.context
-        context.set_state((), None)
-        context.t = context.position = context.n_averaged = 0
-        context.running = (0.0, 0.0)
-        self.state = self.average = self.optimizer = self.interrupted_batches = None
+        with self.executor.turns.changing:
+            context.set_state((), None)
+            context.t = context.position = context.n_averaged = 0
+            context.running = (0.0, 0.0)
+            self.state = self.average = self.optimizer = self.interrupted_batches = None
 
     def _check_trainable(self) -> None:
         if self._shows_average:
@@ -455,8 +472,9 @@ class Sequential:
                 f"params has the shape {values.shape}, but this network has {self.n_params} "
                 f"parameters; give an array of the shape ({self.n_params},)"
             )
-        for place in self._weights():
-            place[:] = values
+        with self.executor.turns.changing:
+            for place in self._weights():
+                place[:] = values
 
     def _weights(self) -> list[Array]:
         """The flat arrays that hold weights, rather than gradients or moments."""
@@ -470,7 +488,7 @@ class Sequential:
 
     def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
         """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
-        self._see(X)
+        self._check_ready()
         matrix = as_matrix(X, self.dtype, self.n_in)
         check_finite(matrix, "X")
         return self.executor.predict(matrix, threads)
@@ -483,8 +501,7 @@ class Sequential:
         ValueError and TypeError for other shapes and types, ValueError for NaN and infinity.
         """
         executor = self.executor
-        if self.standardize is not None:
-            self.standardize.check_adapted()
+        self._check_ready()
         row = as_row(x, self.dtype, executor.program.n_in)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
@@ -494,13 +511,21 @@ class Sequential:
             check_finite(row, "x")
         return out
 
-    def predict_proba(self, X: ArrayLike, threads: int | None = None) -> Array:
-        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by the loss of the last
-        training.
+    def predict_proba(
+        self,
+        X: ArrayLike,
+        threads: int | None = None,
+        *,
+        loss: str | Loss | None = None,
+    ) -> Array:
+        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by `loss`; left out, that
+        of the last training with fit or train_step.
+
+        Raises ValueError for a loss that predicts values, or where nothing tells the loss.
         """
-        loss = self._trained_loss("predict_proba")
-        loss.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values before the work
-        return loss.probabilities(self.predict(X, threads))
+        chosen = self._trained_loss("predict_proba") if loss is None else get_loss(loss)
+        chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values before the work
+        return chosen.probabilities(self.predict(X, threads))
 
     def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:
         """What `predict` means under the loss of the last training, (rows, n_out): probabilities,
@@ -514,7 +539,8 @@ class Sequential:
     def _trained_loss(self, caller: str) -> Loss:
         if self.loss is None:
             raise ValueError(
-                f"{caller} goes by the loss, and this network has not been trained yet"
+                f"{caller} goes by the loss, and this network has not been trained with one yet"
+                + ('; pass loss="cross_entropy", for instance' * (caller == "predict_proba"))
             )
         return get_loss(self.loss)
 
@@ -533,7 +559,7 @@ class Sequential:
         loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for
         classes. sample_weight (rows,) enters the loss, not the metrics.
         """
-        self._see(X)
+        self._check_ready()
         chosen = get_loss(self._choose_loss(loss, y))
         if metrics is None:
             same = self.loss is not None and chosen == get_loss(self.loss)
@@ -627,7 +653,32 @@ class Sequential:
         return checkpoint.load(cls, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, self.metadata))
+        """For pickle: as in a model file, with the history and what a subclass added. Metrics that
+        are functions are left out, for many cannot be pickled; copy.deepcopy keeps them.
+        """
+        extra = {"history": self.history, "metadata": self.metadata}
+        if type(self) is not Sequential:
+            own = vars(Sequential([Linear(1, 1)]))
+            extra |= {name: value for name, value in vars(self).items() if name not in own}
+        if self._executor is None:
+            return type(self)._make, (self.layers, self.seed, self.dtype.name), extra
+        return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, {})), extra
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
+        make, arguments, extra = self.__reduce__()
+        twin: Sequential = make(*copy.deepcopy(arguments, memo))
+        vars(twin).update(copy.deepcopy(extra, memo))
+        twin.metrics = self.metrics
+        return twin
+
+    @classmethod
+    def _make(
+        cls, layers: list[Layer], seed: int, dtype: DTypeLike, n_in: int | None = None
+    ) -> "Sequential":
+        """For copies and files; the __init__ of a subclass may take other arguments."""
+        net = cls.__new__(cls)
+        Sequential.__init__(net, layers, seed=seed, dtype=dtype, n_in=n_in)
+        return net
 
     def fold(self) -> "Sequential":
         """A network for inference: every BatchNorm is folded into the Linear next to it.
@@ -640,13 +691,36 @@ class Sequential:
 
     # ---- choices that a call leaves open ---------------------------------------------------------
 
-    def _see(self, x: ArrayLike, learns: bool = False) -> None:
+    def _see(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        loss: str | Loss | LossFunction | None = None,
+        learns: bool = False,
+    ) -> None:
         """Learn the input width from the first data; ValueError where the input's mean and std are
         missing and this call does not learn them.
         """
         if self._executor is None:
-            self._executor = self._build(as_matrix(x, self.dtype, None).shape[1])
-        if self.standardize is not None and not learns:
+            self._learn_width(x, y, loss)
+        if not learns:
+            self._check_ready()
+
+    def _learn_width(
+        self, x: ArrayLike, y: ArrayLike | None, loss: str | Loss | LossFunction | None
+    ) -> None:
+        """From data that are checked first: refused ones must not settle it."""
+        with self._turns.changing:
+            matrix = as_matrix(x, self.dtype, None)
+            if y is not None:
+                check_finite(matrix, "X")
+                chosen = get_loss(self._choose_loss(loss, y))
+                as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+            if self._executor is None:  # another thread was not quicker
+                self._executor = self._build(matrix.shape[1])
+
+    def _check_ready(self) -> None:
+        if self.standardize is not None:
             self.standardize.check_adapted()
 
     def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
@@ -657,14 +731,16 @@ class Sequential:
             if isinstance(self.loss, CustomLoss):
                 self.loss.check_usable()
             return self.loss
-        array = np.asarray(y)
-        if array.dtype.kind in "iu" and array.ndim == 1 and self.n_out > 1:
+        array = as_numbers(y, "y")
+        one_a_row = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+        if array.dtype.kind in "iu" and one_a_row and self.n_out > 1:
             return "cross_entropy"
         if array.dtype.kind == "f":
             return "squared_error"
         raise ValueError(
             f"the loss cannot be told from y ({array.dtype}, shape {array.shape}) and "
-            f'{self.n_out} outputs; pass loss="binary_cross_entropy", for instance'
+            f'{self.n_out} outputs; pass loss="binary_cross_entropy" for 0 and 1, "poisson" for '
+            'counts, "squared_error" for amounts'
         )
 
     def _choose_method(

@@ -2,7 +2,6 @@
 them.
 """
 
-import math
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .averages import AVERAGES, EMA, SWA
+from .numeric import as_real
 from .schedules import SCHEDULES, Schedule
 
 Array = NDArray[Any]
@@ -57,24 +57,11 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for field, value in self._fields().items():
-            if field in _FLAGS:
-                if not isinstance(value, bool):
-                    raise TypeError(f"{field} must be True or False, not {value!r}")
-                continue
-            if field == "lr" and isinstance(value, Schedule):
-                continue
             if field == "weight_average":
                 if not isinstance(value, EMA | SWA | None):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
-            elif field in _LIMITS:
-                if value is not None and not (_is_number(value) and value > 0):
-                    raise ValueError(f"{field} must be a number above 0, or None, not {value!r}")
-            elif field == "eps" and not (_is_number(value) and value >= _LEAST_EPS):
-                raise ValueError(f"eps must be a number >= {_LEAST_EPS:g}, not {value!r}")
-            elif not _is_number(value):
-                raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
-            if field in _BELOW_ONE and value >= 1:
-                raise ValueError(f"{field} must be below 1, not {value!r}")
+            elif not (field == "lr" and isinstance(value, Schedule)):
+                object.__setattr__(self, field, _checked(field, value))  # frozen for users
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
 
@@ -143,9 +130,24 @@ class Optimizer:
         return ()
 
 
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0
+def _checked(field: str, value: Any) -> float | bool | None:
+    """The value of a field as one of Python's own; ValueError for one out of range."""
+    if field in _FLAGS:
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{field} must be True or False, not {value!r}")
+        return bool(value)
+    number = as_real(value)
+    if field in _LIMITS:
+        if value is not None and (number is None or number <= 0):
+            raise ValueError(f"{field} must be a number above 0, or None, not {value!r}")
+        return number
+    if field == "eps" and (number is None or number < _LEAST_EPS):
+        raise ValueError(f"eps must be a number >= {_LEAST_EPS:g}, not {value!r}")
+    if number is None or number < 0:
+        raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
+    if field in _BELOW_ONE and number >= 1:
+        raise ValueError(f"{field} must be below 1, not {value!r}")
+    return number
 
 
 @dataclass(frozen=True, repr=False)
@@ -348,5 +350,7 @@ def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
     if not isinstance(optimizer, str):
         raise TypeError(f"optimizer must be Adam(...), SGD(...) or a name, not {optimizer!r}")
     if optimizer not in OPTIMIZERS:
+        if optimizer.lower() in OPTIMIZERS:
+            raise ValueError(f"optimizer={optimizer!r} is unknown; use {optimizer.lower()!r}")
         raise ValueError(f"optimizer={optimizer!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[optimizer]()

@@ -18,7 +18,6 @@ Array = NDArray[Any]
 Spec = dict[str, Any]
 
 TASKS = ("binary", "multiclass", "regression")
-MISSING_CHOICES = ("impute", "drop", "refuse")
 MIN_ROWS = 10
 _MAX_CLASSES = 20  # whole numbers with more distinct values than this are quantities
 _MAX_CATEGORIES = 100
@@ -97,6 +96,23 @@ class Target:
             raise TableError(f"target {name!r} does not vary, or its values are too large")
         return cls(name, task, mean=mean, std=std)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Target":
+        """What `vars` gave; TypeError and ValueError for anything else."""
+        target = cls(**data)
+        texts = [target.name, target.task, *target.classes]
+        if not all(isinstance(text, str) for text in texts) or target.task not in TASKS:
+            raise TypeError("the target is malformed")
+        if (target.task == "regression") != (not target.classes):
+            raise ValueError("the classes do not suit the task")
+        _check_numbers(target.mean, target.std)
+        return target
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its classes are words, or codes that only look like numbers ("007")."""
+        return not all(_is_number(name) for name in self.classes)
+
     def encode(self, values: Array) -> Array:
         """Class labels, -1 for unknown ones; or standardised values."""
         if self.task == "regression":
@@ -114,6 +130,13 @@ class Target:
     def n_out(self) -> int:
         """Outputs that the network needs."""
         return len(self.classes) if self.task == "multiclass" else 1
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return as_text(float(text)) == text
+    except ValueError:
+        return False
 
 
 # ---- the features --------------------------------------------------------------------------------
@@ -165,6 +188,12 @@ class Preparation:
         return [spec for spec in self.specs if spec["kind"] != "ignored"]
 
     @property
+    def text_columns(self) -> list[str]:
+        """Columns that were text in training and are to be read as such."""
+        names = [spec["name"] for spec in self.used if spec["kind"] == "categorical"]
+        return [*names, self.target.name] if self.target.is_text else names
+
+    @property
     def n_in(self) -> int:
         """Columns of the matrix."""
         return sum(len(spec.get("categories", [0])) for spec in self.used)
@@ -182,6 +211,12 @@ class Preparation:
             width = len(spec.get("categories", [0]))
             if spec["kind"] == "categorical":
                 unknown = _one_hot(spec, values, lacking, matrix[:, at : at + width])
+                if unknown == table.rows:
+                    raise TableError(
+                        f"{table.source}: no value of column {name!r} was there in training, "
+                        f"{as_text(values[0])!r} for instance; it knew "
+                        f"{', '.join(map(repr, spec['categories'][:10]))}"
+                    )
                 if unknown:
                     counts["unknown"][name] = unknown
             else:
@@ -198,8 +233,32 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Preparation":
-        """What `to_dict` gave; KeyError and TypeError for anything else."""
-        return cls(Target(**data["target"]), list(data["columns"]), data["missing"])
+        """What `to_dict` gave; KeyError, TypeError and ValueError for anything else."""
+        specs = [_check_spec(spec) for spec in data["columns"]]
+        return cls(Target.from_dict(data["target"]), specs, data["missing"])
+
+
+def _check_spec(spec: Spec) -> Spec:
+    """The spec if `encode` can use it."""
+    if not isinstance(spec["name"], str):
+        raise TypeError("the name of a column is no text")
+    if spec["kind"] in ("numeric", "boolean"):
+        _check_numbers(spec["mean"], spec["std"], spec["fill"])
+    elif spec["kind"] == "categorical":
+        if not spec["categories"] or not all(isinstance(c, str) for c in spec["categories"]):
+            raise TypeError("categories are no texts")
+        if not isinstance(spec["fill"], str) or not isinstance(spec["distinct"], int):
+            raise TypeError("fill or distinct is malformed")
+    elif spec["kind"] != "ignored" or not isinstance(spec["reason"], str):
+        raise ValueError(f"there is no kind {spec['kind']!r}")
+    return spec
+
+
+def _check_numbers(mean: Any, std: Any, fill: Any = 0.0) -> None:
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (mean, fill)):
+        raise ValueError("a mean is no number")
+    if not isinstance(std, int | float) or not 0 < std < math.inf:
+        raise ValueError("a standard deviation is not positive")
 
 
 def _learn_column(name: str, values: Array) -> Spec:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from .numeric import as_real, as_whole
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -25,7 +27,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
-            _check(field, value)
+            object.__setattr__(self, field, _checked(field, value))  # frozen for users
 
     def __call__(self, step: int) -> float:
         """The learning rate of a step, the first being 0."""
@@ -152,20 +154,23 @@ _DIVISORS = ("div_factor", "final_div_factor")
 _NUMBERS = ("lr", "final", "factor", "pct_start", *_DIVISORS)
 
 
-def _check(field: str, value: Any) -> None:
+def _checked(field: str, value: Any) -> Any:
+    """The value of a field as one of Python's own; ValueError for one out of range."""
     if field in _COUNTS:
-        least = _COUNTS[field]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        least, count = _COUNTS[field], as_whole(value)
+        if count is None or count < least:
             raise ValueError(f"{field} must be an integer >= {least}, not {value!r}")
+        return count
     if field not in _NUMBERS:
-        return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
+        return value
+    number = as_real(value)
+    if number is None or number < 0:
         raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
-    if field == "factor" and not 0 < value <= 1:
+    if field == "factor" and not 0 < number <= 1:
         raise ValueError(f"factor must lie above 0 and be at most 1, not {value!r}")
-    if field in _DIVISORS and value < 1:
+    if field in _DIVISORS and number < 1:
         raise ValueError(f"{field} must be at least 1, not {value!r}")
+    return number
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -4,11 +4,13 @@ A column is float64 with NaN for missing values, or text with None for them; not
 preparations.py.
 """
 
+import csv
 import difflib
 import math
+import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,6 @@ class Table:
     source: str
     columns: dict[str, Array]
     target: str | None = None  # where the file itself says so
-    notes: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -67,10 +68,11 @@ def near_misses(name: str, names: Sequence[str] | dict[str, Array]) -> str:
 # ---- read ----------------------------------------------------------------------------------------
 
 
-def read_table(source: str, target: str | None = None) -> Table:
+def read_table(source: str, target: str | None = None, text: Sequence[str] = ()) -> Table:
     """The table in a file, or scikit-learn's digits for the word "digits".
 
-    target matters to .npz (name of the array) and .npy (index of the column). Raises TableError.
+    target matters to .npz (name of the array) and .npy (index of the column). Columns named in
+    `text` are text, whatever they look like in this file; that matters to .csv. Raises TableError.
     """
     path = Path(source)
     if source == DIGITS and not path.exists():
@@ -80,8 +82,8 @@ def read_table(source: str, target: str | None = None) -> Table:
     if not path.exists():
         raise TableError(f"there is no file {source}{_near_file(path)}")
     extension = path.suffix.lower()
-    readers = {".csv": _csv, ".parquet": _parquet, ".npz": _npz, ".npy": _npy}
-    if extension not in readers:
+    readers = {".parquet": _parquet, ".npz": _npz, ".npy": _npy}
+    if extension not in EXTENSIONS:
         raise TableError(
             f"{source}: the extension {extension or '(none)'!r} is unknown; "
             f"use {', '.join(EXTENSIONS)}"
@@ -89,7 +91,7 @@ def read_table(source: str, target: str | None = None) -> Table:
     if path.stat().st_size == 0:
         raise TableError(f"{source} is empty")
     try:
-        table = readers[extension](path, target)
+        table = _csv(path, text) if extension == ".csv" else readers[extension](path, target)
     except TableError:
         raise
     except OSError as error:
@@ -125,17 +127,33 @@ def _digits() -> Table:
     return Table("scikit-learn's digits", columns | {"digit": data.target.astype(float)}, "digit")
 
 
-def _csv(path: Path, target: str | None) -> Table:
+def _csv(path: Path, text: Sequence[str]) -> Table:
     pandas = _pandas("CSV")
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            separator = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            header = next(csv.reader(file, delimiter=separator), [])
+        _check_header(path, header)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pandas.errors.DtypeWarning)
             warnings.simplefilter("error", pandas.errors.ParserWarning)
-            # index_col=False: rows with more fields than the header are an error, not an index
-            frame = pandas.read_csv(path, sep=separator, index_col=False, encoding="utf-8-sig")
+
+            def read(**options: Any) -> Any:
+                # index_col=False: rows with more fields than the header are an error, not an index;
+                # low_memory=False: the type is that of the whole column
+                return pandas.read_csv(
+                    path,
+                    sep=separator,
+                    index_col=False,
+                    low_memory=False,
+                    encoding="utf-8-sig",
+                    **options,
+                )
+
+            names = [name if name else f"Unnamed: {place}" for place, name in enumerate(header)]
+            as_texts = {name: str for name in names if name.strip() in text}
+            frame = read(dtype=as_texts)
+            _keep_codes(frame, read)
     except UnicodeDecodeError:
         raise TableError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from None
     except pandas.errors.EmptyDataError:
@@ -146,7 +164,62 @@ def _csv(path: Path, target: str | None) -> Table:
         ) from None
     except (pandas.errors.ParserError, ValueError) as error:
         raise TableError(f"{path} is no regular CSV: {_line(error)}") from None
-    return _from_frame(path, frame)
+    table = _from_frame(path, frame)
+    for name, values in table.columns.items():
+        if values.dtype.kind == "O" and name not in text:
+            table.columns[name] = _from_texts(values, separator)
+    return table
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    names = [name.strip() for name in header if name.strip()]
+    for name in names:
+        if names.count(name) > 1:
+            raise TableError(f"{path} has two columns {name!r}; rename one")
+
+
+def _keep_codes(frame: Any, read: Callable[..., Any]) -> None:
+    """Columns of numbers some of which have a leading zero are codes: 007 is not 7."""
+    whole = [
+        place
+        for place in range(frame.shape[1])
+        if frame.iloc[:, place].dtype.kind in "iuf"
+        and (frame.iloc[:, place].dropna() % 1 == 0).all()
+    ]
+    if not whole:
+        return
+    texts = read(usecols=whole, dtype=str)
+    for column, place in enumerate(whole):
+        if texts.iloc[:, column].str.match(r"\s*[+-]?0\d+\s*$").any():
+            frame.isetitem(place, texts.iloc[:, column])
+
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,?\d+(?:[eE][+-]?\d+)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?")
+
+
+def _from_texts(texts: Array, separator: str) -> Array:
+    """Numbers for decimal commas where fields end in semicolons, days for dates as Parquet has
+    them; else the texts.
+    """
+    present = [text.strip() for text in texts if text is not None]
+    if separator == ";" and any("," in text for text in present):
+        if all(map(_DECIMAL_COMMA.fullmatch, present)):
+            return np.array([math.nan if t is None else float(t.replace(",", ".")) for t in texts])
+    elif present and all(map(_DATE.fullmatch, present)):
+        try:
+            stamps = [np.datetime64("NaT" if t is None else t.strip(), "us") for t in texts]
+        except ValueError:  # the 30th of February
+            return texts
+        return _days(np.array(stamps))
+    return texts
+
+
+def _days(stamps: Array) -> Array:
+    """Days since 1970 as float64, NaN where there is no date."""
+    days = stamps.astype(np.float64) / 86_400e6
+    days[np.isnat(stamps)] = math.nan
+    return days
 
 
 def _parquet(path: Path, target: str | None) -> Table:
@@ -177,8 +250,7 @@ def _from_frame(path: Path, frame: Any) -> Table:
         kind = series.dtype.kind if hasattr(series.dtype, "kind") else "O"
         if kind == "M":  # dates count as days
             stamps = series.to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT"))
-            values = stamps.astype(np.float64) / 86_400e6
-            values[np.isnat(stamps)] = np.nan
+            values = _days(stamps)
         elif kind in "iuf":
             values = series.to_numpy(dtype=np.float64, na_value=np.nan)
         else:

@@ -1,7 +1,6 @@
 """`fastmlp train`: from a table to a tested model; __main__.py reads the options."""
 
 import os
-import sys
 import time
 from argparse import Namespace
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checkpoint, reports
-from .callbacks import Callback, EarlyStopping
+from . import files, reports
+from .callbacks import EarlyStopping
+from .errors import DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .losses import probabilities
 from .network import Sequential
@@ -26,29 +26,12 @@ from .preparations import (
 )
 from .tables import DIGITS, Table, TableError, read_table
 from .training import History
+from .voice import Voice
 
 Array = NDArray[Any]
 
 ACTIVATIONS = {kind.name: kind for kind in ACTIVATION_CLASSES.values()}
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-FAILED = 1
-
-
-class Voice:
-    """Prints, or with --quiet does not."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-
-    def say(self, title: str, text: str = "") -> None:
-        """A line "title  text", or a paragraph."""
-        if self.quiet:
-            return
-        try:
-            print(f"{title:<11}{text}".rstrip() if text else title, flush=True)
-        except BrokenPipeError:  # `fastmlp train | head`: the model is wanted all the same
-            self.quiet = True
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
 
 
 @dataclass
@@ -64,9 +47,9 @@ def train(options: Namespace) -> int:
     """`fastmlp train`; returns the exit code."""
     voice = Voice(options.quiet)
     model = Path(options.output)
+    check_writable(model)
     picture = model.with_name(model.stem.removesuffix("-model") + "-learning-curve.png")
-    for path in (model, picture):
-        check_writable(path)
+    check_writable(picture)
     reports.require_plots()
     optimizer = make_optimizer(options)
     table, target_name = _load(options)
@@ -76,24 +59,32 @@ def train(options: Namespace) -> int:
     widths = " - ".join(str(n) for n in (net.n_in, *(layer.weight.shape[1] for layer in hidden)))
     voice.say("network", f"{widths}, {options.activation}, {net.n_params:,} parameters")
     started = time.perf_counter()
-    interrupted = _fit(options, net, optimizer, preparation.target.loss, parts)
-    if interrupted and net.step == 0:
-        print("fastmlp: interrupted before the first step; nothing was saved", file=sys.stderr)
+    end, best = _fit(options, net, optimizer, preparation.target.loss, parts)
+    if isinstance(end, DivergenceError) and not best:
+        raise end  # what is left of the weights is not worth a file
+    if end and net.step == 0:
+        warn = Voice(on_stderr=True)
+        warn.say("fastmlp: interrupted before the first step; nothing was saved")
         return INTERRUPTED
     history = net.history or History()
-    _tell_end(voice, history, net, bool(interrupted), time.perf_counter() - started)
-    results = {} if interrupted else _test(voice, net, preparation.target, parts)
+    _tell_end(voice, history, net, end, time.perf_counter() - started)
+    results, report = ({}, []) if end else _test(net, preparation.target, parts)
     written = _save(net, model, picture, table, preparation, results)
+    for paragraph in report:
+        voice.say("")
+        voice.say(paragraph)
     voice.say("")
     voice.say("written", ", ".join(written))
-    if interrupted:
-        print(
-            f"fastmlp: interrupted in epoch {net.epoch + 1}; the model so far is in {model}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    _suggest(voice, options, model)
-    return 0
+    if end is None:
+        _suggest(voice, options, model)
+        return 0
+    saved = f"the weights of epoch {best}, the best, are" if best else "the model so far is"
+    if isinstance(end, DivergenceError):
+        text = f"error: training diverged in epoch {end.epoch} (step {end.step}); lower --lr"
+    else:
+        text = f"interrupted in epoch {net.epoch + 1}"
+    Voice(on_stderr=True).say(f"fastmlp: {text}; {saved} in {model}")
+    return 2 if isinstance(end, DivergenceError) else INTERRUPTED
 
 
 def _save(
@@ -116,7 +107,7 @@ def _save(
     if not history:
         return [str(model)]
     title = f"{table.source}: {target.name} ({target.task})"
-    checkpoint.write_safely(picture, reports.learning_curve(history, target, title))
+    files.write_safely(picture, reports.learning_curve(history, target, title))
     return [str(model), str(picture)]
 
 
@@ -232,13 +223,16 @@ def build_network(options: Namespace, preparation: Preparation) -> Sequential:
 
 def _fit(
     options: Namespace, net: Sequential, optimizer: Optimizer, loss: str, parts: dict[str, Split]
-) -> bool:
-    """Train; True if the user pressed Ctrl-C."""
+) -> tuple[KeyboardInterrupt | DivergenceError | None, int]:
+    """Train; returns what broke training off, if anything, and the epoch that the weights are of,
+    where the best were restored (else 0).
+    """
     part, held = parts["train"], parts["validation"]
     has_validation = len(held.y) > 0
-    callbacks: list[Callback] = []
+    callbacks: list[EarlyStopping] = []
     if has_validation and options.patience:
         callbacks.append(EarlyStopping(patience=options.patience))
+    end: KeyboardInterrupt | DivergenceError | None = None
     try:
         net.fit(
             part.X,
@@ -253,17 +247,22 @@ def _fit(
             threads=options.threads,
             verbose=0 if options.quiet else 1,
         )
-    except KeyboardInterrupt:
-        return True
-    return False
+    except DivergenceError as error:
+        end = error
+    except KeyboardInterrupt as error:
+        end = error
+        for stopper in callbacks:
+            stopper.restore(net)
+    return end, callbacks[0].best_epoch if callbacks else 0
 
 
 def _tell_end(
-    voice: Voice, history: History, net: Sequential, interrupted: bool, seconds: float
+    voice: Voice, history: History, net: Sequential, end: BaseException | None, seconds: float
 ) -> None:
     epochs = f"{reports.plural(net.epoch, 'epoch')} in {seconds:.1f} s"
-    if interrupted:
-        voice.say("trained", f"{epochs}, then interrupted")
+    if end:
+        what = "diverged" if isinstance(end, DivergenceError) else "interrupted"
+        voice.say("trained", f"{epochs}, then {what}")
     elif history.stop_reason:
         voice.say("trained", f"{epochs}; {history.stop_reason}")
     else:
@@ -271,13 +270,14 @@ def _tell_end(
 
 
 def _test(
-    voice: Voice, net: Sequential, target: Target, parts: dict[str, Split]
-) -> dict[str, float]:
-    """Score the test rows, which training has not seen, and show the scores beside a baseline's."""
+    net: Sequential, target: Target, parts: dict[str, Split]
+) -> tuple[dict[str, float], list[str]]:
+    """The scores on the test rows, which training has not seen, and what to say of them: paragraphs
+    that show them beside a baseline's.
+    """
     test = parts["test"]
     if len(test.y) == 0:
-        voice.say("test", "no rows were set aside (--test-size 0)")
-        return {}
+        return {}, [f"{'test':<11}no rows were set aside (--test-size 0)"]
     name, base = reports.baseline(target, parts["train"].raw, test.raw)
     out = net.predict(test.X)
     if target.task == "regression":
@@ -286,12 +286,11 @@ def _test(
     else:
         proba = reports.class_probabilities(probabilities(target.loss, out))
         scores = reports.class_scores(test.y, proba)
-    voice.say("")
-    voice.say(reports.comparison(scores, name, base, f"test, {reports.plural(len(test.y), 'row')}"))
+    what = f"test, {reports.plural(len(test.y), 'row')}"
+    report = [reports.comparison(scores, name, base, what)]
     if reports.shows_classes(target):
-        voice.say("")
-        voice.say(reports.per_class(target, test.y, proba.argmax(axis=1)))
-    return scores
+        report.append(reports.per_class(target, test.y, proba.argmax(axis=1)))
+    return scores, report
 
 
 def _suggest(voice: Voice, options: Namespace, model: Path) -> None:
@@ -304,6 +303,10 @@ def check_writable(path: Path) -> None:
     """TableError where a file cannot be written, before hours are spent on what goes into it."""
     if path.is_dir():
         raise TableError(f"{path} is a folder; name a file in it")
+    if files.is_stream(path):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise TableError(f"{path} cannot be written; choose another place with -o")
+        return
     if not path.parent.is_dir():
         raise TableError(f"there is no folder {path.parent}; create it, or write elsewhere with -o")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):

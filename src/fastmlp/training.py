@@ -4,8 +4,9 @@ them.
 
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, get_metrics
+from .numeric import as_real
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
@@ -106,9 +108,11 @@ class TrainingData:
 
     def _split(self, share: float, seed: int) -> None:
         """Set a random share of the rows aside; only those are copied."""
-        n = len(self.rows)
-        held_out = round(n * share)
-        if not 0 < share < 1 or not 0 < held_out < n:
+        n, number = len(self.rows), as_real(share)
+        if number is None or not 0 < number < 1:
+            raise ValueError(f"validation_split must lie between 0 and 1, not {share!r}")
+        held_out = round(n * number)
+        if not 0 < held_out < n:
             raise ValueError(
                 f"validation_split={share!r} of {n} rows leaves one side empty; 0.1 is usual"
             )
@@ -145,7 +149,8 @@ def fit(
     """Train for `epochs` passes; see Sequential.fit."""
     # All checks first, those of the callbacks too: what is refused has changed nothing.
     loss = get_loss(chosen)
-    metrics = metrics if isinstance(metrics, str) else tuple(metrics)
+    if not (isinstance(metrics, str) or callable(metrics)):  # those get_metrics refuses
+        metrics = tuple(metrics)
     functions = get_metrics(metrics, loss)
     callbacks = check_callbacks(callbacks)
     check_verbose(verbose)
@@ -163,14 +168,16 @@ def fit(
     if net.standardize is not None and not net.standardize.is_adapted:
         net.standardize.adapt_rows(data.X, data.rows)
     net.loss, net.metrics, net.history = chosen, metrics or None, run.history
-    with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run):
+    with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run, epoch_loop):
         while run.epoch < run.epochs and run.history.stop_reason is None:
             run.epoch += 1
             outputs = epoch_loop.outputs_for(functions)
             run.logs = {"loss": epoch_loop.run_epoch(run, outputs, progress)}
             if outputs is not None:
-                trained = outputs[epoch_loop.order], data.y[epoch_loop.order]
-                run.logs |= {name: f(trained[1], trained[0]) for name, f in functions.items()}
+                y = data.y
+                if len(epoch_loop.order) < len(y):  # only the rows of this pass
+                    outputs, y = outputs[epoch_loop.order], y[epoch_loop.order]
+                run.logs |= {name: f(y, outputs) for name, f in functions.items()}
             if data.validation is not None:
                 with net.averaged() if net.keeps_average else nullcontext():
                     Xv, yv, weights = data.validation
@@ -218,18 +225,36 @@ class EpochLoop:
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
         net.executor.context.check_rows(self.n, self.batch_size)
+        self._outputs: Array | None = None
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
-        batches = (self.n, self.batch_size)
-        if net.executor.context.position and net.interrupted_batches != batches:
+        if net.executor.context.position and net.interrupted_batches != self._batches():
             net.executor.context.position = 0
-        net.interrupted_batches = batches
+        net.interrupted_batches = None
+
+    def break_off(self, error: BaseException) -> None:
+        """After an error: only a pass that Ctrl-C interrupted can go on later."""
+        if not isinstance(error, KeyboardInterrupt):
+            self.net.executor.context.position = 0
+        elif self.net.executor.context.position:
+            self.net.interrupted_batches = self._batches()
+
+    def _batches(self) -> tuple[int, int, bool, int]:
+        """What tells the batches of a pass from others: how they are cut, and a checksum of a
+        thousand rows.
+        """
+        rows = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
+        checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
+        return self.n, self.batch_size, bool(self.shuffle), checksum
 
     def outputs_for(self, metrics: dict[str, Metric]) -> Array | None:
-        """Room for the outputs of the training pass, where metrics need them."""
-        shape = len(self.data.X), self.net.n_out
-        return np.zeros(shape, self.net.dtype) if metrics else None
+        """Room for the outputs of the training pass, where metrics need them: the same for all
+        epochs.
+        """
+        if metrics and self._outputs is None:
+            self._outputs = np.zeros((len(self.data.X), self.net.n_out), self.net.dtype)
+        return self._outputs
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
         """All mini-batches of the next epoch; returns the loss of its rows."""
@@ -251,7 +276,6 @@ class EpochLoop:
             visited += rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
-                context.position = 0  # who goes on begins a pass
                 raise divergence(run.epoch, context.updates + 1, lr, run.history)
             progress.advance(rows, self.loss.reduce(loss_sum, visited))
         self.order = self.order[first:]
@@ -331,12 +355,17 @@ def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 @contextmanager
-def _told(callbacks: list[Callback], run: Run) -> Iterator[None]:
-    """Tell the callbacks where the loop inside ends by a divergence."""
+def _told(
+    callbacks: list[Callback], run: Run, epoch_loop: "EpochLoop | FullBatchLoop"
+) -> Iterator[None]:
+    """Tell the loop where an error ends it, and the callbacks where that is a divergence."""
     try:
         yield
-    except DivergenceError:
-        _each(callbacks, "on_divergence", run)
+    except BaseException as error:
+        if isinstance(epoch_loop, EpochLoop):
+            epoch_loop.break_off(error)
+        if isinstance(error, DivergenceError):
+            _each(callbacks, "on_divergence", run)
         raise
 
 
@@ -382,10 +411,11 @@ class LineProgress(Progress):
         rate = self._n / max(now - self._since, 1e-9)
         self._since = now
         width = len(str(run.epochs))
-        print(
-            f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s",
-            flush=True,
+        line = (
+            f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s"
         )
+        with suppress(OSError):  # `| head`: that nobody reads on is no reason to stop training
+            print(line, flush=True)
 
 
 class BarProgress(Progress):
@@ -398,17 +428,28 @@ class BarProgress(Progress):
         self._run, self._width = run, len(str(run.epochs))
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.close()
+        with self._unread():
+            self._bar.close()
 
     def advance(self, rows: int, loss: float) -> None:
         """Move the bar."""
-        self._bar.update(rows)
-        if not self._run.logs or self._run.epoch == 1:
-            self._show({"loss": loss})
+        with self._unread():
+            self._bar.update(rows)
+            if not self._run.logs or self._run.epoch == 1:
+                self._show({"loss": loss})
 
     def end_epoch(self, run: Run) -> None:
         """Show the logs of the epoch."""
-        self._show(run.logs)
+        with self._unread():
+            self._show(run.logs)
+
+    @contextmanager
+    def _unread(self) -> Iterator[None]:
+        """Where the terminal has gone, training goes on without a bar."""
+        try:
+            yield
+        except OSError:
+            self._bar.disable = True
 
     def _show(self, logs: dict[str, float]) -> None:
         epoch = f"epoch {self._run.epoch:{self._width}}/{self._run.epochs}"
@@ -434,5 +475,7 @@ def make_progress(verbose: int, run: Run, n: int) -> Progress:
             from tqdm import tqdm
         except ImportError:
             return LineProgress(n)
-        return BarProgress(tqdm, run, n)
+        with suppress(OSError):  # standard error is closed
+            return BarProgress(tqdm, run, n)
+        return Progress()
     return LineProgress(n) if verbose == 2 else Progress()

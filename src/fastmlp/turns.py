@@ -15,11 +15,18 @@ class Turns:
     """
 
     def __init__(self) -> None:
+        self.reading, self.changing = _Reading(self), _Changing(self)
+        self.release()
+
+    def release(self) -> None:
+        """Nobody's turn: at the start, and in a forked child, where those who had it are not."""
         self._guard = threading.Lock()  # held for a few instructions only
         self._owner = 0  # identity of the changing thread, 0: none
         self._depth = 0
         self._readers = 0
-        self.reading, self.changing = _Reading(self), _Changing(self)
+
+    def __reduce__(self) -> tuple[type["Turns"], tuple[()]]:
+        return Turns, ()  # a copy is used by nobody
 
     def enter_reading(self) -> None:
         """Raises RuntimeError where another thread changes the network."""

@@ -1,0 +1,128 @@
+"""Files written so that a crash leaves the old one or the new one, and what is no file left in
+place.
+"""
+
+import glob
+import os
+import re
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_LONGEST = 200  # bytes of the name that a temporary file carries; most systems allow 255 in all
+_ABANDONED = 3600.0  # seconds: a process id says nothing about one on another machine
+_OPEN_FILE = re.compile(r"/dev/(?:std(out|err)|fd/(\d+))|/proc/(\d+)/(?:task/\d+/)?fd/(\d+)")
+
+
+def write_safely(path: Path, content: bytes) -> None:
+    """Replace `path` by a file of this content: temporary file, fsync, rename, fsync the folder.
+
+    A device, a pipe, or an open file by its name (/dev/stdout) is written to, never replaced.
+    """
+    if is_stream(path):
+        with _open_stream(path) as stream:
+            stream.write(content)
+        return
+    path = Path(os.path.realpath(path))
+    _sweep(path)
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f"{_prefix(path)}{os.getpid()}.", suffix=".tmp"
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), _mode(path))
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _prefix(path: Path) -> str:
+    return f".{os.fsdecode(os.fsencode(path.name)[:_LONGEST])}."
+
+
+def _mode(path: Path) -> int:
+    """That of the file to be replaced; else what open() would give (mkstemp's is 0600)."""
+    with suppress(OSError):
+        return path.stat().st_mode & 0o777
+    return 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    with suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    umask = os.umask(0)  # the only way elsewhere, though other threads see it for a moment
+    os.umask(umask)
+    return umask
+
+
+def _sweep(path: Path) -> None:
+    """Remove what saves of the same file left behind when their processes were killed."""
+    prefix = _prefix(path)
+    for stale in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+        pid = stale.name.removeprefix(prefix).split(".")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not _is_alive(int(pid)):
+            with suppress(OSError):
+                if time.time() - stale.stat().st_mtime > _ABANDONED:
+                    stale.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+# ---- what is no regular file ---------------------------------------------------------------------
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` names a device, a pipe or an open file, such as /dev/stdout, although that may
+    lead to a regular file.
+    """
+    name = _target(path)
+    return bool(_OPEN_FILE.fullmatch(name)) or (os.path.exists(name) and not os.path.isfile(name))
+
+
+def _target(path: Path) -> str:
+    """Where links lead, but for those of open files: `path` itself if they go round in circles."""
+    name = os.fspath(path)
+    for _ in range(40):
+        folder, last = os.path.split(os.path.abspath(name))
+        name = os.path.join(os.path.realpath(folder), last)
+        if _OPEN_FILE.fullmatch(name) or not os.path.islink(name):
+            return name
+        name = os.path.join(os.path.dirname(name), os.readlink(name))
+    return os.fspath(path)
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    """For a file of this process its own position: opening it anew would begin at the start."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    match = _OPEN_FILE.fullmatch(_target(path))
+    if match is None:
+        return open(path, "wb")
+    standard, number, pid, number_of_pid = match.groups()
+    if pid is not None and int(pid) != os.getpid():
+        return open(path, "ab")
+    known = {"out": 1, "err": 2}
+    return os.fdopen(os.dup(known[standard] if standard else int(number or number_of_pid)), "wb")

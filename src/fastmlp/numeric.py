@@ -1,0 +1,31 @@
+"""Numbers that users give: Python's, NumPy's scalars, but no truth values."""
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+
+def as_real(value: Any) -> float | None:
+    """The float of a finite real number; None for anything else, 10**400 among it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def check_seed(seed: Any) -> int:
+    """Seed if it is an integer of 64 bits; else ValueError."""
+    whole = as_whole(seed)
+    if whole is None or not 0 <= whole < 2**64:
+        raise ValueError(f"seed must be an integer in 0 .. 2**64 - 1, not {seed!r}")
+    return whole
+
+
+def as_whole(value: Any) -> int | None:
+    """The int of an integer that 64 bits could hold; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return None
+    return int(value) if -(2**63) <= int(value) < 2**64 else None
