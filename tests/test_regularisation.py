@@ -361,6 +361,34 @@ def test_an_error_inside_averaged_brings_the_weights_back():
     net.fit(X, Y, epochs=1)
 
 
+class _Interrupted:
+    """An array whose first assignment Ctrl-C cuts off."""
+
+    def __init__(self, array):
+        self.array, self.times = array, 0
+
+    def copy(self):
+        return self.array.copy()
+
+    def __setitem__(self, where, values):
+        self.times += 1
+        if self.times == 1:
+            raise KeyboardInterrupt
+        self.array[where] = values
+
+
+def test_ctrl_c_while_averaged_ends_waits_for_the_weights(monkeypatch):
+    net = small()
+    net.fit(X, Y, optimizer=Adam(weight_average=EMA(0.9)), epochs=2)
+    before = net.params.copy()
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(net, "_weights", lambda: [_Interrupted(net.params)])
+        with net.averaged():
+            assert not np.array_equal(net.params, before)
+    np.testing.assert_array_equal(net.params, before)
+    net.fit(X, Y, optimizer=Adam(weight_average=EMA(0.9)), epochs=1)  # no longer inside
+
+
 def test_without_an_average_there_is_none():
     net = small()
     net.fit(X, Y, epochs=1)

@@ -451,14 +451,21 @@ class Sequential:
                 raise RuntimeError("the network has its averaged weights already")
             averaged, places = self.averaged_params, self._weights()
             kept = [place.copy() for place in places]
+            interrupt: KeyboardInterrupt | None = None
             try:
                 self._shows_average = True
                 self.set_params(averaged)
                 yield self
             finally:
-                for place, values in zip(places, kept, strict=True):
-                    place[:] = values
-                self._shows_average = False
+                while self._shows_average:
+                    try:
+                        for place, values in zip(places, kept, strict=True):
+                            place[:] = values
+                        self._shows_average = False
+                    except KeyboardInterrupt as error:  # not before the weights are back
+                        interrupt = error
+            if interrupt is not None:
+                raise interrupt
 
     def set_params(self, params: ArrayLike) -> None:
         """Replace all weights and biases by a flat array in the layout of `params`, and their
