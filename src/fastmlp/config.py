@@ -2,7 +2,6 @@
 
 import os
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ _MAX_THREADS = 1024
 
 def get_config() -> dict[str, Any]:
     """Version, compiler, kernel build and BLAS in use, and the default number of threads."""
+    from importlib.metadata import PackageNotFoundError, version  # as slow to load as NumPy's core
+
     try:
         own_version = version("fastmlp")
     except PackageNotFoundError:

@@ -6,7 +6,6 @@ import glob
 import os
 import re
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,8 @@ def write_safely(path: Path, content: bytes) -> None:
         with _open_stream(path) as stream:
             stream.write(content)
         return
+    import tempfile  # loads compressors and much else that only a save needs
+
     path = Path(os.path.realpath(path))
     _sweep(path)
     handle, temporary = tempfile.mkstemp(

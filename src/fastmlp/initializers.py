@@ -5,13 +5,15 @@ The names are the variances of the lecture's section "Weight initialisation". It
 2 / (n_in + n_out).
 """
 
+from __future__ import annotations  # numpy.random is slow to load: on first use
+
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
-Initializer = Callable[[np.random.Generator, int, int], Weights]
+Initializer = Callable[["np.random.Generator", int, int], Weights]
 
 
 def zeros(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:

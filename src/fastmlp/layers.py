@@ -7,6 +7,8 @@
 The activation classes (ReLU, Tanh, ...) are made from the list in `csrc/registry.h`.
 """
 
+from __future__ import annotations  # numpy.random is slow to load: on first use
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,7 +45,7 @@ class Home:
     stats: Array
     turns: Turns
 
-    def at(self, op: int) -> "Home":
+    def at(self, op: int) -> Home:
         """The same arrays for another op."""
         return replace(self, op=op)
 
@@ -66,11 +68,11 @@ class Layer:
         """The arguments that make this layer again, as JSON types."""
         return {}
 
-    def leaves(self) -> list["Layer"]:
+    def leaves(self) -> list[Layer]:
         """The layers that are ops of the program, in its order: this one."""
         return [self]
 
-    def named_leaves(self, name: str) -> list[tuple[str, "Layer"]]:
+    def named_leaves(self, name: str) -> list[tuple[str, Layer]]:
         """Those that may hold arrays, each with its name in a model file."""
         return [(name, self)]
 
@@ -79,7 +81,7 @@ class Layer:
         return {}
 
     def initial_arrays(
-        self, rng: np.random.Generator, n_in: int, follower: "Layer | None"
+        self, rng: np.random.Generator, n_in: int, follower: Layer | None
     ) -> dict[str, Any]:
         """What `arrays` begins with in a network: what it holds already, if anything."""
         if self._home is None:

@@ -1,5 +1,7 @@
 """Normalization: of batches, of rows, and of the input, each with what it stores."""
 
+from __future__ import annotations  # numpy.random is slow to load: on first use
+
 from typing import Any, Self
 
 import numpy as np
