@@ -381,10 +381,10 @@ def test_ctrl_c_while_averaged_ends_waits_for_the_weights(monkeypatch):
     net = small()
     net.fit(X, Y, optimizer=Adam(weight_average=EMA(0.9)), epochs=2)
     before = net.params.copy()
-    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        patch.setattr(net, "_weights", lambda: [_Interrupted(net.params)])
-        with net.averaged():
-            assert not np.array_equal(net.params, before)
+    monkeypatch.setattr(net, "_weights", lambda: [_Interrupted(net.params)])
+    with pytest.raises(KeyboardInterrupt), net.averaged():
+        assert not np.array_equal(net.params, before)
+    monkeypatch.undo()
     np.testing.assert_array_equal(net.params, before)
     net.fit(X, Y, optimizer=Adam(weight_average=EMA(0.9)), epochs=1)  # no longer inside
 

@@ -30,17 +30,19 @@ static const real log_coefs[] = {6.666666666666735130e-01, 3.999999999940941908e
                                  2.857142874366239149e-01, 2.222219843214978396e-01,
                                  1.818357216161805012e-01, 1.531383769920937332e-01,
                                  1.479819860511658591e-01};
-/* exp(x^2) erfc(x) (K + x) / K in powers of (K - x) / (K + x), x >= 0: Chebyshev, error 4e-17 */
-#define ERFC_K 3.5
-static const real erfc_coefs[] = {
-    0.3105873112177886,      0.26794277844774628,     0.19831818475275667,
-    0.12435886477625195,     0.064496749042067855,    0.026376773325381176,
-    0.0075767485384410742,   0.00090772866743031957,  -0.00037295848994710882,
-    -0.00020415189183315975, -1.2017734739851844e-05, 2.1364780845523739e-05,
-    5.3277260966151438e-06,  -2.0694153987777988e-06, -9.6921872994332962e-07,
-    2.2681942953867731e-07,  1.5773887103572657e-07,  -3.232324815023162e-08,
-    -2.4716309827437651e-08, 5.7426959518610782e-09,  3.3580259279681074e-09,
-    -9.5937863184811934e-10, -2.7892728276071433e-10, 9.4684212128408124e-11};
+/* 2 exp(x^2 / 2) Phi(-x) (K + x) / K in powers of (K - x) / (K + x), x >= 0: Chebyshev, 1e-18 */
+#define TAIL_K 5.0
+#define TAIL_SLOPE(t) fma_(t, splat(1.03), splat(0.40)) /* of its logarithm */
+static const real tail_coefs[] = {
+    0.30767721990002518,     0.26615300115602276,     0.19812224638799049,
+    0.12541326266851256,     0.066008146468159684,    0.027647455482828607,
+    0.0083180267197701879,   0.0011973507035919076,   -0.0003191477564089469,
+    -0.00021795958735303046, -2.3750318902970508e-05, 1.9904931185131785e-05,
+    6.6726424421383951e-06,  -1.5917446470277769e-06, -1.1082668103365898e-06,
+    1.3341715908978313e-07,  1.7452320254528628e-07,  -1.5428663814054763e-08,
+    -2.8151109601380684e-08, 2.7763995947928354e-09,  4.4954413764001795e-09,
+    -5.0857512106786939e-10, -6.1337987638560691e-10, 5.3252806292580719e-11,
+    4.9866663111821177e-11};
 #else
 #define EXP_HIGH 89.0f
 #define EXP_LOW (-104.0f)
@@ -55,11 +57,13 @@ static const real exp_coefs[] = {5.000000013e-01f, 1.666666668e-01f, 4.166646493
                                  8.333310925e-03f, 1.393365000e-03f, 1.989099082e-04f};
 static const real log_coefs[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-25f,
                                  0xf89e26.0p-26f};
-#define ERFC_K 2.5f
-static const real erfc_coefs[] = {4.216127281e-01f,  3.218607736e-01f, 1.815656999e-01f,
-                                  6.849976746e-02f,  1.134354684e-02f, -3.353155286e-03f,
-                                  -1.921382043e-03f, 1.654415199e-04f, 2.664883181e-04f,
-                                  -1.074623665e-05f, -2.916858251e-05f};
+#define TAIL_K 3.5f
+#define TAIL_SLOPE(t) fma_(t, splat(0.45f), splat(0.52f))
+/* the first six rounded so that the errors of rounding them cancel */
+static const real tail_coefs[] = {4.253806174e-01f,  3.231782019e-01f,  1.802430004e-01f,
+                                  6.631468982e-02f,  9.945483878e-03f,  -3.699702211e-03f,
+                                  -1.814240240e-03f, 2.506739402e-04f,  2.560394641e-04f,
+                                  -3.164508962e-05f, -2.738489820e-05f, 4.282977898e-06f};
 #endif
 
 /* c[0] + c[1] x + ... by Horner's rule; n is a constant, so the loop unrolls */
@@ -70,7 +74,8 @@ INLINE vec polynomial(vec x, const real *c, int n) {
         p = fma_(p, x, splat(c[i]));
     return p;
 }
-#define POLYNOMIAL(x, c) polynomial(x, c, (int)(sizeof(c) / sizeof((c)[0])))
+#define ARRAY_LENGTH(c) (int)(sizeof(c) / sizeof((c)[0]))
+#define POLYNOMIAL(x, c) polynomial(x, c, ARRAY_LENGTH(c))
 
 /* 2^n for integral n within the exponent range */
 INLINE vec power_of_2(vec n) {
@@ -88,22 +93,35 @@ INLINE vec exp_parts(vec x, vec *n) {
     return fma_(r * r, POLYNOMIAL(r, exp_coefs), r);
 }
 
+/* x 2^n, in two factors: 2^n alone may overflow, or be subnormal, where the result is neither */
+INLINE vec scaled(vec x, vec n) {
+    const vec half = fma_(n, splat((real)0.5), splat(ROUNDER)) - ROUNDER;
+    return x * power_of_2(half) * power_of_2(n - half);
+}
+
 INLINE vec vexp(vec x) {
     vec n;
     const vec p = exp_parts(x, &n);
-    /* in two factors: 2^n alone may overflow, or be subnormal, where the result is neither */
-    const vec half = fma_(n, splat((real)0.5), splat(ROUNDER)) - ROUNDER;
-    return (1 + p) * power_of_2(half) * power_of_2(n - half);
+    return scaled(1 + p, n);
 }
 
-/* exp(x) - 1 for x <= 0: small x keeps its digits */
-INLINE vec vexpm1_negative(vec x) {
+/* exp(x) - 1 for x <= 0: small x keeps its digits. *low: what the last addition lost */
+INLINE vec expm1_negative_parts(vec x, vec *low) {
     vec n;
     x = pick(x < -64, splat(-64), x); /* exp(x) - 1 is -1 there in both types */
     const vec p = exp_parts(x, &n);
-    const vec scale = power_of_2(n);
-    return fma_(scale, p, scale - 1);
+    const vec scale = power_of_2(n), sum = fma_(scale, p, scale - 1);
+    *low = fma_(scale, p, scale - 1 - sum);
+    return sum;
 }
+
+INLINE vec vexpm1_negative(vec x) {
+    vec low;
+    return expm1_negative_parts(x, &low);
+}
+
+/* 1 / d, 1 <= d <= 2, to 6%: enough where a rounding error is divided */
+INLINE vec about_inverse(vec d) { return fma_(d, splat((real)-0.47), splat((real)1.41)); }
 
 /* log(1 + f) + c for |f| < 0.42, plus n ln 2 */
 INLINE vec log_tail(vec n, vec f, vec c) {
@@ -152,17 +170,23 @@ INLINE vec vlog1p_unit(vec x) {
 }
 
 /* |tanh x| = -t / (2 + t) = 1 - 2 (1 + t) / (2 + t), t = exp(-2 |x|) - 1: the first keeps the
- * digits near 0, where t has them; the second near 1, where an error of t would count twice. */
+ * digits near 0, where t has them; the second near 1, where an error of t would count twice. The
+ * first takes back what rounding t and 2 + t lost. */
 INLINE vec vtanh(vec x) {
-    const vec t = vexpm1_negative(-2 * vabs(x));
+    vec low;
+    const vec t = expm1_negative_parts(-2 * vabs(x), &low), d = 2 + t;
     const mask near_0 = t > (real)-0.67;
-    const vec q = pick(near_0, -t, 2 + 2 * t) / (2 + t);
-    return pick(x == x, with_sign(pick(near_0, q, 1 - q), x), x);
+    const vec q = pick(near_0, -t, 2 + 2 * t) / d;
+    const vec lost = fma_(q, t - (d - 2), fma_(q, low, low));
+    const vec y = pick(near_0, fma_(-lost, about_inverse(d), q), 1 - q);
+    return pick(x == x, with_sign(y, x), x);
 }
 
+/* 1 / (1 + e) or e / (1 + e), e = exp(-|x|); what rounding 1 + e lost comes back */
 INLINE vec vsigmoid(vec x) {
-    const vec e = vexp(-vabs(x));
-    return pick(x < 0, e, splat(1)) / (1 + e);
+    const vec e = vexp(-vabs(x)), d = 1 + e;
+    const vec q = pick(x < 0, e, splat(1)) / d, lost = q * (e - (d - 1));
+    return fma_(-lost, about_inverse(d), q);
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
@@ -178,13 +202,26 @@ INLINE vec vexp_half_square(vec x) {
     return vexp(-square) * (1 - rest);
 }
 
-/* The normal distribution function Phi(x) = erfc(-x / sqrt 2) / 2, to relative accuracy in its tail
- */
+/* The normal distribution function Phi(x), to relative accuracy in its tail:
+ * 2 Phi(-a) = t P(2 t - 1) exp(-a^2 / 2), t = K / (K + a). What rounding takes from t, P and the
+ * square would count several times; it comes back in `low`. */
 INLINE vec vnormal_cdf(vec x) {
-    const vec a = (real)0.70710678118654752440 * pick(vabs(x) > 60, splat(60), vabs(x));
-    const vec t = ERFC_K / (ERFC_K + a);
-    const vec s = (ERFC_K - a) / (ERFC_K + a);
-    const vec tail = (real)0.5 * t * POLYNOMIAL(s, erfc_coefs) * vexp_half_square(x);
+    const vec a = pick(vabs(x) > 60, splat(60), vabs(x)); /* 0 there in both types */
+    const vec d = TAIL_K + a, above = d - TAIL_K, d_low = TAIL_K - (d - above) + (a - above);
+    const vec t = TAIL_K / d, s = fma_(t, splat(2), splat(-1));
+    const vec t_low = (fma_(-t, d, splat(TAIL_K)) - t * d_low) * (1 / TAIL_K); /* a share of t */
+    const vec s_low = fma_(t, splat(2), -1 - s) + 2 * t * t_low;
+    const vec p_rest = polynomial(s, tail_coefs + 1, ARRAY_LENGTH(tail_coefs) - 1);
+    const vec p = fma_(p_rest, s, splat(tail_coefs[0]));
+    const vec p_low = fma_(p_rest, s, tail_coefs[0] - p);
+    const vec low_share = fma_(s_low, TAIL_SLOPE(t), t_low);
+    const vec high = t * p;
+    const vec low = fma_(t, p, -high) + fma_(high, low_share, t * p_low);
+
+    const vec half = (real)0.5 * a, square = half * a, square_low = fma_(half, a, -square);
+    vec n;
+    const vec e = exp_parts(-square, &n), e_1 = fma_(-square_low, 1 + e, e); /* exp(-a^2 / 2) - 1 */
+    const vec tail = scaled((real)0.5 * (high + fma_(high, e_1, fma_(low, e_1, low))), n);
     return pick(x == x, pick(x > 0, 1 - tail, tail), x);
 }
 

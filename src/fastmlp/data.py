@@ -1,7 +1,7 @@
 """Arrays at the door: converted and checked once per call, and the lecture's data loader."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from .losses import Loss, get_loss
 from .numeric import check_seed
 
 Array = NDArray[Any]
+_INT64 = np.dtype(np.int64)
 
 
 def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
@@ -18,6 +19,8 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
 
     Raises TypeError for what is not numeric, ValueError for a shape that does not fit.
     """
+    if _is_ready(x, dtype) and x.ndim == 2 and x.shape[1] == n_in and len(x):
+        return x
     array = as_numbers(x, name)
     if array.ndim != 2:
         hint = f"; for one row use {name}.reshape(1, -1), for one column {name}.reshape(-1, 1)"
@@ -33,9 +36,14 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
     return _convert(array, dtype, name)
 
 
+def _is_ready(x: ArrayLike, dtype: np.dtype[Any]) -> TypeGuard[Array]:
+    """Whether x is an array that C takes as it stands: asked first, as it is for most calls."""
+    return type(x) is np.ndarray and x.dtype is dtype and x.flags.carray
+
+
 def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
     """x as a contiguous (n_in,) array of dtype; itself, in place, if it is one already."""
-    if type(x) is np.ndarray and x.dtype is dtype and x.shape == (n_in,) and x.flags.carray:
+    if _is_ready(x, dtype) and x.shape == (n_in,):
         return x
     array = as_numbers(x, "x")
     if array.shape != (n_in,):
@@ -45,6 +53,8 @@ def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
 
 def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArray[np.int64]:
     """Class labels as int64 (rows,), each in [0, n_classes)."""
+    if _is_ready(y, _INT64) and y.shape == (rows,):
+        return _checked_labels(y, n_classes, name)
     array = as_numbers(y, name)
     if array.ndim == 2 and array.shape == (rows, n_classes) and n_classes > 1:
         raise ValueError(f"{name} looks one-hot; this loss takes labels: {name}.argmax(axis=1)")
@@ -59,7 +69,10 @@ def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArr
             raise ValueError(f"{name} holds values that are no whole numbers; labels are integers")
     elif array.dtype.kind == "u" and array.size and array.max() >= n_classes:
         raise ValueError(_label_message(name, int(array.max()), n_classes))
-    labels = np.require(array, np.int64, ["C", "ALIGNED"])
+    return _checked_labels(np.require(array, np.int64, ["C", "ALIGNED"]), n_classes, name)
+
+
+def _checked_labels(labels: NDArray[np.int64], n_classes: int, name: str) -> NDArray[np.int64]:
     bad = _core.first_bad_label(labels, n_classes)
     if bad >= 0:
         raise ValueError(_label_message(name, int(labels[bad]), n_classes))
