@@ -82,7 +82,9 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .c = dw,
                          .c_row = s.n_out};
     const b_form form = form_of(s.n_out, i1 - i0);
-    if (falls_on_few_sets(s.n_in))
+    if (s.n_out <= LANES)
+        narrow_transposed_product(t, i1 - i0, s.n_out, s.rows);
+    else if (falls_on_few_sets(s.n_in))
         transposed_product(t, form, i1 - i0, s.n_out, s.rows);
     else
         product(t, form, i1 - i0, s.n_out, s.rows);

@@ -309,4 +309,26 @@ static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, i
     }
 }
 
+/* The same by way of c^T = b^T x, for b of at most LANES columns, which fill no tile: there the
+ * long side lies along the vectors, and x is read as it stands. */
+static void narrow_transposed_product(tile_args t, int64_t m, int64_t n, int64_t k) {
+    real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
+    const tile_args whole = t;
+    t.a = whole.b;
+    t.a_row = 1;
+    t.a_col = whole.b_row;
+    t.a_tile = TILE_ROWS;
+    t.b_row = t.ahead_step = whole.a_col;
+    t.c = block;
+    t.c_row = PANEL_WIDTH;
+    t.k = k;
+    for (int64_t i = 0, rows; i < m; i += rows) {
+        rows = panel_width(m - i);
+        t.b = whole.a + i;
+        t.ahead = t.b + rows;
+        panel(t, n, rows);
+        unpack_columns(whole.c + i * whole.c_row, whole.c_row, block, n, rows);
+    }
+}
+
 #endif
