@@ -25,7 +25,19 @@ from helpers import (
 )
 
 import fastmlp
-from fastmlp import SGD, Adam, AdamW, DataLoader, Dropout, Linear, Sequential, _core
+from fastmlp import (
+    SGD,
+    Adam,
+    AdamW,
+    DataLoader,
+    Dropout,
+    Linear,
+    Residual,
+    Sequential,
+    Standardize,
+    _core,
+)
+from fastmlp.layers import LAYERS, Activation
 
 ROWS, N_IN, N_OUT = 157, 11, 6  # the last of the batches of 50 has 7 rows
 CASES = OPTIMIZERS | AROUND
@@ -282,20 +294,33 @@ def test_threads_may_change_during_training():
 
 THREADS = (1, 2, 3, 4, 8)
 STEPS = 200
+INNER = [kind for kind in LAYERS.values() if not issubclass(kind, Activation | Linear)]
+
+
+def contract_net(name, dtype, hidden, kind):
+    """Two hidden layers with dropout, and a layer of this kind: behind the first Linear, unless it
+    is for the input.
+    """
+    made = kind([Linear(hidden[0])]) if kind is Residual else kind()
+    layers = [Linear(hidden[0]), activation(name), Dropout(0.3)]
+    layers += [Linear(hidden[1]), activation(name), Dropout(0.3), Linear(N_OUT)]
+    layers.insert(0 if kind is Standardize else 1, made)
+    return Sequential(layers, n_in=N_IN, dtype=dtype)
 
 
 def contract_rows(threads):
-    """A hash for each of the registry's activations, losses and optimizers, after 200 steps with
-    shuffling and dropout, on nets that eight threads have work for; and of one with few rows, which
-    goes layer by layer.
+    """A hash for each of the registry's layers, activations, losses and optimizers, after 200 steps
+    with shuffling and dropout, on nets that eight threads have work for; and of some with few rows,
+    which go layer by layer.
     """
     cases = list(CASES.values())
-    for i in range(max(len(cases), len(ACTIVATIONS), len(LOSSES))):
+    for i in range(max(len(cases), len(ACTIVATIONS), len(LOSSES), len(INNER))):
         name, loss = ACTIVATIONS[i % len(ACTIVATIONS)], list(LOSSES)[i % len(LOSSES)]
         dtype = DTYPES[(i // len(LOSSES) + i) % 2]
         few = i % 4 == 3
         X, y = data(loss, dtype, rows=20 if few else 357)
-        net = build(name, dtype=dtype, hidden=(200, 300) if few else (96, 65))
+        hidden = (200, 300) if few else (96, 65)
+        net = contract_net(name, dtype, hidden, INNER[i % len(INNER)])
         batch_size = 5 if few else 100
         history = net.fit(
             X,

@@ -16,7 +16,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .estimators import Estimator, Matrix, check_count, check_number, inputs
+from .estimators import Estimator, Matrix, inputs
+from .numeric import check_count, check_number
 
 _MOST_COLUMNS = 10_000_000  # beyond that even one row is too long to be meant
 

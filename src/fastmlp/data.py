@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .losses import Loss, get_loss
-from .numeric import check_seed
+from .numeric import check_count, check_seed
 
 Array = NDArray[Any]
 _INT64 = np.dtype(np.int64)
@@ -211,17 +211,6 @@ def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
         raise ValueError(f"{name} has {array.shape[0]} rows but X has {rows}")
 
 
-def check_batch_size(batch_size: int) -> int:
-    """batch_size if it is a positive integer; else ValueError."""
-    if (
-        isinstance(batch_size, bool)
-        or not isinstance(batch_size, int | np.integer)
-        or batch_size < 1
-    ):
-        raise ValueError(f"batch_size must be an integer >= 1, not {batch_size!r}")
-    return int(batch_size)
-
-
 class DataLoader:
     """Mini-batches of (X, y), the lecture's data loader.
 
@@ -248,7 +237,7 @@ class DataLoader:
             )
         if len(self.X) == 0:
             raise ValueError("X and y have no rows")
-        self.batch_size = min(check_batch_size(batch_size), len(self.X))
+        self.batch_size = min(check_count(batch_size, "batch_size"), len(self.X))
         self.shuffle, self.seed, self.drop_last = shuffle, check_seed(seed), drop_last
         self.epoch = 0
 

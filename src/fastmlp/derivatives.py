@@ -16,6 +16,7 @@ from .data import as_matrix, as_target, check_finite
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
+from .numeric import check_number
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def hessian_vector(
             f"v must hold {net.n_params} finite numbers, one for each parameter; its shape is "
             f"{direction.shape}"
         )
-    return _along(objective, objective.params(), direction, _check_step(step))
+    step = check_number(step, "step", positive=True)
+    return _along(objective, objective.params(), direction, step)
 
 
 def hessian(
@@ -98,7 +100,7 @@ def hessian(
         raise ValueError(
             f"the Hessian of {n:,} parameters has {n:,} x {n:,} numbers; use hessian_vector"
         )
-    params, step = objective.params(), _check_step(step)
+    params, step = objective.params(), check_number(step, "step", positive=True)
     columns = np.empty((n, n))
     unit = np.zeros(n)
     for i in range(n):
@@ -119,13 +121,6 @@ def _along(objective: Objective, params: Vector, v: Vector, step: float) -> Vect
         for t in (1, 2)
     )
     return np.asarray((8 * near - far) / (12 * h))
-
-
-def _check_step(step: float) -> float:
-    is_number = isinstance(step, int | float) and not isinstance(step, bool)
-    if not is_number or not 0 < step < np.inf:
-        raise ValueError(f"step must be a finite number above 0, not {step!r}")
-    return float(step)
 
 
 def _objective(

@@ -3,7 +3,6 @@ the door. They compute in float64 whatever comes in.
 """
 
 import inspect
-import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,24 +56,6 @@ def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:
         raise ValueError(f"y has the shape {array.shape}, expected ({rows},) or ({rows}, n_out)")
     n_out = 1 if array.ndim == 1 else array.shape[1]
     return as_values(y, rows, n_out, FLOAT64, "y", n_out), array.ndim == 1
-
-
-def check_number(value: float, name: str, *, positive: bool = False) -> float:
-    """A finite number >= 0, or > 0 where `positive`; else ValueError."""
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not is_number or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
-    if positive and value == 0:
-        raise ValueError(f"{name} must be above 0, not {value!r}")
-    return float(value)
-
-
-def check_count(value: int, name: str, least: int = 1) -> int:
-    """An integer >= least; else ValueError."""
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
-    return int(value)
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import ConvergenceWarning
-from .estimators import Matrix, check_count, check_number, inputs, values
+from .estimators import Matrix, inputs, values
 from .linear_models import LinearModel
+from .numeric import check_count, check_number
 
 _EPS = float(np.finfo(np.float64).eps)
 

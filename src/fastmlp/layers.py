@@ -21,7 +21,7 @@ from .data import as_matrix, as_numbers
 from .executor import Executor
 from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, plan
-from .numeric import as_real, check_seed
+from .numeric import as_real, as_whole, check_seed
 from .turns import Turns
 
 Array = NDArray[Any]
@@ -387,9 +387,10 @@ def make_record(
 
 def check_width(n: int, name: str) -> int:
     """N if it is a number of features; else ValueError."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n < 2**31:
+    whole = as_whole(n)
+    if whole is None or not 1 <= whole < 2**31:
         raise ValueError(f"{name} must be an integer in 1 .. 2**31 - 1, not {n!r}")
-    return int(n)
+    return whole
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:

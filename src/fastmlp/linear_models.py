@@ -21,12 +21,12 @@ from .estimators import (
     Estimator,
     Matrix,
     check_choice,
-    check_number,
     inputs,
     values,
     with_ones,
 )
 from .least_squares import Solution, solve_minimum_norm, solve_normal, solve_qr
+from .numeric import check_number
 
 _SOLVERS = ("qr", "svd", "normal")
 

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .estimators import Estimator, Matrix, check_choice, check_count, check_number, inputs
+from .estimators import Estimator, Matrix, check_choice, inputs
 from .layers import Linear
 from .losses import probabilities
 from .network import Sequential
+from .numeric import check_count, check_number
 from .optimizers import SGD
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .training import History

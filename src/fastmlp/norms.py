@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .data import as_matrix, check_finite
 from .layers import LAYERS, Array, Home, Layer, make_record
+from .numeric import as_real
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
 _TRACE = 1e-12  # std / |mean| that rounding of the mean leaves of a constant column
@@ -22,9 +23,10 @@ class Normalization(Layer):
     parts: tuple[tuple[str, str, float], ...]  # name, place ("b": parameters, "s"), first value
 
     def __init__(self, eps: float = 1e-5) -> None:
-        if isinstance(eps, bool) or not isinstance(eps, int | float) or not 1e-30 <= eps <= 1:
+        number = as_real(eps)
+        if number is None or not 1e-30 <= number <= 1:
             raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
-        self.eps = float(eps)
+        self.eps = number
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""
@@ -133,10 +135,10 @@ class BatchNorm(_Shifted):
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__(eps)
-        number = isinstance(momentum, int | float) and not isinstance(momentum, bool)
-        if not number or not 0 <= momentum <= 1:
+        number = as_real(momentum)
+        if number is None or not 0 <= number <= 1:
             raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
-        self.momentum = float(momentum)
+        self.momentum = number
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""

@@ -16,6 +16,24 @@ def as_real(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def check_number(value: Any, name: str, *, positive: bool = False) -> float:
+    """The float of a finite number >= 0, or > 0 where `positive`; else ValueError."""
+    number = as_real(value)
+    if number is None or number < 0:
+        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
+    if positive and number == 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+    return number
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """The int of an integer >= least; else ValueError."""
+    whole = as_whole(value)
+    if whole is None or whole < least:
+        raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+    return whole
+
+
 def check_seed(seed: Any) -> int:
     """Seed if it is an integer of 64 bits; else ValueError."""
     whole = as_whole(seed)

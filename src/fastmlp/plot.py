@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .layers import Layer, Linear
+from .numeric import check_count
 
 Array = NDArray[Any]
 
@@ -137,8 +138,7 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10) 
         raise ValueError("y must hold 0 and 1 only")
     if (predicted < 0).any() or (predicted > 1).any():
         raise ValueError("proba must lie in [0, 1]; give probabilities, not logits")
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"bins must be an integer >= 1, not {bins!r}")
+    bins = check_count(bins, "bins")
     place = np.minimum((predicted[:, 0] * bins).astype(np.int64), bins - 1)
     counts = np.bincount(place, minlength=bins)
     used = counts > 0

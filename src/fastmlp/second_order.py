@@ -25,6 +25,7 @@ from .layout import leaves_of
 from .line_search import strong_wolfe
 from .losses import Loss, SquaredError
 from .norms import BatchNorm
+from .numeric import check_count, check_number
 from .objective import MOST_SQUARED, Objective, Point, Vector, dot
 
 if TYPE_CHECKING:
@@ -65,13 +66,8 @@ class FullBatchMethod:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "memory":
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    raise ValueError(f"memory must be an integer >= 1, not {value!r}")
-            elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{field.name} must be a number, not {value!r}")
-            elif not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{field.name} must be a finite number >= 0, not {value!r}")
+            check = check_count if field.name == "memory" else check_number
+            object.__setattr__(self, field.name, check(value, field.name))  # frozen for users
 
     def check(self, net: "Sequential", loss: Loss, weighted: bool) -> None:
         """ValueError where it cannot train this network with this loss, or with weights of rows."""

@@ -16,13 +16,13 @@ from . import _core
 from .callbacks import Callback
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import as_matrix, as_target, check_batch_size, check_finite
+from .data import as_matrix, as_target, check_finite
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, get_metrics
-from .numeric import as_real
+from .numeric import as_real, check_count
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
@@ -154,9 +154,9 @@ def fit(
     functions = get_metrics(metrics, loss)
     callbacks = check_callbacks(callbacks)
     check_verbose(verbose)
-    run = Run(net, optimizer, _check_epochs(epochs))
+    run = Run(net, optimizer, check_count(epochs, "epochs", 0))
     run.has_validation = data.validation is not None
-    batch_size, n_threads = check_batch_size(batch_size), resolve_threads(threads)
+    batch_size, n_threads = check_count(batch_size, "batch_size"), resolve_threads(threads)
     _each(callbacks, "on_fit_begin", run)
     epoch_loop: EpochLoop | FullBatchLoop
     if isinstance(optimizer, FullBatchMethod):
@@ -372,12 +372,6 @@ def _told(
 def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
     for callback in callbacks:
         getattr(callback, method)(run)
-
-
-def _check_epochs(epochs: int) -> int:
-    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
-        raise ValueError(f"epochs must be an integer >= 0, not {epochs!r}")
-    return int(epochs)
 
 
 # ---- progress ------------------------------------------------------------------------------------
