@@ -67,6 +67,21 @@ def test_gradient_is_that_of_the_loss(loss, dtype):
     assert value == pytest.approx(want, rel=1e-14)
 
 
+def test_weights_count_as_copies_of_rows():
+    """Half the rows twice, or all with weights 2 and 0 (and the mean over twice as many rows)."""
+    net, x, y = network(), inputs(8, N_IN, "float64"), targets("cross_entropy", 8, N_OUT, "float64")
+    twice = np.repeat(x[:4], 2, axis=0), np.repeat(y[:4], 2)
+    weights, v = np.repeat([2.0, 0.0], 4), np.ones(net.n_params)
+    for method, more in (("gradient", ()), ("hessian_vector", (v,)), ("hessian", ())):
+        weighted = getattr(net, method)(x, y, *more, sample_weight=weights)
+        plain = getattr(net, method)(*twice, *more)
+        if method == "gradient":
+            assert weighted[0] == pytest.approx(plain[0], rel=1e-14)
+            weighted, plain = weighted[1], plain[1]
+        np.testing.assert_allclose(weighted, plain, rtol=0, atol=1e-9 * np.abs(plain).max())
+    assert all(line.ok for line in check_gradients(net, x, y, sample_weight=weights, verbose=False))
+
+
 def test_gradient_over_blocks(monkeypatch):
     net, x, y = network(), inputs(90, N_IN), targets("squared_error", 90, N_OUT)
     whole = net.gradient(x, y)

@@ -194,6 +194,7 @@ def test_bad_settings_and_inputs_are_named():
         (lambda: Lasso(tol=0).fit(X, y), "tol must be above 0"),
         (lambda: Lasso(max_sweeps=0).fit(X, y), "max_sweeps must be an integer >= 1"),
         (lambda: Lasso().fit(X * np.nan, y), "X holds NaN"),
+        (lambda: Lasso().fit(X * 1e200, y), "overflow float64; scale X and y down"),
         (lambda: Lasso().fit(X, y[1:]), "y has 79 rows but X has 80"),
         (lambda: lasso_path(X, np.column_stack([y, y])), "path of one at a time"),
         (lambda: lasso_path(X, y, ratio=1), "ratio must lie between 0 and 1"),

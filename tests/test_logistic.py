@@ -43,6 +43,24 @@ def test_logistic_equals_statsmodels(solver, fit_intercept):
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+@pytest.mark.parametrize("kind", [LogisticRegression, SoftmaxRegression])
+def test_columns_far_from_zero_change_the_intercept_alone(kind, solver):
+    """To lbfgs they were all but parallel to the ones: it stopped anywhere, without a word."""
+    if solver == "lbfgs":
+        pytest.importorskip("scipy")
+    X, y = problem()
+    near, far = (kind(solver=solver).fit(data, y) for data in (X, X + 1e6))
+    np.testing.assert_allclose(far.coef_, near.coef_, rtol=1e-6)
+    np.testing.assert_allclose(far.predict_proba(X + 1e6), near.predict_proba(X), rtol=1e-6)
+    if solver == "newton" and kind is LogisticRegression:
+        np.testing.assert_allclose(far.coef_std_, near.coef_std_, rtol=1e-6)
+        ones = -1e6 * np.ones(4)  # the intercept there is that here less 1e6 times the coefficients
+        variance = near.covariance_[0, 0] + 2 * ones @ near.covariance_[0, 1:]
+        variance += ones @ near.covariance_[1:, 1:] @ ones
+        assert far.intercept_std_ == pytest.approx(np.sqrt(variance), rel=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_softmax_equals_statsmodels(solver, fit_intercept):
     sm = pytest.importorskip("statsmodels.api")

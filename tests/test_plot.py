@@ -141,7 +141,9 @@ def test_gradient_norms_by_layer_and_by_epoch():
     with pytest.raises(ValueError, match="negative"):
         plot.gradient_norms([-1.0])
     with pytest.raises(ValueError, match="expected"):
-        plot.gradient_norms(GradientNorms().norms)
+        plot.gradient_norms(GradientNorms())
+    with pytest.raises(TypeError, match="ax must be matplotlib axes"):
+        plot.gradient_norms([1.0], ax=np.array([ax]))
 
 
 def test_weights_are_an_image_with_white_at_zero():
@@ -154,6 +156,8 @@ def test_weights_are_an_image_with_white_at_zero():
         plot.weights(ReLU())
     with pytest.raises(ValueError, match="expected 2 dimensions"):
         plot.weights([1.0, 2.0])
+    with pytest.raises(TypeError, match="weights must be an array of numbers, not Sequential"):
+        plot.weights(Sequential([layer]))
 
 
 def test_the_callback_has_the_norms_of_the_gradient_of_each_step():

@@ -18,6 +18,7 @@ from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .numeric import check_number
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
+from .weights import as_weights
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -39,11 +40,12 @@ def gradient(
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
+    sample_weight: ArrayLike | None,
     threads: int | None,
 ) -> tuple[float, Array]:
     """See Sequential.gradient."""
     with _executor(net, X).turns.changing:
-        objective = _objective(net, X, y, loss, threads, net.executor)
+        objective = _objective(net, X, y, loss, sample_weight, threads, net.executor)
         point = objective.at(objective.params())
     return point.loss, point.grad.astype(net.dtype)
 
@@ -70,11 +72,12 @@ def hessian_vector(
     y: ArrayLike,
     v: ArrayLike,
     loss: str | Loss | LossFunction | None,
+    sample_weight: ArrayLike | None,
     step: float,
     threads: int | None,
 ) -> Vector:
     """See Sequential.hessian_vector."""
-    objective = _exact_objective(net, X, y, loss, threads)
+    objective = _exact_objective(net, X, y, loss, sample_weight, threads)
     direction = np.asarray(v, np.float64)
     if direction.shape != (net.n_params,) or not np.isfinite(direction).all():
         raise ValueError(
@@ -90,11 +93,12 @@ def hessian(
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
+    sample_weight: ArrayLike | None,
     step: float,
     threads: int | None,
 ) -> NDArray[np.float64]:
     """See Sequential.hessian."""
-    objective = _exact_objective(net, X, y, loss, threads)
+    objective = _exact_objective(net, X, y, loss, sample_weight, threads)
     n = net.n_params
     if n > MOST_SQUARED:
         raise ValueError(
@@ -128,6 +132,7 @@ def _objective(
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
+    sample_weight: ArrayLike | None,
     threads: int | None,
     executor: Executor,
 ) -> Objective:
@@ -137,7 +142,8 @@ def _objective(
     x = as_matrix(X, executor.dtype, net.n_in)
     check_finite(x, "X")
     target = as_target(y, chosen, len(x), net.n_out, executor.dtype)
-    return Objective(executor, x, target, get_loss(chosen), n_threads)
+    weights = as_weights(sample_weight, len(x))
+    return Objective(executor, x, target, get_loss(chosen), n_threads, weights=weights)
 
 
 def _exact_objective(
@@ -145,6 +151,7 @@ def _exact_objective(
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
+    sample_weight: ArrayLike | None,
     threads: int | None,
 ) -> Objective:
     """The same in a float64 copy of the network."""
@@ -155,7 +162,7 @@ def _exact_objective(
         stats = aligned_zeros(layout.n_stats, dtype)
         params[:], stats[:] = net.params, net.stats
     executor = Executor(layout, params, grads, dtype, net.seed, stats)
-    return _objective(net, X, y, loss, threads, executor)
+    return _objective(net, X, y, loss, sample_weight, threads, executor)
 
 
 # ---- check ---------------------------------------------------------------------------------------
@@ -187,6 +194,7 @@ def check_gradients(
     y: ArrayLike,
     *,
     loss: str | Loss | LossFunction | None = None,
+    sample_weight: ArrayLike | None = None,
     threads: int | None = None,
     verbose: bool = True,
 ) -> list[GradientCheck]:
@@ -196,13 +204,13 @@ def check_gradients(
         for line in check_gradients(net, X[:8], y[:8]): assert line.ok
 
     Two evaluations of the loss for each parameter: a few rows and a small network will do. X
-    (rows, n_in), y and loss as in `fit`; without dropout. The step is eps^(1/3), about 6e-6; the
-    tolerance on the relative difference is the square root of the network's eps (1.5e-8 in float64,
-    3.5e-4 in float32). An input that lies within a step of a kink (ReLU) may fail it: take other
-    rows. Raises ValueError and TypeError for bad input.
+    (rows, n_in), y, loss and sample_weight as in `fit`; without dropout. The step is eps^(1/3),
+    about 6e-6; the tolerance on the relative difference is the square root of the network's eps
+    (1.5e-8 in float64, 3.5e-4 in float32). An input that lies within a step of a kink (ReLU) may
+    fail it: take other rows. Raises ValueError and TypeError for bad input.
     """
-    analytic = gradient(net, X, y, loss, threads)[1].astype(np.float64)
-    objective = _exact_objective(net, X, y, loss, threads)
+    analytic = gradient(net, X, y, loss, sample_weight, threads)[1].astype(np.float64)
+    objective = _exact_objective(net, X, y, loss, sample_weight, threads)
     numeric = _differences(objective)
     tolerance = float(np.sqrt(np.finfo(net.dtype).eps))
     lines = []
@@ -243,9 +251,10 @@ def parameter_places(net: "Sequential") -> Iterator[tuple[str, tuple[int, ...], 
 
 def format_checks(lines: list[GradientCheck]) -> str:
     """The table that check_gradients prints."""
-    head = f"{'parameters':20} {'shape':>12} {'max |a - b|':>12} {'relative':>10}  verdict"
+    width = max(20, *(len(line.name) for line in lines))
+    head = f"{'parameters':{width}} {'shape':>12} {'max |a - b|':>12} {'relative':>10}  verdict"
     shown = [
-        f"{line.name:20} {' x '.join(map(str, line.shape)):>12} {line.difference:12.2e} "
+        f"{line.name:{width}} {' x '.join(map(str, line.shape)):>12} {line.difference:12.2e} "
         f"{line.relative:10.1e}  {'ok' if line.ok else f'differs (above {line.tolerance:.1e})'}"
         for line in lines
     ]

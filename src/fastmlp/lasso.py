@@ -161,7 +161,11 @@ class _Problem:
         self.x_mean = X.mean(axis=0) if fit_intercept else np.zeros(n_in)
         self.y_mean = float(y.mean()) if fit_intercept else 0.0
         self.X, self.y = X - self.x_mean, y - self.y_mean
-        self.norms = np.linalg.norm(self.X, axis=0)
+        with np.errstate(over="ignore"):
+            self.norms = np.linalg.norm(self.X, axis=0)
+            size = np.linalg.norm(self.norms) ** 2 + np.linalg.norm(self.y) ** 2
+        if not np.isfinite(size):
+            raise ValueError("products of X with itself or y overflow float64; scale X and y down")
         self.moment = self.X.T @ self.y
         self.used = np.empty(0, dtype=np.intp)
         self.products = np.empty((n_in, 0))  # x_i^T x_j for all i and the j in use

@@ -76,7 +76,7 @@ class Classifier(Estimator):
             cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept))
             minimize = minimize_newton if self.solver == "newton" else minimize_lbfgs
             phi, self.n_steps_ = minimize(cost, tol, max_steps)
-            theta = phi / cost.scale[:, np.newaxis] @ contrast.T
+            theta = cost.theta(phi)
             if self.solver == "newton":
                 self._learn_spread(cost.covariance(phi), contrast)
         first = int(bool(self.fit_intercept))

@@ -584,15 +584,17 @@ class Sequential:
         y: ArrayLike,
         *,
         loss: str | Loss | LossFunction | None = None,
+        sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> tuple[float, Array]:
         """(loss, gradient): the mean loss of X (rows, n_in) and y, and its gradient (n_params,) in
         the layout of `params`, without dropout.
 
-        loss as in `fit`. Summed in float64 over blocks of 4096 rows; the same bits for any number
-        of threads. Overwrites `grads`. Raises ValueError and TypeError for bad input.
+        loss and sample_weight as in `fit`. Summed in float64 over blocks of 4096 rows; the same
+        bits for any number of threads. Overwrites `grads`. Raises ValueError and TypeError for bad
+        input.
         """
-        return derivatives.gradient(self, X, y, loss, threads)
+        return derivatives.gradient(self, X, y, loss, sample_weight, threads)
 
     def jacobian(self, X: ArrayLike, *, threads: int | None = None) -> Array:
         """Derivatives (rows, n_out, n_params) of the raw outputs for X (rows, n_in) by all
@@ -609,11 +611,12 @@ class Sequential:
         v: ArrayLike,
         *,
         loss: str | Loss | LossFunction | None = None,
+        sample_weight: ArrayLike | None = None,
         step: float = derivatives.STEP,
         threads: int | None = None,
     ) -> Array:
         """H v (n_params,) in float64, H being the Hessian of the mean loss by the parameters,
-        without dropout.
+        without dropout. loss and sample_weight as in `fit`.
 
         A fourth-order central difference of the gradient in float64, whatever the network's type:
         (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|.
@@ -623,7 +626,7 @@ class Sequential:
         step makes that rarer.
         Raises ValueError and TypeError for bad input.
         """
-        return derivatives.hessian_vector(self, X, y, v, loss, step, threads)
+        return derivatives.hessian_vector(self, X, y, v, loss, sample_weight, step, threads)
 
     def hessian(
         self,
@@ -631,6 +634,7 @@ class Sequential:
         y: ArrayLike,
         *,
         loss: str | Loss | LossFunction | None = None,
+        sample_weight: ArrayLike | None = None,
         step: float = derivatives.STEP,
         threads: int | None = None,
     ) -> Array:
@@ -639,7 +643,7 @@ class Sequential:
 
         Raises ValueError above 10,000 parameters, else as `hessian_vector`.
         """
-        return derivatives.hessian(self, X, y, loss, step, threads)
+        return derivatives.hessian(self, X, y, loss, sample_weight, step, threads)
 
     # ---- keep ------------------------------------------------------------------------------------
 

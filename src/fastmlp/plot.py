@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .callbacks import GradientNorms
 from .layers import Layer, Linear
 from .numeric import check_count
 
@@ -155,14 +156,15 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10) 
     return ax
 
 
-def gradient_norms(norms: ArrayLike, ax: Any = None, **line: Any) -> Any:
+def gradient_norms(norms: GradientNorms | ArrayLike, ax: Any = None, **line: Any) -> Any:
     """Norms of the gradient layer by layer, on a logarithmic scale.
 
     norms (n_layers,): one line over the layers; `line` goes to matplotlib's plot (label, color).
-    norms (epochs, n_layers), as `GradientNorms.norms`: a line over the epochs for each layer, from
-    the first (dark) to the last (light). Raises ValueError for other shapes and negative norms.
+    norms (epochs, n_layers), or the callback `GradientNorms`: a line over the epochs for each
+    layer, from the first (dark) to the last (light). Raises ValueError for other shapes and
+    negative norms.
     """
-    values = _numbers(norms, "norms")
+    values = _numbers(norms.norms if isinstance(norms, GradientNorms) else norms, "norms")
     if values.ndim not in (1, 2) or not values.size:
         raise ValueError(f"norms has the shape {values.shape}, expected (epochs, layers)")
     if (values < 0).any():
@@ -210,6 +212,8 @@ def weights(layer: Layer | ArrayLike, ax: Any = None) -> Any:
 def _axes(ax: Any) -> Any:
     """`ax`, or those of a new figure."""
     if ax is not None:
+        if not hasattr(ax, "plot"):
+            raise TypeError(f"ax must be matplotlib axes, one of plt.subplots()[1], not {type(ax)}")
         return ax
     try:
         import matplotlib.pyplot as plt
@@ -220,7 +224,11 @@ def _axes(ax: Any) -> Any:
 
 def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
     """A float64 array of finite numbers; ValueError otherwise."""
-    array = np.asarray(values, np.float64)
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        kind = type(values).__name__
+        raise TypeError(f"{name} must be an array of numbers, not {kind}") from None
     if ndim is not None and (array.ndim != ndim or not array.size):
         raise ValueError(f"{name} has the shape {array.shape}, expected {ndim} dimensions")
     if not np.isfinite(array).all():

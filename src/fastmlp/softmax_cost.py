@@ -1,8 +1,10 @@
 """The cost of logistic and softmax regression with its gradient and Hessian, and what minimises it.
 
-With A = [1, X] / scale (rows, p), B (n_classes, q) and phi (p, q) the logits are Z = A phi B^T. B =
-(0, 1)^T makes it logistic regression; orthonormal columns that sum to zero make it softmax
-regression without the direction that changes nothing.
+With A = [1, X - mean] / scale (rows, p), B (n_classes, q) and phi (p, q) the logits are
+Z = A phi B^T; without an intercept A = X / scale. Columns far from zero would be all but parallel
+to the ones, and costs all but equal along the valley. B = (0, 1)^T makes it logistic regression;
+orthonormal columns that sum to zero make it softmax regression without the direction that changes
+nothing.
 """
 
 import warnings
@@ -26,7 +28,9 @@ class SoftmaxCost:
     def __init__(
         self, X: Matrix, labels: NDArray[np.int64], B: Matrix, l2: float, fit_intercept: bool
     ) -> None:
-        A = with_ones(X, fit_intercept)
+        mean = X.mean(axis=0) if fit_intercept else np.zeros(X.shape[1])
+        A = with_ones(X - mean, fit_intercept)
+        self.mean, self.fit_intercept = mean, fit_intercept
         self.scale = power_of_two_norms(A) / 2.0 ** round(np.log2(len(A)) / 2)
         self.A, self.B, self.labels = A / self.scale, B, labels
         penalty = l2 / self.scale**2
@@ -35,6 +39,13 @@ class SoftmaxCost:
         self.penalty: Matrix = penalty[:, np.newaxis]
         self.penalized = l2 > 0
         self.zero = np.zeros((A.shape[1], B.shape[1]))
+
+    def theta(self, phi: Matrix) -> Matrix:
+        """The parameters (p, n_classes) of [1, X] or X: logits are [1, X] theta."""
+        theta = phi / self.scale[:, np.newaxis] @ self.B.T
+        if self.fit_intercept:
+            theta[0] -= self.mean @ theta[1:]
+        return np.asarray(theta)
 
     def logits(self, phi: Matrix) -> Matrix:
         """Z (rows, n_classes)."""
@@ -76,12 +87,13 @@ class SoftmaxCost:
         return flat
 
     def covariance(self, phi: Matrix) -> Matrix:
-        """The inverse Hessian, by theta = phi / scale: (p, q, p, q)."""
+        """The inverse Hessian by what phi is for [1, X]: (p, q, p, q)."""
         p, q = self.zero.shape
         C = np.linalg.inv(self.hessian(self.probabilities(phi))).reshape(p, q, p, q)
-        return np.asarray(
-            C / np.multiply.outer(self.scale, self.scale)[:, np.newaxis, :, np.newaxis]
-        )
+        back = np.diag(1 / self.scale)
+        if self.fit_intercept:
+            back[0, 1:] = -self.mean / self.scale[1:]
+        return np.asarray(np.einsum("ai,ijkl,bk->ajbl", back, C, back, optimize=True))
 
     def check_overlap(self, phi: Matrix) -> None:
         """ValueError where these weights put every row into its own class: without a penalty,
