@@ -18,6 +18,7 @@ import memory
 import plots
 import report
 import scaling
+import second_order
 from machine import RESULTS, ROOT, commit, git, sources_changed_since
 from report import markdown
 from targets import Results, verdicts
@@ -27,6 +28,7 @@ SECTIONS = {  # script -> heading, table, plots
     "scaling": ("Threads and contention", scaling.table, ("threads",)),
     "latency": ("One row, and overheads", latency.table, ()),
     "fit_sklearn": ("`fit` against scikit-learn", fit_sklearn.table, ()),
+    "second_order": ("Levenberg-Marquardt against Adam", second_order.table, ()),
     "memory": ("Memory", memory.table, ()),
     "import_time": ("Import and size", import_time.table, ()),
     "kernels": ("Kernels", kernels.table, ()),

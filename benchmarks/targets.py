@@ -132,6 +132,37 @@ def _copies(result: Result) -> tuple[str, bool | None]:
     return f"copied: {', '.join(copied) or 'never'}", not copied
 
 
+def _step_way(way: str, target: float, over: str | None = None) -> Any:
+    """A way to train, on one thread; less the time of another one where `over` names it."""
+
+    def judge(result: Result) -> tuple[str, bool | None]:
+        best = {row["way"]: row["us_best"] for row in result["steps"]}
+        time = best[way] - (best[over] if over else 0)
+        return f"{time:.1f} us", time <= target
+
+    return judge
+
+
+def _step_time(way: str, target: float) -> Any:
+    def judge(result: Result) -> tuple[str, bool | None]:
+        found = steps_by_shape(result).get("8-64-64-4", {}).get(way, {})
+        if "us_best" not in found:
+            return "not measured", None
+        return f"{found['us_best']:.1f} us", found["us_best"] <= target
+
+    return judge
+
+
+def _second_order(result: Result) -> tuple[str, bool | None]:
+    lm, adam = (
+        next(r for r in result["rows"] if r["method"] == name)
+        for name in ("levenberg_marquardt", "adam")
+    )
+    text = f"loss {lm['loss']:.1e} in {lm['s_median']:.1f} s, Adam {adam['loss']:.1e} in "
+    text += f"{adam['s_median']:.1f} s"
+    return text, lm["loss"] < adam["loss"] and lm["s_median"] < adam["s_median"]
+
+
 def _import(result: Result) -> tuple[str, bool | None]:
     over = over_numpy_ms(result)
     return f"{over:.0f} ms", over <= 50
@@ -176,6 +207,16 @@ _TARGETS: tuple[tuple[str, str, str, Judge], ...] = (
         *("2 us", _row_of("predict_row_out", 2)),
     ),
     ("latency", "one-row predict 17-64-64-6 through the C door", "0.5 us", _row_of("c_door", 0.5)),
+    ("step", "net.train_step of 8-64-64-4 at batch 64", "9 us", _step_time("fastmlp-train_step", 9)),
+    ("step", "a step of 8-64-64-4 at batch 64 inside fit", "8 us", _step_time("fastmlp", 8)),
+    (
+        *("latency", "fit over its step, an epoch of one step"),
+        *("50 us", _step_way("epochs_of_one_step", 50, over="long_epoch")),
+    ),
+    (
+        *("second_order", "Levenberg-Marquardt against 10,000 epochs of Adam"),
+        *("a lower loss in less time", _second_order),
+    ),
     ("memory", "allocations per step", "none", _allocations),
     (
         *("memory", "peak memory of a fit, over the imports"),

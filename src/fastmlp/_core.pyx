@@ -439,6 +439,7 @@ cdef class Program:
 
 cdef enum:
     _SMALL_ROW = 32768  # bytes of activations that predict_row has on its stack
+    _LONG_ROW = 65536  # parameters from which on other threads of Python need not wait for predict_row
 
 
 cdef fm_hyper _hyper(dict settings) except *:
@@ -776,7 +777,11 @@ cdef class Context:
         c.acts = <void *>small if size <= _SMALL_ROW else malloc(size)
         if c.acts == NULL:
             raise MemoryError()
-        fm_predict_row(&p.net, p.k, &c, out_data)  # with the GIL: giving it away costs as much as the row
+        if p.net.n_params < _LONG_ROW:
+            fm_predict_row(&p.net, p.k, &c, out_data)  # giving the GIL away costs as much as the row
+        else:
+            with nogil:
+                fm_predict_row(&p.net, p.k, &c, out_data)
         if size > _SMALL_ROW:
             free(c.acts)
         return True

@@ -108,13 +108,13 @@ class CustomLoss(Loss):
         try:
             array = np.asarray(given)
         except ValueError as error:
-            raise ValueError(f"the {what} of {self.label} are no array: {error}") from None
+            raise ValueError(f"the {what} of {self.label} must be an array: {error}") from None
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"the {what} of {self.label} hold no numbers, but {array.dtype}")
+            raise TypeError(f"the {what} of {self.label} must be numbers, not {array.dtype}")
         if array.shape != shape:
             hint = "; one number a row, without a mean" if what == "values" else ""
             raise ValueError(
-                f"the {what} of {self.label} have the shape {array.shape}, expected {shape}{hint}"
+                f"the {what} of {self.label} must have the shape {shape}, not {array.shape}{hint}"
             )
         with np.errstate(over="ignore"):
             return np.array(array, dtype, order="C")

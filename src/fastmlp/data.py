@@ -128,7 +128,7 @@ def as_target(
         return as_given(y, rows, dtype, name)
     values = as_values(y, rows, chosen.target_columns(n_out), dtype, name, n_out)
     if values.min() < chosen.low or values.max() > chosen.high:
-        end = "" if np.isinf(chosen.high) else f"{chosen.high:g}"
+        end = "infinity" if np.isinf(chosen.high) else f"{chosen.high:g}"
         raise ValueError(
             f"{name} has values outside {chosen.low:g} .. {end}, which {chosen.name} takes"
         )
