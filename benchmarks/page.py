@@ -19,12 +19,14 @@ import plots
 import report
 import scaling
 import second_order
+import step_profile
 from machine import RESULTS, ROOT, commit, git, sources_changed_since
 from report import markdown
 from targets import Results, verdicts
 
 SECTIONS = {  # script -> heading, table, plots
     "step": ("A training step", report.table, ("peak", "peers")),
+    "step_profile": ("Where the time of a step goes", step_profile.table, ()),
     "scaling": ("Threads and contention", scaling.table, ("threads",)),
     "latency": ("One row, and overheads", latency.table, ()),
     "fit_sklearn": ("`fit` against scikit-learn", fit_sklearn.table, ()),

@@ -207,7 +207,12 @@ _TARGETS: tuple[tuple[str, str, str, Judge], ...] = (
         *("2 us", _row_of("predict_row_out", 2)),
     ),
     ("latency", "one-row predict 17-64-64-6 through the C door", "0.5 us", _row_of("c_door", 0.5)),
-    ("step", "net.train_step of 8-64-64-4 at batch 64", "9 us", _step_time("fastmlp-train_step", 9)),
+    (
+        "step",
+        "net.train_step of 8-64-64-4 at batch 64",
+        "9 us",
+        _step_time("fastmlp-train_step", 9),
+    ),
     ("step", "a step of 8-64-64-4 at batch 64 inside fit", "8 us", _step_time("fastmlp", 8)),
     (
         *("latency", "fit over its step, an epoch of one step"),

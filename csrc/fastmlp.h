@@ -263,7 +263,7 @@ int32_t fm_is_forked_child(void);
 /* Rows that go through a BLAS together. There bits depend on the cut, so it is always the same. */
 #define FM_BLAS_ROWS 64
 
-/* ---- networks (network.c) -------------------------------------------------------------------- */
+/* ---- networks (check.c, network.c) ----------------------------------------------------------- */
 
 /* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */
 fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op);

@@ -544,7 +544,31 @@ MUTANTS = [
     Mutant(
         "train: running statistics are not kept",
         "network.c",
-        "    if (job->finite)\n        keep_stats(r);\n",
+        "    keep_stats(r);\n",
+        "",
+    ),
+    Mutant(
+        "narrow weight gradient: every panel into the first rows",
+        "kernels/gemm_tile.h",
+        "unpack_columns(whole.c + i * whole.c_row, whole.c_row, block, n, rows)",
+        "unpack_columns(whole.c, whole.c_row, block, n, rows)",
+    ),
+    Mutant(
+        "tanh: what t lost stays lost",
+        "kernels/vmath.h",
+        "fma_(q, t - (d - 2), fma_(q, low, low))",
+        "q * (t - (d - 2))",
+    ),
+    Mutant(
+        "normal distribution: the rounding of t stays",
+        "kernels/vmath.h",
+        "fma_(high, low_share, t * p_low)",
+        "t * p_low",
+    ),
+    Mutant(
+        "check: statistics may overlap",
+        "check.c",
+        "from->stats = s.n_stats ? op->s + s.n_stats : from->stats;",
         "",
     ),
 ]

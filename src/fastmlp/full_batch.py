@@ -13,7 +13,6 @@ from .second_order import FullBatchMethod
 from .weights import weights_at
 
 if TYPE_CHECKING:
-    from .metrics import Metric
     from .network import Sequential
     from .training import Progress, Run, TrainingData
 
@@ -37,11 +36,6 @@ class FullBatchLoop:
         self._objective = Objective(net.executor, x, y, loss, threads, method.l2, weights)
         self._stepper = method.begin(self._objective)
         self._point: Point | None = None
-
-    def outputs_for(self, metrics: dict[str, "Metric"]) -> NDArray[Any] | None:
-        """Room for the outputs of the training rows, where metrics need them."""
-        shape = len(self.data.X), self.net.n_out
-        return np.zeros(shape, self.net.dtype) if metrics else None
 
     def run_epoch(self, run: "Run", outputs: NDArray[Any] | None, progress: "Progress") -> float:
         """One step; returns the loss after it. Whatever happens on the way, the network is left

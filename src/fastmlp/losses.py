@@ -9,7 +9,7 @@ Longer than other files, since every loss stands here.
 
 import math
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import pairwise
 from numbers import Real
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .settings import Settings
 
 Array = NDArray[Any]
 
@@ -39,14 +40,13 @@ def _check_number(name: str, value: float, low: float, high: float) -> None:
 
 
 @dataclass(frozen=True, repr=False)
-class Loss:
+class Loss(Settings):
     """Base of all losses. reduction: "mean", or "sum" (the lecture's costs), which divides neither
     the loss nor its gradient by the number of rows and columns.
 
     Raises ValueError for a setting outside its range.
     """
 
-    name: ClassVar[str]
     predicts: ClassVar[str] = "values"  # or "classes"; "" where only the user knows
     low: ClassVar[float] = -math.inf  # of the targets
     high: ClassVar[float] = math.inf
@@ -63,21 +63,6 @@ class Loss:
 
     def _check(self) -> None:
         """ValueError or TypeError for settings outside their range."""
-
-    def __repr__(self) -> str:
-        changed = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def config(self) -> dict[str, Any]:
-        """Name and fields, for a model file."""
-        return {"name": self.name, **self.__getstate__()}
 
     @cached_property
     def needs_labels(self) -> bool:

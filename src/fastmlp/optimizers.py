@@ -2,7 +2,7 @@
 them.
 """
 
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .averages import AVERAGES, EMA, SWA
 from .numeric import as_real
 from .schedules import SCHEDULES, Schedule
+from .settings import Settings
 
 Array = NDArray[Any]
 
@@ -22,7 +23,7 @@ _LIMITS = ("clip_norm", "clip_value", "max_norm")  # None: no limit
 
 
 @dataclass(frozen=True, repr=False)
-class Optimizer:
+class Optimizer(Settings):
     """Base of all optimizers. What follows `lr` here, every one of them takes by name.
 
     lr: the learning rate, a number or a schedule (`fastmlp.schedules`). g is the gradient of the
@@ -45,7 +46,6 @@ class Optimizer:
     Raises ValueError for a value outside its range.
     """
 
-    name: ClassVar[str]
     lr: float | Schedule = 0.01
     _: KW_ONLY
     l1: float = 0.0
@@ -56,7 +56,7 @@ class Optimizer:
     weight_average: EMA | SWA | None = None
 
     def __post_init__(self) -> None:
-        for field, value in self._fields().items():
+        for field, value in self.__getstate__().items():
             if field == "weight_average":
                 if not isinstance(value, EMA | SWA | None):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
@@ -65,24 +65,13 @@ class Optimizer:
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
 
-    def __repr__(self) -> str:
-        changed = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
     def settings(self) -> dict[str, Any]:
         """The fields that are set, as numbers, for C."""
         return self._settings
 
     @cached_property  # made once: a small step takes as long as making it
     def _settings(self) -> dict[str, Any]:
-        settings = {name: value for name, value in self._fields().items() if value is not None}
+        settings = {name: v for name, v in self.__getstate__().items() if v is not None}
         if isinstance(self.lr, Schedule):
             settings["lr"] = self.lr.lr  # C takes its rates from `rates`
         if self.weight_average is not None:
@@ -90,8 +79,8 @@ class Optimizer:
         return settings
 
     def config(self) -> dict[str, Any]:
-        """The fields and the name, for a model file; `from_config` reads them."""
-        config = {"name": self.name, **self._fields()}
+        """Name and fields, for a model file; `from_config` reads them."""
+        config = super().config()
         if isinstance(self.lr, Schedule):
             config["lr"] = self.lr.config()
         if (average := self.weight_average) is not None:

@@ -27,6 +27,7 @@ from .losses import Loss, SquaredError
 from .norms import BatchNorm
 from .numeric import check_count, check_number
 from .objective import MOST_SQUARED, Objective, Point, Vector, dot
+from .settings import Settings
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -44,8 +45,8 @@ class Stepper(Protocol):
 # ---- settings ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FullBatchMethod:
+@dataclass(frozen=True, repr=False)
+class FullBatchMethod(Settings):
     """Base of the methods that see all rows in every step. An epoch of `fit` is one step.
 
     l2: the penalty l2 / 2 sum(w^2) over all weights, not biases, joins the loss, as in the
@@ -58,7 +59,6 @@ class FullBatchMethod:
     for a value outside its range.
     """
 
-    name: ClassVar[str]
     needs_matrix: ClassVar[bool] = True
     l2: float = 0.0
     tolerance: float = 1e-8
@@ -93,7 +93,7 @@ class FullBatchMethod:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BFGS(FullBatchMethod):
     """Broyden, Fletcher, Goldfarb, Shanno (Nocedal, Wright 2006, algorithm 6.1) with a strong Wolfe
     line search. The lecture, "Newton/Hessian algorithm".
@@ -109,7 +109,7 @@ class BFGS(FullBatchMethod):
         return QuasiNewton(objective, InverseHessian(objective.n_params))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LBFGS(FullBatchMethod):
     """Limited-memory BFGS: the inverse Hessian from the last `memory` steps by the two-loop
     recursion (Liu, Nocedal 1989; Nocedal, Wright 2006, algorithm 7.5), with a strong Wolfe line
@@ -128,7 +128,7 @@ class LBFGS(FullBatchMethod):
         return QuasiNewton(objective, Memory(self.memory))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LevenbergMarquardt(FullBatchMethod):
     """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps from the Jacobian of every
     row (Levenberg 1944, Marquardt 1963).

@@ -167,17 +167,18 @@ def fit(
         )
     if net.standardize is not None and not net.standardize.is_adapted:
         net.standardize.adapt_rows(data.X, data.rows)
+    # those of the pass, while the weights change; room for them where metrics need them
+    outputs = np.zeros((len(data.X), net.n_out), net.dtype) if functions else None
     net.loss, net.metrics, net.history = chosen, metrics or None, run.history
     with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run, epoch_loop):
         while run.epoch < run.epochs and run.history.stop_reason is None:
             run.epoch += 1
-            outputs = epoch_loop.outputs_for(functions)
             run.logs = {"loss": epoch_loop.run_epoch(run, outputs, progress)}
             if outputs is not None:
-                y = data.y
+                z, y = outputs, data.y
                 if len(epoch_loop.order) < len(y):  # only the rows of this pass
-                    outputs, y = outputs[epoch_loop.order], y[epoch_loop.order]
-                run.logs |= {name: f(y, outputs) for name, f in functions.items()}
+                    z, y = outputs[epoch_loop.order], y[epoch_loop.order]
+                run.logs |= {name: f(y, z) for name, f in functions.items()}
             if data.validation is not None:
                 with net.averaged() if net.keeps_average else nullcontext():
                     Xv, yv, weights = data.validation
@@ -225,7 +226,6 @@ class EpochLoop:
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
         net.executor.context.check_rows(self.n, self.batch_size)
-        self._outputs: Array | None = None
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
@@ -247,14 +247,6 @@ class EpochLoop:
         rows = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
         checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
         return self.n, self.batch_size, bool(self.shuffle), checksum
-
-    def outputs_for(self, metrics: dict[str, Metric]) -> Array | None:
-        """Room for the outputs of the training pass, where metrics need them: the same for all
-        epochs.
-        """
-        if metrics and self._outputs is None:
-            self._outputs = np.zeros((len(self.data.X), self.net.n_out), self.net.dtype)
-        return self._outputs
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
         """All mini-batches of the next epoch; returns the loss of its rows."""
