@@ -26,8 +26,17 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 # The quick ones first: pytest stops at the first failure.
-TESTS = ["golden", "optimizers", "regularisation", "schedules", "losses", "dropout", "layers"]
-TESTS += ["weights", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS = [
+    "vmath",
+    "golden",
+    "optimizers",
+    "regularisation",
+    "schedules",
+    "losses",
+    "dropout",
+    "layers",
+]
+TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
 
 
 class Mutant(NamedTuple):
