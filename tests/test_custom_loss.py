@@ -11,6 +11,7 @@ from fastmlp import (
     SGD,
     Adam,
     AdamW,
+    BatchNorm,
     Callback,
     CustomLoss,
     DivergenceError,
@@ -252,6 +253,19 @@ WRONG = {
         "no longer finite",
     ),
 }
+
+
+@pytest.mark.parametrize("case", ["nothing", "nan gradient", "nan values"])
+def test_a_refused_step_leaves_the_running_statistics(case):
+    function, error, _ = WRONG[case]
+    net = Sequential([Linear(N_IN, 4), BatchNorm(), Linear(4, N_OUT)], seed=0)
+    X, y = data()
+    net.train_step(X, y, loss=returning(row_sums, np.ones_like))
+    before = net.stats.copy()
+    assert before.any()
+    with pytest.raises(error):
+        net.train_step(X, y, loss=function)
+    np.testing.assert_array_equal(net.stats, before)
 
 
 @pytest.mark.parametrize("case", WRONG)

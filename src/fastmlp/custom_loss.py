@@ -157,15 +157,20 @@ def take_step(
     """One mini-batch; returns the sum of its losses, the outputs, and whether all stayed finite.
 
     The progress of the network, `rows` more of a pass of n among it, moves in one call together
-    with the weights, so that Ctrl-C leaves whole steps.
+    with the weights, so that Ctrl-C leaves whole steps; running statistics that the forward pass
+    has moved go back where no step follows.
     """
     context, index = executor.context, _core.OPTIMIZERS[optimizer.name]["index"]
-    z = context.forward(x, True, threads, is_step=True).copy()
-    total, dz = loss._weighed(z, target, weights)
-    if not np.isfinite(total):
-        return total, z, False
-    context.backward(dz, None, threads)
-    finite = context.update(
-        index, optimizer.settings(), threads, rates, is_step=True, rows=rows, n=n
-    )
+    before, stats, finite = context.t, context.stats.copy(), False
+    try:
+        z = context.forward(x, True, threads, is_step=True).copy()
+        total, dz = loss._weighed(z, target, weights)
+        if np.isfinite(total):
+            context.backward(dz, None, threads)
+            finite = context.update(
+                index, optimizer.settings(), threads, rates, is_step=True, rows=rows, n=n
+            )
+    finally:
+        if context.t == before:
+            context.stats[:] = stats
     return total, z, finite
