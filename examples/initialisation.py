@@ -1,7 +1,8 @@
 """How large the activations are, layer after layer, for several initialisations.
 
-A random input goes through 20 layers of 256 units, one layer at a time. Only Var(w) = 1/n keeps
-the size for tanh; ReLU halves the mean square and wants Var(w) = 2/n.
+A random input goes through 20 layers of 256 units, one layer at a time. Var(w) = 1/n keeps
+tanh in its linear range, where activations shrink slowly; larger weights saturate it. ReLU halves
+the mean square and wants Var(w) = 2/n.
 """
 
 import numpy as np

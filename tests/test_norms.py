@@ -15,6 +15,7 @@ from fastmlp import (
     BatchNorm,
     Dropout,
     EarlyStopping,
+    Identity,
     LayerNorm,
     Linear,
     ReLU,
@@ -328,6 +329,23 @@ def test_a_folded_network_gives_the_same_outputs(dtype):
     assert folded.predict_proba(X).shape == (200, 3)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [Linear(5, 4), Dropout(0.3), BatchNorm(), ReLU(), Linear(4, 3)],
+        lambda: [Linear(5, 4), ReLU(), BatchNorm(), Dropout(0.3), Linear(4, 3)],
+        lambda: [Linear(5, 4), ReLU(), BatchNorm(), Identity(), BatchNorm(), Linear(4, 3)],
+        lambda: [Linear(5, 3), Identity(), Dropout(0.3), BatchNorm()],
+    ],
+)
+def test_folding_looks_through_what_does_nothing_at_inference(layers):
+    net = Sequential(layers(), seed=0, dtype="float64")
+    net.fit(X, LABELS, epochs=3)
+    folded = net.fold()
+    assert not any(isinstance(layer, BatchNorm) for layer in folded.layers)
+    np.testing.assert_allclose(folded.predict(X), net.predict(X), rtol=0, atol=1e-13)
+
+
 def test_what_cannot_be_folded_is_named():
     net = Sequential([Linear(5, 8), ReLU(), Residual([ReLU(), BatchNorm(), ReLU()]), Linear(8, 3)])
     with pytest.raises(ValueError, match=r"layer 2\.layers\.1 is a BatchNorm without"):
@@ -355,3 +373,60 @@ def test_bad_settings_are_refused():
     shared = Linear(5, 5)
     with pytest.raises(ValueError, match="twice"):
         Sequential([shared, Residual([shared])])
+
+
+# ---- blocks alone --------------------------------------------------------------------------------
+
+
+def test_a_block_alone_takes_no_layer_from_a_network():
+    """It had: fit then trained other weights than those that the layer showed and a file held."""
+    net = Sequential([Linear(4, 4), ReLU(), Linear(4, 2)], seed=0)
+    before = net.layers[0].weight.copy()
+    with pytest.raises(ValueError, match="already belongs to a network"):
+        Residual([net.layers[0]]).forward(np.ones((2, 4)))
+    assert np.may_share_memory(net.layers[0].weight, net.params)
+    np.testing.assert_array_equal(net.layers[0].weight, before)
+
+
+def test_a_block_holds_a_layer_once():
+    layer = Linear(3, 3)
+    with pytest.raises(ValueError, match="appears twice"):
+        Residual([layer, layer])
+    with pytest.raises(ValueError, match="appears twice"):
+        Residual([Residual([layer]), layer])
+    for wrong in (None, 3, [3], layer):
+        with pytest.raises(TypeError, match="layers must be a list of layers"):
+            Residual(wrong)
+    assert len(Residual(Linear(3, 3) for _ in range(2)).layers) == 2
+
+
+def test_blocks_alone_draw_masks_and_weights_of_their_own():
+    x = np.ones((50, 20), np.float32)
+    one, same, other = (
+        Residual([Dropout(0.5, seed=seed)]).forward(x, training=True) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    free = [Residual([Dropout(0.5), Linear(20)]) for _ in range(2)]
+    outputs = [block.forward(x, training=True) for block in free]
+    assert not np.array_equal(*outputs)
+    assert not np.array_equal(*(block.layers[1].weight for block in free))
+    assert Residual([Linear(20, 20, dtype="float64")]).forward(x).dtype == np.float64
+
+
+# ---- inputs far from zero ------------------------------------------------------------------------
+
+
+def test_columns_that_float32_cannot_tell_apart_are_named():
+    times = 1.7e9 + np.arange(200.0)[:, np.newaxis]
+    with pytest.warns(UserWarning, match="column 0 of X lies so far from zero that float32"):
+        Sequential([Standardize(), Linear(1, 1)], seed=0).fit(times, np.arange(200.0), epochs=1)
+    net = Sequential([Standardize(), Linear(1, 1)], seed=0, dtype="float64")
+    net.fit(times, np.arange(200.0), epochs=1)
+    assert net.standardize.std[0] == pytest.approx(times.std(), rel=1e-6)
+
+
+def test_small_differences_of_large_numbers_are_no_constant():
+    x = 1.7e18 + 1e6 * np.random.default_rng(0).standard_normal((100, 1))
+    layer = Standardize().adapt(x)
+    assert layer.forward(x).std() == pytest.approx(1, rel=1e-6)

@@ -86,12 +86,29 @@ def test_decision_boundary_takes_estimators_with_names_of_classes():
     assert [c.get_label() for c in scattered(ax)] == ["class no", "class yes"]
 
 
+def test_decision_boundary_where_y_lacks_a_class():
+    """Its colours had moved up to those of the regions of other classes."""
+    three = lambda p: np.tile([0.2, 0.3, 0.5], (len(p), 1))  # noqa: E731
+    whole = scattered(plot.decision_boundary(three, X, np.arange(60) % 3, resolution=5))
+    part = scattered(plot.decision_boundary(three, X, np.arange(60) % 2 * 2, resolution=5))
+    assert [c.get_label() for c in part] == ["class 0", "class 2"]
+    for cloud, same in ((part[0], whole[0]), (part[1], whole[2])):
+        np.testing.assert_array_equal(cloud.get_facecolor()[0], same.get_facecolor()[0])
+
+
 @pytest.mark.parametrize(
     ("model", "x", "y", "error", "message"),
     [
         (lambda p: p[:, 0], X[:, :1], Y, ValueError, "X has 1 features; a boundary is drawn for"),
         (lambda p: p[:, 0], X, Y[:5], ValueError, r"y has the shape \(5,\), expected \(60,\)"),
-        (lambda p: p[:, 0], X, np.arange(60) % 3, ValueError, "y holds 3 classes, the model"),
+        (lambda p: p[:, 0], X, np.arange(60) % 3, ValueError, "but the model tells 2 classes"),
+        (
+            fastmlp.LogisticRegression(l2=1.0).fit(X, Y),
+            X,
+            np.where(Y > 0, 2, 0),
+            ValueError,
+            r"y holds \[2\], but the model tells 2 classes: \[0, 1\]",
+        ),
         (lambda p: p[:5, 0], X, Y, ValueError, "the model returns the shape"),
         (7, X, Y, TypeError, "model must have predict_proba or be a function"),
         (lambda p: p[:, 0], X * np.nan, Y, ValueError, "X holds NaN or infinity"),

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from . import plot
 from .averages import EMA, SWA
 from .basis import PolynomialBasis, RBFBasis
 from .callbacks import Callback, EarlyStopping, GradientNorms, ReduceOnPlateau
@@ -146,6 +147,7 @@ __all__ = [
     "huber",
     "lasso_path",
     "pinball",
+    "plot",
     "poisson",
     "show_config",
     "squared_error",

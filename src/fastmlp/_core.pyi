@@ -158,4 +158,5 @@ class Context:
         loss_settings: LossSettings = ...,
         weights: NDArray[np.float64] | None = None,
         loss_sum: float = 0.0,
+        again: bool = False,
     ) -> tuple[float, int, bool]: ...

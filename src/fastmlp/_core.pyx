@@ -492,8 +492,10 @@ def target_columns(int32_t loss, LossSettings settings not None, int64_t n_out):
 
 
 cdef void *_target(cnp.ndarray target, dtype, int32_t loss, LossSettings settings, int64_t rows,
-                   int64_t n_out) except NULL:
-    """The address of a target that suits the loss, its settings and the number of outputs."""
+                   int64_t n_out, bint scan=True) except NULL:
+    """The address of a target that suits the loss, its settings and the number of outputs. scan: labels are
+    looked through for any outside the outputs.
+    """
     cdef void *data
     cdef int64_t columns = target_columns(loss, settings, n_out)
     if columns == 0:
@@ -501,7 +503,7 @@ cdef void *_target(cnp.ndarray target, dtype, int32_t loss, LossSettings setting
     if not fm_loss_infos[loss].labels:
         return _data(target, dtype, rows * columns, "target", False)
     data = _data(target, np.int64, rows, "target", False)
-    if fm_first_bad_label(<const int64_t *>data, rows, n_out) >= 0:
+    if scan and fm_first_bad_label(<const int64_t *>data, rows, n_out) >= 0:
         raise IndexError("target holds a label outside the outputs")
     return data
 
@@ -583,10 +585,10 @@ cdef class Context:
         """ValueError where mini-batches of `rows` rows leave one too small for statistics of its own."""
         cdef int64_t last = rows % batch_size or batch_size
         if last < self.program.min_rows:
-            raise ValueError(
-                f"BatchNorm needs at least 2 rows in training, but the last mini-batch of {rows} rows has one; "
-                "use another batch_size, or drop_last=True in fit"
-            )
+            has = f"the last mini-batch of {rows} rows has one; use another batch_size, or drop_last=True in fit"
+            if rows == 1 or batch_size == 1:
+                has = "this mini-batch has one; use a larger one"
+            raise ValueError(f"BatchNorm needs at least 2 rows in training, but {has}")
 
     def set_state(self, tuple state, cnp.ndarray average):
         """Lend the optimizer's state arrays and, or None, that of the averaged parameters: flat like them."""
@@ -789,13 +791,14 @@ cdef class Context:
     def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
               int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,
               bint apart=False, cnp.ndarray rates=None, LossSettings loss_settings not None=_PLAIN,
-              cnp.ndarray weights=None, double loss_sum=0.0):
+              cnp.ndarray weights=None, double loss_sum=0.0, bint again=False):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
         A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
         that leaves both alone. `rates`: the learning rate of every step to come, or None: that of the settings,
         always. `weights`: factors of the rows of x, or None. `loss_sum`: that of the rows before, so that the sum
-        does not depend on where slices end. Returns (sum of the losses, rows done, finite).
+        does not depend on where slices end. `again`: labels and order are those of the call before, which looked
+        through them. Returns (sum of the losses, rows done, finite).
         """
         cdef Program p = self.program
         cdef fm_train_job job
@@ -803,14 +806,14 @@ cdef class Context:
         cdef int64_t done
         self._check_optimizer(optimizer)
         job.x = _data(x, p.dtype, rows * p.n_in, "x", False)
-        job.target = _target(target, p.dtype, loss, loss_settings, rows, p.n_out)
+        job.target = _target(target, p.dtype, loss, loss_settings, rows, p.n_out, not again)
         job.weights, job.loss_settings = _weights(weights, rows), loss_settings.c
         job.n = rows
         job.order = NULL
         if order is not None:
             job.n = cnp.PyArray_SIZE(order)
             job.order = <const int64_t *>_data(order, np.int64, job.n, "order", False)
-            if fm_first_bad_label(job.order, job.n, rows) >= 0:
+            if not again and fm_first_bad_label(job.order, job.n, rows) >= 0:
                 raise IndexError("order holds a row number outside x")
         if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position >= job.n and not apart):
             raise ValueError("batch_size or position is out of range")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .layers import Array, Layer, Linear
+from .layers import ACTIVATION_CLASSES, Array, Dropout, Layer, Linear
 from .norms import BatchNorm
 from .residual import Residual
 
@@ -29,6 +29,7 @@ class _Affine(NamedTuple):
         return _Affine(self.factor * other.factor, self.offset * other.factor + other.offset)
 
 
+_Transparent = Dropout | ACTIVATION_CLASSES["Identity"]  # what does nothing at inference
 _Values = dict[Layer, dict[str, Array]]  # what the arrays of each new layer will hold
 
 
@@ -52,15 +53,16 @@ def _folded(layers: Sequence[Layer], values: _Values, where: str) -> list[Layer]
     for i, layer in enumerate(layers):
         if isinstance(layer, BatchNorm):
             affine = _affine_of(layer)
-            if waiting is None and out and isinstance(out[-1], Linear):
-                out[-1] = _behind(out[-1], affine, values)
+            place = _last_that_acts(out)
+            if waiting is None and place >= 0 and isinstance(out[place], Linear):
+                out[place] = _behind(out[place], affine, values)
             else:
                 waiting = (i, affine if waiting is None else waiting[1].then(affine))
             continue
-        if waiting is not None and not isinstance(layer, Linear):
+        if waiting is not None and not isinstance(layer, Linear | _Transparent):
             break
         out.append(_copy(layer, values, f"{where}{i}."))
-        if waiting is not None:
+        if waiting is not None and isinstance(layer, Linear):
             out[-1] = _before(out[-1], waiting[1], values)
             waiting = None
     if waiting is not None:
@@ -69,6 +71,12 @@ def _folded(layers: Sequence[Layer], values: _Values, where: str) -> list[Layer]
             "it could be folded into; move it next to one"
         )
     return out
+
+
+def _last_that_acts(layers: list[Layer]) -> int:
+    """The place of the last layer that changes its input at inference, or -1."""
+    acting = [i for i, layer in enumerate(layers) if not isinstance(layer, _Transparent)]
+    return acting[-1] if acting else -1
 
 
 def _affine_of(layer: BatchNorm) -> _Affine:

@@ -20,7 +20,7 @@ from . import _core
 from .data import as_matrix, as_numbers
 from .executor import Executor
 from .initializers import Initializer, get_initializer
-from .layout import ABSENT, Layout, aligned_zeros, plan
+from .layout import ABSENT, Layout, aligned_zeros, leaves_of, plan
 from .numeric import as_real, as_whole, check_seed
 from .turns import Turns
 
@@ -97,7 +97,8 @@ class Layer:
         return {name: value for name, value in vars(self).items() if name != "_executor"}
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
-        """Output (rows, n_out) for x (rows, n_in); remembers what backward needs.
+        """Output (rows, n_out) for x (rows, n_in); remembers what backward needs, x itself among
+        it: change x in place only after backward.
 
         Raises ValueError and TypeError where x is no numeric array of that shape.
         """
@@ -359,6 +360,22 @@ ACTIVATION_CLASSES: dict[str, type[Activation]] = {
 }
 globals().update(ACTIVATION_CLASSES)  # pickle looks for a class in its module
 LAYERS: dict[str, type[Layer]] = {"Linear": Linear, "Dropout": Dropout, **ACTIVATION_CLASSES}
+
+
+def check_layers(layers: Any, example: str) -> list[Layer]:
+    """A list of layers, each in one place; else TypeError or ValueError with an example of one."""
+    try:
+        found = [layers] if isinstance(layers, Layer) else list(layers)
+    except TypeError:
+        raise TypeError(f"layers must be a list of layers, {example}, not {layers!r}") from None
+    if not found:
+        raise ValueError(f"layers is empty; at least one is needed: {example}")
+    if not all(isinstance(layer, Layer) for layer in found):
+        raise TypeError(f"layers must be a list of layers: {example}")
+    leaves = leaves_of(found)
+    if len({id(leaf) for leaf in leaves}) < len(leaves):
+        raise ValueError("a layer appears twice; make a new one for each place")
+    return found
 
 
 def initial_values(leaves: Sequence[Layer], layout: Layout, seed: int) -> list[dict[str, Any]]:

@@ -15,7 +15,15 @@ from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
 from .data import Array, as_matrix, as_numbers, as_row, as_target, check_finite
 from .executor import SLICE_SECONDS, Executor
-from .layers import Home, Layer, Linear, check_dtype, check_width, initial_values
+from .layers import (
+    Home,
+    Layer,
+    Linear,
+    check_dtype,
+    check_layers,
+    check_width,
+    initial_values,
+)
 from .layout import aligned_zeros, leaves_of, plan
 from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
@@ -50,17 +58,8 @@ class Sequential:
         dtype: DTypeLike = "float32",
         n_in: int | None = None,
     ) -> None:
-        try:
-            layers = [layers] if isinstance(layers, Layer) else list(layers)
-        except TypeError:
-            raise TypeError(f"layers must be a list of layers, not {layers!r}") from None
-        if not layers:
-            raise ValueError("layers is empty; a network needs at least one: [Linear(4, 3)]")
-        if not all(isinstance(layer, Layer) for layer in layers):
-            raise TypeError("layers must be a list of layers: [Linear(4, 8), ReLU(), Linear(8, 3)]")
+        layers = check_layers(layers, "[Linear(4, 8), ReLU(), Linear(8, 3)]")
         leaves = leaves_of(layers)
-        if len({id(leaf) for leaf in leaves}) < len(leaves):
-            raise ValueError("a layer appears twice; make a new one for each place")
         self.layers = layers
         self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
         self.history: History | None = None

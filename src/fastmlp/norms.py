@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is slow to load: on first use
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,8 @@ from .layers import LAYERS, Array, Home, Layer, make_record
 from .numeric import as_real
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
-_TRACE = 1e-12  # std / |mean| that rounding of the mean leaves of a constant column
+_TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
+_COARSE = 32  # steps of the network's type that a column must spread over to be told apart well
 
 
 class Normalization(Layer):
@@ -22,7 +24,7 @@ class Normalization(Layer):
     kind: str
     parts: tuple[tuple[str, str, float], ...]  # name, place ("b": parameters, "s"), first value
 
-    def __init__(self, eps: float = 1e-5) -> None:
+    def __init__(self, *, eps: float = 1e-5) -> None:
         number = as_real(eps)
         if number is None or not 1e-30 <= number <= 1:
             raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
@@ -133,8 +135,8 @@ class BatchNorm(_Shifted):
         ("running_var", "s", 1.0),
     )
 
-    def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        super().__init__(eps)
+    def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__(eps=eps)
         number = as_real(momentum)
         if number is None or not 0 <= number <= 1:
             raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
@@ -167,7 +169,9 @@ class Standardize(Normalization):
 
     Mean and std (with 1 / rows) of each column come from `adapt(X)`, or else from the training rows
     of the first `fit`; they are stored with the network and not trained. A constant column keeps
-    std 1 and so becomes 0. Any other use before that is a ValueError.
+    std 1 and so becomes 0. Any other use before that is a ValueError. X is converted to the
+    network's type first: in float32 columns far from zero, such as times in seconds, lose their
+    differences, and a warning names them.
     """
 
     kind = "standardize"
@@ -218,6 +222,13 @@ class Standardize(Normalization):
         if self._home is None:
             self._make_home(matrix.shape[1], matrix.dtype)
         constant = std <= np.maximum(_TRACE * np.abs(mean), np.finfo(matrix.dtype).tiny)
+        coarse = ~constant & (std < _COARSE * np.finfo(matrix.dtype).eps * np.abs(mean))
+        if coarse.any():
+            warnings.warn(
+                f"column {int(np.argmax(coarse))} of X lies so far from zero that {matrix.dtype} "
+                'hardly tells its values apart; subtract its mean first, or use dtype="float64"',
+                stacklevel=2,
+            )
         self.mean[:], self.std[:] = mean, np.where(constant, 1.0, std)
         return self
 

@@ -78,17 +78,15 @@ def decision_boundary(
     x1, x2 = (np.linspace(*_with_margin(x), resolution) for x in points.T)
     grid = np.stack(np.meshgrid(x1, x2), axis=-1)
     proba = _probabilities(predict, grid.reshape(-1, 2))
-    classes = getattr(model, "classes_", None)
-    classes = np.unique(labels) if classes is None else np.asarray(classes)
-    if len(classes) > proba.shape[1]:
-        raise ValueError(f"y holds {len(classes)} classes, the model tells {proba.shape[1]}")
+    classes = _classes_of(model, labels, proba.shape[1])
     ax = _axes(ax)
     if proba.shape[1] == 2:
         _shade_probability(ax, x1, x2, proba[:, 1].reshape(resolution, resolution))
     else:
         _shade_regions(ax, x1, x2, proba.argmax(axis=1).reshape(resolution, resolution))
     for place, name in enumerate(classes):
-        _scatter(ax, points[labels == name], place, name)
+        if (labels == name).any():
+            _scatter(ax, points[labels == name], place, name)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     return ax
 
@@ -234,6 +232,25 @@ def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity; drop those rows or fill them in")
     return array
+
+
+def _classes_of(model: Any, labels: Array, n: int) -> Array:
+    """The label of each of the n columns of probabilities; ValueError for labels beside them.
+
+    They are those of the model, or else 0 .. n - 1, also where y lacks some; or else those of y.
+    """
+    known = np.unique(labels)
+    if (classes := getattr(model, "classes_", None)) is None:
+        counts = known.dtype.kind in "biuf" and np.isin(known, np.arange(n)).all()
+        classes = np.arange(n) if counts else known
+    classes = np.asarray(classes)
+    strange = known[~np.isin(known, classes)]
+    if len(strange) or len(classes) > n:
+        names = (strange if len(strange) else known)[:5].tolist()
+        raise ValueError(
+            f"y holds {names}, but the model tells {n} classes: {classes[:n].tolist()}"
+        )
+    return classes
 
 
 def _columns(values: ArrayLike, name: str) -> Array:

@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from .layers import LAYERS, Home, Layer, initial_values, make_record
+from .layers import (
+    LAYERS,
+    Dropout,
+    Home,
+    Layer,
+    Linear,
+    check_layers,
+    initial_values,
+    make_record,
+)
 from .layout import leaves_of, plan
 
 
@@ -31,15 +40,14 @@ class Residual(Layer):
 
         Sequential([Linear(8, 64), Residual([LayerNorm(), Linear(64, 64), ReLU()]), Linear(64, 3)])
 
-    Blocks may stand inside of blocks. Raises ValueError where f ends with another width.
+    Blocks may stand inside of blocks. Raises ValueError where f ends with another width, and for a
+    layer that stands in two places.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        if isinstance(layers, Layer) or not all(isinstance(layer, Layer) for layer in layers):
-            raise TypeError("layers must be a list of layers: Residual([Linear(8, 8), ReLU()])")
-        if not layers:
-            raise ValueError("layers is empty; a residual block needs one, [Linear(8, 8)] at least")
-        self.layers = list(layers)
+        if isinstance(layers, Layer):
+            raise TypeError(f"layers must be a list of layers: Residual([{layers!r}])")
+        self.layers = check_layers(layers, "Residual([Linear(8, 8), ReLU()])")
         self.n_in = self.layers[0].n_in
         self._ends = Branch(), Add()
 
@@ -68,9 +76,22 @@ class Residual(Layer):
             layer.attach(home.at(op))
             op += len(layer.leaves())
 
+    def _mask_seed(self) -> int:
+        # Of the dropout inside; without any seed there each block alone draws other masks.
+        seeds = [leaf.seed for leaf in self.leaves() if isinstance(leaf, Dropout)]
+        given = [seed for seed in seeds if seed is not None]
+        return int(np.random.SeedSequence(given or None).generate_state(1, np.uint64)[0])
+
+    def _dtype_alone(self, x: ArrayLike) -> np.dtype[Any]:
+        linear = next((leaf for leaf in self.leaves() if isinstance(leaf, Linear)), None)
+        return super()._dtype_alone(x) if linear is None else linear._dtype_alone(x)
+
     def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        for leaf in self.leaves():
+            leaf.check_is_free()
         home = super()._make_home(n_in, dtype)
-        values = initial_values(self.leaves(), plan([self], n_in, dtype, fuse=False), 0)
+        seed = int(np.random.SeedSequence().generate_state(1)[0])  # for layers without their own
+        values = initial_values(self.leaves(), plan([self], n_in, dtype, fuse=False), seed)
         self.attach(home)
         for leaf, initial in zip(self.leaves(), values, strict=True):
             for name, array in leaf.arrays().items():

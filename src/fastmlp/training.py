@@ -264,7 +264,7 @@ class EpochLoop:
         train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
         while first + visited < self.n:
             rest = None if rates is None else rates[context.t - before :]
-            loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum)
+            loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum, visited > 0)
             visited += rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
@@ -274,9 +274,16 @@ class EpochLoop:
         return self.loss.reduce(loss_sum, visited)
 
     def _train(
-        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
+        self,
+        optimizer: Optimizer,
+        rates: Array | None,
+        outputs: Array | None,
+        loss_sum: float,
+        again: bool,
     ) -> tuple[float, int, bool]:
-        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite."""
+        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite.
+        `again`: not the first of the pass.
+        """
         return self.net.executor.context.train(
             self.data.X,
             self.data.y,
@@ -292,10 +299,16 @@ class EpochLoop:
             loss_settings=self.loss.settings,
             weights=self.data.weights,
             loss_sum=loss_sum,
+            again=again,
         )
 
     def _train_in_python(
-        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
+        self,
+        optimizer: Optimizer,
+        rates: Array | None,
+        outputs: Array | None,
+        loss_sum: float,
+        again: bool,
     ) -> tuple[float, int, bool]:
         """One mini-batch with a loss that is a Python function; returns the same."""
         assert isinstance(self.loss, CustomLoss)
