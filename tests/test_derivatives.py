@@ -131,7 +131,9 @@ def test_jacobian_times_residual_is_the_gradient():
 def torch_function(net, x, y, loss):
     torch = pytest.importorskip("torch")
     shapes = [layer.weight.shape for layer in net.layers if isinstance(layer, Linear)]
-    inner = {"tanh": torch.tanh, "gelu": torch.nn.functional.gelu, "mish": torch.nn.functional.mish}
+    functions = torch.nn.functional
+    inner = {"tanh": torch.tanh, "gelu": functions.gelu, "mish": functions.mish}
+    inner |= {"relu": torch.relu, "leakyrelu": functions.leaky_relu, "elu": functions.elu}
     g = inner[type(net.layers[1]).__name__.lower()]
     error = {
         "cross_entropy": torch.nn.functional.cross_entropy,
@@ -166,6 +168,19 @@ def test_derivatives_equal_autograd(name, loss):
         v = scale * np.random.default_rng(3).standard_normal(net.n_params)
         got = net.hessian_vector(x, y, v, loss=loss)
         assert np.abs(got - want @ v).max() <= 1e-8 * np.abs(want @ v).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("relu", 1), ("leaky_relu", 1), ("elu", 1), ("tanh", 300)]
+)
+def test_hessian_beside_kinks_and_on_large_inputs(name, size):
+    """Steps of 1e-3 crossed so many kinks that a ReLU network's Hessian was wrong by half."""
+    net, x = network(name), size * inputs(200, N_IN, "float64")
+    y = targets("squared_error", 200, N_OUT, "float64")
+    torch, _, value = torch_function(net, x, y, "squared_error")
+    exact = torch.autograd.functional.hessian(value, torch.tensor(net.params.copy())).numpy()
+    error = np.abs(net.hessian(x, y, loss="squared_error") - exact).max()
+    assert error <= 1e-7 * np.abs(exact).max()
 
 
 def test_hessian_of_linear_least_squares():

@@ -136,6 +136,20 @@ def test_equal_and_constant_columns():
     assert not twice.coef_[-2:].any()
 
 
+@pytest.mark.parametrize("seed", range(0, 40, 2))
+def test_columns_that_stand_in_several_places_end_at_the_minimum(seed):
+    """Cholesky factors that exist by rounding alone had ended in a LinAlgError."""
+    r = np.random.default_rng(seed)
+    X = r.normal(size=(50, 20))
+    y = X[:, :3] @ [1, -2, 3] + r.normal(size=50)
+    model = Lasso(1.0).fit(np.c_[X, X[:, :5], -X[:, :5]], y)
+    assert model.dual_gap_ <= 1e-8 * (y @ y)
+    plain = Lasso(1.0).fit(X, y)
+    same = np.r_[model.coef_[:20]]
+    same[:5] += model.coef_[20:25] - model.coef_[25:]
+    np.testing.assert_allclose(same, plain.coef_, rtol=0, atol=1e-6)
+
+
 def test_a_column_whose_square_is_zero_stays_out():
     X, y = problem(n_in=5)
     X[:, 2] *= 1e-170

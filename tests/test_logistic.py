@@ -241,6 +241,23 @@ def test_lbfgs_without_scipy_says_what_to_install(monkeypatch):
 # ---- labels and inputs ---------------------------------------------------------------------------
 
 
+def test_another_solver_leaves_nothing_of_the_one_before():
+    X, y = problem(3)
+    pytest.importorskip("scipy")
+    model = SoftmaxRegression().fit(X, y)
+    model.log_odds(0)
+    model.solver = "lbfgs"
+    model.fit(10 * X, y)
+    model.solver = "newton"  # the standard errors there were are those of other data
+    with pytest.raises(ValueError, match='fit with solver="newton"'):
+        model.log_odds(0)
+    two = LogisticRegression().fit(X, y > 0)
+    two.solver = "sgd"
+    two.fit(X, y > 0)
+    assert not hasattr(two, "covariance_")
+    assert not hasattr(two, "n_steps_")
+
+
 def test_labels_of_any_kind():
     X, y = problem()
     want = LogisticRegression().fit(X, y)

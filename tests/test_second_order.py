@@ -365,7 +365,7 @@ def test_a_converged_fit_stops_and_takes_no_step():
 def test_bad_input_is_refused_before_any_work():
     net, (x, y) = network(), curve()
     before = net.params.copy()
-    with pytest.raises(ValueError, match='LevenbergMarquardt is for loss="squared_error"'):
+    with pytest.raises(ValueError, match="LevenbergMarquardt is for the mean squared error"):
         net.fit(x, np.zeros(60, int), optimizer="levenberg_marquardt")
     with pytest.raises(ValueError, match="leave Dropout out"):
         Sequential([Linear(3, 4), Dropout(0.5), Linear(4, 2)]).fit(x, y, optimizer=LBFGS())

@@ -100,7 +100,7 @@ def lasso_path(
     *,
     l1s: ArrayLike | None = None,
     n_l1s: int = 100,
-    ratio: float = 1e-3,
+    ratio: float | None = None,
     l2: float = 0.0,
     fit_intercept: bool = True,
     tol: float = 1e-10,
@@ -110,7 +110,8 @@ def lasso_path(
 
     Returns (l1s, coefs, intercepts) of the shapes (k,), (n_in, k) and (k,), in falling order of l1.
     Left out, `l1s` are n_l1s numbers in equal ratios from the smallest l1 for which all
-    coefficients are zero, max_j |x_j^T y|, down to `ratio` times it. y has the shape (rows,).
+    coefficients are zero, max_j |x_j^T y|, down to `ratio` times it: 1e-3, or 1e-2 where X has more
+    columns than rows, for which smaller l1 take long. y has the shape (rows,).
     Raises ValueError as ElasticNet.fit does.
     """
     matrix = inputs(X)
@@ -121,6 +122,8 @@ def lasso_path(
     max_sweeps = check_count(max_sweeps, "max_sweeps")
     problem = _Problem(matrix, target[:, 0], fit_intercept)
     if l1s is None:
+        if ratio is None:
+            ratio = 1e-3 if len(matrix) >= matrix.shape[1] else 1e-2
         if not 0 < check_number(ratio, "ratio") < 1:
             raise ValueError(f"ratio must lie between 0 and 1, not {ratio!r}")
         steps = np.geomspace(1, ratio, check_count(n_l1s, "n_l1s"))
@@ -268,15 +271,25 @@ class _CoordinateDescent:
             G = self.G[np.ix_(used, used)]
             try:
                 np.linalg.cholesky(G)
+                exact = np.linalg.solve(G, self.c[used] - self.l1 * signs)
             except np.linalg.LinAlgError:  # dependent columns are left to the sweeps
                 return
-            exact = np.linalg.solve(G, self.c[used] - self.l1 * signs)
+            before, cost = self.w.copy(), self._cost()
             step = exact - self.w[used]
             crossing = np.sign(exact) != signs
             if not np.any(crossing):
                 self.w[used] = exact
+                if not self._cost() <= cost:  # columns that all but depend on each other
+                    self.w[:] = before
                 return
             share = np.where(crossing, self.w[used] / np.where(crossing, -step, 1), np.inf)
             first = int(np.argmin(share))
             self.w[used] += share[first] * step
             self.w[used[first]] = 0
+            if not self._cost() <= cost:
+                self.w[:] = before
+                return
+
+    def _cost(self) -> float:
+        w = self.w
+        return float((self.G @ w / 2 - self.c) @ w + self.l1 * np.sum(np.abs(w)))

@@ -22,6 +22,7 @@ from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .training import History
 
 _SOLVERS = ("newton", "lbfgs", "sgd")
+_OF_A_SOLVER = ("covariance_", "coef_std_", "intercept_std_", "_spread", "n_steps_", "history_")
 
 
 class Classifier(Estimator):
@@ -70,6 +71,8 @@ class Classifier(Estimator):
         matrix = inputs(X)
         classes, labels = encode_labels(y, len(matrix))
         contrast = self._contrast(classes)
+        for name in _OF_A_SOLVER:  # what another one has learned is not true of this fit
+            vars(self).pop(name, None)
         if self.solver == "sgd":
             theta = self._fit_sgd(matrix, labels, len(classes), l2)
         else:
@@ -195,7 +198,7 @@ class SoftmaxRegression(Classifier):
         Needs solver="newton". Raises ValueError for a label that was not learned.
         """
         self._check_fitted()
-        if self.solver != "newton":
+        if not hasattr(self, "_spread"):
             raise ValueError('standard errors need the Hessian; fit with solver="newton"')
         place = np.flatnonzero(self.classes_ == reference)
         if len(place) != 1:

@@ -620,10 +620,9 @@ class Sequential:
         A fourth-order central difference of the gradient in float64, whatever the network's type:
         (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|.
         Its error is h^4 / 30 times the fifth derivative of g along v, plus about 2e-16 |g| / h from
-        rounding: with the default step about 1e-11 of the largest element for smooth networks with
-        inputs of size 1. Where a step crosses a kink (ReLU), H does not exist in between; a smaller
-        step makes that rarer.
-        Raises ValueError and TypeError for bad input.
+        rounding: with the default step of 1e-6 about 1e-9 of the largest element. Where a step
+        crosses a kink (ReLU), H does not exist in between. Raises ValueError and TypeError for bad
+        input.
         """
         return derivatives.hessian_vector(self, X, y, v, loss, sample_weight, step, threads)
 

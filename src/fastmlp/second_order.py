@@ -158,7 +158,7 @@ class LevenbergMarquardt(FullBatchMethod):
             raise ValueError("LevenbergMarquardt takes no sample weights; use LBFGS()")
         if not isinstance(loss, SquaredError) or loss.reduction != "mean":
             raise ValueError(
-                f'LevenbergMarquardt is for loss="squared_error", not {loss.name!r}; use LBFGS()'
+                f"LevenbergMarquardt is for the mean squared error, not {loss!r}; use LBFGS()"
             )
         super().check(net, loss, weighted)
 
