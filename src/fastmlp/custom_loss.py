@@ -130,7 +130,7 @@ class CustomLoss(Loss):
 
     def _weighed(self, z: Array, target: Array, weights: Array | None) -> tuple[float, Array]:
         """The sum of the rows' losses, and the gradient of the loss."""
-        values, gradient = self.call(z.copy(), target)
+        values, gradient = self.call(z.copy(), target.copy())
         if not np.isfinite(values).all():
             return float("nan"), gradient
         check_finite(gradient, f"the gradient of {self.label}")
