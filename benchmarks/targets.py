@@ -132,13 +132,13 @@ def _copies(result: Result) -> tuple[str, bool | None]:
     return f"copied: {', '.join(copied) or 'never'}", not copied
 
 
-def _step_way(way: str, target: float, over: str | None = None) -> Any:
-    """A way to train, on one thread; less the time of another one where `over` names it."""
+def _more_than(other: str, way: str, target: float) -> Any:
+    """What a way to train takes on one thread beyond another one."""
 
     def judge(result: Result) -> tuple[str, bool | None]:
         best = {row["way"]: row["us_best"] for row in result["steps"]}
-        time = best[way] - (best[over] if over else 0)
-        return f"{time:.1f} us", time <= target
+        more = best[way] - best[other]
+        return f"{more:.1f} us", more <= target
 
     return judge
 
@@ -216,7 +216,7 @@ _TARGETS: tuple[tuple[str, str, str, Judge], ...] = (
     ("step", "a step of 8-64-64-4 at batch 64 inside fit", "8 us", _step_time("fastmlp", 8)),
     (
         *("latency", "fit over its step, an epoch of one step"),
-        *("50 us", _step_way("epochs_of_one_step", 50, over="long_epoch")),
+        *("50 us", _more_than("long_epoch", "epochs_of_one_step", 50)),
     ),
     (
         *("second_order", "Levenberg-Marquardt against 10,000 epochs of Adam"),

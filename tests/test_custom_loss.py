@@ -154,6 +154,25 @@ def test_the_function_may_spoil_its_arguments():
     assert digest(one.params) == digest(two.params)
 
 
+def test_the_function_may_spoil_its_targets():
+    """A mini-batch of fit is a copy; elsewhere it had been the user's y."""
+    X, y = data()
+    before = y.copy()
+
+    def spoiling(pred, target):
+        result = squared(pred, target)
+        target[:] = 777
+        return result
+
+    net = build()
+    net.train_step(X, y, loss=spoiling)
+    net.evaluate(X, y, loss=spoiling)
+    net.gradient(X, y, loss=spoiling)
+    history = net.fit(X, y, loss=spoiling, validation_data=(X, y), **STEPS)
+    np.testing.assert_array_equal(y, before)
+    assert max(history["val_loss"]) < 10
+
+
 # ---- interrupted -----------------------------------------------------------------------------
 
 

@@ -275,19 +275,19 @@ class _CoordinateDescent:
             except np.linalg.LinAlgError:  # dependent columns are left to the sweeps
                 return
             before, cost = self.w.copy(), self._cost()
-            step = exact - self.w[used]
+            step = exact - before[used]
             crossing = np.sign(exact) != signs
-            if not np.any(crossing):
+            if crossing.any():
+                share = np.where(crossing, before[used] / np.where(crossing, -step, 1), np.inf)
+                first = int(np.argmin(share))
+                self.w[used] += share[first] * step
+                self.w[used[first]] = 0
+            else:
                 self.w[used] = exact
-                if not self._cost() <= cost:  # columns that all but depend on each other
-                    self.w[:] = before
-                return
-            share = np.where(crossing, self.w[used] / np.where(crossing, -step, 1), np.inf)
-            first = int(np.argmin(share))
-            self.w[used] += share[first] * step
-            self.w[used[first]] = 0
-            if not self._cost() <= cost:
+            if not self._cost() <= cost:  # columns that all but depend on each other
                 self.w[:] = before
+                return
+            if not crossing.any():
                 return
 
     def _cost(self) -> float:

@@ -16,7 +16,7 @@ from .layers import (
     initial_values,
     make_record,
 )
-from .layout import leaves_of, plan
+from .layout import leaves_of
 
 
 class Branch(Layer):
@@ -91,7 +91,7 @@ class Residual(Layer):
             leaf.check_is_free()
         home = super()._make_home(n_in, dtype)
         seed = int(np.random.SeedSequence().generate_state(1)[0])  # for layers without their own
-        values = initial_values(self.leaves(), plan([self], n_in, dtype, fuse=False), seed)
+        values = initial_values(self.leaves(), home.layout, seed)
         self.attach(home)
         for leaf, initial in zip(self.leaves(), values, strict=True):
             for name, array in leaf.arrays().items():

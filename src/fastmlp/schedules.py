@@ -46,7 +46,7 @@ class Schedule:
         if SCHEDULES.get(name) is not type(self):
             raise TypeError(
                 f"a {name} cannot be saved, only the schedules of fastmlp can; before you save, "
-                "set net.optimizer to one with a number or such a schedule for lr"
+                "give net.use_optimizer(...) one with a number or such a schedule for lr"
             )
         return {"type": name, **vars(self)}
 

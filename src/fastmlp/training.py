@@ -225,6 +225,7 @@ class EpochLoop:
         self.batch_size = min(batch_size, len(data.rows))
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
+        self.visited = 0  # rows of the present pass
         net.executor.context.check_rows(self.n, self.batch_size)
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
@@ -258,32 +259,26 @@ class EpochLoop:
             self.order = self.data.rows.copy()
             _core.shuffle(self.order, self.net.seed, context.epoch)
         self.order = self.order[: self.n]
-        first, visited, loss_sum = context.position, 0, 0.0
+        first, loss_sum = context.position, 0.0
+        self.visited = 0
         before = context.t
         rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
         train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
-        while first + visited < self.n:
+        while first + self.visited < self.n:
             rest = None if rates is None else rates[context.t - before :]
-            loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum, visited > 0)
-            visited += rows
+            loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum)
+            self.visited += rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
                 raise divergence(run.epoch, context.updates + 1, lr, run.history)
-            progress.advance(rows, self.loss.reduce(loss_sum, visited))
+            progress.advance(rows, self.loss.reduce(loss_sum, self.visited))
         self.order = self.order[first:]
-        return self.loss.reduce(loss_sum, visited)
+        return self.loss.reduce(loss_sum, self.visited)
 
     def _train(
-        self,
-        optimizer: Optimizer,
-        rates: Array | None,
-        outputs: Array | None,
-        loss_sum: float,
-        again: bool,
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite.
-        `again`: not the first of the pass.
-        """
+        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite."""
         return self.net.executor.context.train(
             self.data.X,
             self.data.y,
@@ -299,16 +294,11 @@ class EpochLoop:
             loss_settings=self.loss.settings,
             weights=self.data.weights,
             loss_sum=loss_sum,
-            again=again,
+            again=self.visited > 0,
         )
 
     def _train_in_python(
-        self,
-        optimizer: Optimizer,
-        rates: Array | None,
-        outputs: Array | None,
-        loss_sum: float,
-        again: bool,
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
         """One mini-batch with a loss that is a Python function; returns the same."""
         assert isinstance(self.loss, CustomLoss)
