@@ -1,6 +1,7 @@
 """Model files: exact resume, crash-safe writing, and what a damaged or hostile file may do."""
 
 import copy
+import dataclasses
 import json
 import os
 import pickle
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import fastmlp
 from fastmlp import (
+    SGD,
     Adam,
     CheckpointError,
     Dropout,
@@ -396,3 +398,68 @@ def test_load_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         make().save(tmp_path / "no" / "folder")
     assert fastmlp.CheckpointError is CheckpointError
+
+
+# ---- optimizers that are set, losses and schedules of the user's own ---------------------------
+
+
+def squared(pred, target):
+    return ((pred - target) ** 2).sum(axis=1), 2 * (pred - target)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sawtooth(fastmlp.schedules.Schedule):
+    every: int = 3
+
+    def rate(self, step):
+        return self.lr * (1 - step % self.every / self.every)
+
+
+OWN_X, OWN_Y = np.random.default_rng(5).standard_normal((2, 60, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), "lion", Adam(Sawtooth(0.01))])
+def test_setting_the_optimizer_makes_its_state(optimizer, tmp_path):
+    net = Sequential([Linear(3, 3)])
+    net.fit(OWN_X, OWN_Y, epochs=1)
+    net.optimizer = optimizer
+    twin = Sequential([Linear(3, 3)])
+    twin.fit(OWN_X, OWN_Y, epochs=1)
+    twin.use_optimizer(fastmlp.optimizers.get_optimizer(optimizer))
+    copies = [net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    if not isinstance(net.optimizer.lr, Sawtooth):
+        net.save(tmp_path / "net")
+        copies.append(Sequential.load(tmp_path / "net"))
+    for one in (twin, *copies):
+        assert one.optimizer == twin.optimizer
+        one.fit(OWN_X, OWN_Y, epochs=2, batch_size=7)
+    assert len({digest(*everything(one)) for one in (twin, *copies)}) == 1
+    net.optimizer = None
+    assert net.state is None
+    for bad in (fastmlp.LBFGS(), 3, "lbfgs"):
+        with pytest.raises((TypeError, ValueError), match="optimizer"):
+            net.optimizer = bad
+        with pytest.raises((TypeError, ValueError), match="optimizer"):
+            net.use_optimizer(bad)
+
+
+def test_a_copy_keeps_a_loss_of_the_user_s_own():
+    net = Sequential([Linear(3, 3)])
+    net.fit(OWN_X, OWN_Y, loss=squared, epochs=1)
+    twin = copy.deepcopy(net)
+    for one in (net, twin):
+        one.fit(OWN_X, OWN_Y, epochs=1)
+    assert digest(*everything(net)) == digest(*everything(twin))
+    with pytest.raises(ValueError, match="pass it again: loss=squared"):
+        pickle.loads(pickle.dumps(net)).fit(OWN_X, OWN_Y)
+
+
+def test_the_loss_may_be_set_to_what_fit_takes():
+    net = Sequential([Linear(3, 3)])
+    for loss in ("huber", fastmlp.Huber(2.0), squared, None):
+        net.loss = loss
+        copy.deepcopy(net)
+    with pytest.raises(ValueError, match="unknown"):
+        net.loss = "hubr"
+    with pytest.raises(TypeError):
+        net.loss = 3

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fastmlp
-from fastmlp import Dropout, Linear, ReLU, Sequential, _core
+from fastmlp import Dropout, Linear, ReLU, Residual, Sequential, _core
 
 sizes = st.integers(1, 70)
 dtypes = st.sampled_from(DTYPES)
@@ -335,3 +335,30 @@ def test_layer_refuses_impossible_shapes(make):
 def test_layer_needs_a_forward_before_backward(make):
     with pytest.raises(RuntimeError, match="forward"):
         make().backward(np.ones((2, 5), np.float32))
+
+
+# ---- what is fixed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", fastmlp.layers.LAYERS)
+def test_settings_of_a_layer_are_fixed(name):
+    """C runs a program made of them: a change would be shown and saved, but not computed."""
+    kind = fastmlp.layers.LAYERS[name]
+    arguments = {"Linear": (4, 4), "Residual": ([Linear(4, 4)],)}.get(name, ())
+    layer = kind(*arguments)
+    shown = repr(layer)
+    for setting in (*layer.config(), "n_in"):
+        with pytest.raises(AttributeError):
+            setattr(layer, setting, 1)
+    assert repr(layer) == shown
+
+
+def test_layers_of_a_network_are_fixed():
+    net = Sequential([Linear(4, 8), Residual([Linear(8, 8)]), Dropout(0.1), Linear(8, 2)])
+    for layers in (net.layers, net.layers[1].layers):
+        assert isinstance(layers, tuple)
+    for name, value in (("layers", []), ("seed", 3), ("dtype", "float64")):
+        with pytest.raises(AttributeError):
+            setattr(net, name, value)
+    with pytest.raises(AttributeError, match=r"p of Dropout\(p=0.1\) is fixed; make a new layer"):
+        net.layers[2].p = 0.9

@@ -212,7 +212,9 @@ def test_class_weights_are_weights_of_rows(case):
     assert class_weighted(case, y, "balanced") == row_weighted(case, y, balanced)
     chosen = utils.compute_sample_weight({0: 0.5, 1: 3.0}, y)
     assert class_weighted(case, y, {0: 0.5, 1: 3.0}) == row_weighted(case, y, chosen)
-    both = balanced * WEIGHTS
+    counts = np.bincount(y, WEIGHTS)  # every row counts as its weight
+    both = (counts.sum() / (len(counts) * counts))[y] * WEIGHTS
+    assert np.bincount(y, both) == pytest.approx(np.full(len(counts), WEIGHTS.sum() / len(counts)))
     got = class_weighted(case, y, "balanced", sample_weight=WEIGHTS)
     assert got == row_weighted(case, y, both)
     whole = [0.5, 3.0] + [1.0] * (4 if case in LABEL_CASES else 0)

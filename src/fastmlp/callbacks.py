@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,8 +117,8 @@ class EarlyStopping(_Monitor):
             self.best_epoch = run.epoch
             if self.restore_best:
                 net = run.net
-                self._best_params = net.averaged_params if net.keeps_average else net.params.copy()
-                self._best_stats = net.stats.copy()
+                with net.averaged() if net.keeps_average else nullcontext():
+                    self._best_params, self._best_stats = net.params.copy(), net.stats.copy()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
@@ -141,8 +142,7 @@ class EarlyStopping(_Monitor):
         best, stats = self._best_params, self._best_stats
         self._best_params = self._best_stats = None
         if best is not None:
-            net.set_params(best)
-            net.stats[:] = stats
+            net.set_params(best, stats)
         return best is not None
 
 

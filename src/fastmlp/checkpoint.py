@@ -6,6 +6,7 @@ come, the user's own data, and a SHA-256 of the whole file with the checksum's o
 Nothing is ever executed.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -26,6 +27,7 @@ from .losses import Loss
 from .losses import from_config as loss_from_config
 from .metrics import METRICS
 from .optimizers import from_config
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -36,6 +38,7 @@ _MAX_HEADER = 16 * 2**20
 _MAX_ENTRIES = 20_000
 _DTYPE_NAMES = {"float32": "F32", "float64": "F64"}
 _PROGRESS = ("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged")
+_AVERAGE_STATS = "average.stats"
 _LATER = {"schedule_start": 0, "n_averaged": 0, "running": (0.0, 0.0)}  # absent in older files
 
 
@@ -47,15 +50,15 @@ def save(net: "Sequential", path: str | os.PathLike[str], metadata: dict[str, An
     write_safely(Path(path), to_bytes(net, metadata))
 
 
-def to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
-    """The contents of a model file."""
+def to_bytes(net: "Sequential", metadata: dict[str, Any], holds_schedule: bool = True) -> bytes:
+    """The contents of a model file; of a schedule only the highest rate unless `holds_schedule`."""
     with net.executor.turns.reading:  # not in the middle of another thread's step
-        return _to_bytes(net, metadata)
+        return _to_bytes(net, metadata, holds_schedule)
 
 
-def _to_bytes(net: "Sequential", metadata: dict[str, Any]) -> bytes:
+def _to_bytes(net: "Sequential", metadata: dict[str, Any], holds_schedule: bool) -> bytes:
     tensors = dict(_tensors(net))
-    header: dict[str, Any] = {"__metadata__": _metadata(net, metadata)}
+    header: dict[str, Any] = {"__metadata__": _metadata(net, metadata, holds_schedule)}
     offset = 0
     for name, array in tensors.items():
         header[name] = {
@@ -82,14 +85,18 @@ def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
         yield f"optimizer.state{index}", array
     if net.average is not None:
         yield "optimizer.average", net.average
+    if net.average_stats is not None and net.average_stats[0] == net.step:
+        yield _AVERAGE_STATS, net.average_stats[1]
 
 
-def _metadata(net: "Sequential", user: dict[str, Any]) -> dict[str, str]:
-    context = net.executor.context
+def _metadata(net: "Sequential", user: dict[str, Any], holds_schedule: bool) -> dict[str, str]:
+    context, optimizer = net.executor.context, net.optimizer
+    if optimizer is not None and isinstance(optimizer.lr, Schedule) and not holds_schedule:
+        optimizer = dataclasses.replace(optimizer, lr=optimizer.lr.lr)
     layers = [{"type": type(layer).__name__, **layer.config()} for layer in net.layers]
     training = {
         "loss": net.loss.config() if isinstance(net.loss, Loss) else net.loss,
-        "optimizer": net.optimizer and net.optimizer.config(),
+        "optimizer": optimizer and optimizer.config(),
         "running": context.running,
         "metrics": [metric for metric in net.metrics or () if isinstance(metric, str)],
         "interrupted_batches": net.interrupted_batches,
@@ -169,13 +176,15 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
     dtype = check_dtype(network["dtype"])
     layout = plan(layers, network["n_in"], dtype)
     states = sum(name.startswith("optimizer.") for name in header)
-    size = layout.n_params * (1 + states) + layout.n_stats
+    size = layout.n_params * (1 + states) + layout.n_stats * (1 + (_AVERAGE_STATS in header))
     if size * dtype.itemsize != len(data):  # before any memory is taken
         raise CheckpointError("the model file is damaged: layers and data differ in size")
     net = cls._make(layers, network["seed"], dtype, network["n_in"])
     net.metadata = dict(json.loads(meta["user"]))
     if training["optimizer"] is not None:
         net.use_optimizer(from_config(training["optimizer"]))
+    if _AVERAGE_STATS in header:
+        net.average_stats = net.step, np.empty_like(net.stats)
     _fill(net, header, data)
     net.loss = loss_from_config(training["loss"])
     net.metrics = tuple(map(str, training["metrics"])) or None
@@ -185,6 +194,8 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
         if not 0 <= int(training[name]) < 2**62:
             raise CheckpointError(f"the model file is damaged: {name} is out of range")
         setattr(net.executor.context, name, int(training[name]))
+    if net.average_stats is not None:
+        net.average_stats = net.step, net.average_stats[1]
     _restore_pass(net, training["interrupted_batches"])
     first, second = map(float, training["running"])
     if not (math.isfinite(first) and math.isfinite(second)):

@@ -164,7 +164,8 @@ def take_step(
     before, stats, finite = context.t, context.stats.copy(), False
     try:
         z = context.forward(x, True, threads, is_step=True).copy()
-        total, dz = loss._weighed(z, target, weights)
+        with executor.turns.only_reading:
+            total, dz = loss._weighed(z, target, weights)
         if np.isfinite(total):
             context.backward(dz, None, threads)
             finite = context.update(

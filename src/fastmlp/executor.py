@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .config import resolve_threads
-from .layout import Layout, aligned_empty
+from .layout import ABSENT, Layout, aligned_empty
 from .optimizers import Optimizer
 from .turns import Turns
 
@@ -69,9 +69,10 @@ class Executor:
             return
         capacity = -(-rows // _ROW_STEP) * _ROW_STEP
         try:
+            acts = aligned_empty(capacity * self.layout.acts_width, self.dtype)
             self.context.reserve(
                 capacity,
-                aligned_empty(capacity * self.layout.acts_width, self.dtype),
+                acts,
                 aligned_empty(capacity * self.layout.dacts_width, self.dtype),
                 aligned_empty(capacity * self.layout.n_in, self.dtype),
                 np.empty(capacity),
@@ -80,6 +81,15 @@ class Executor:
             raise MemoryError(
                 f"no memory for the activations of {rows} rows; use a smaller batch_size"
             ) from None
+        self._acts = acts
+
+    def input_of(self, op: int, x: Array) -> Array:
+        """What came into an op in the last forward, of x: a view (rows, n_in)."""
+        place, n = int(self.layout.ops["x"][op]), int(self.layout.ops["n_in"][op])
+        if place == ABSENT:
+            return x
+        first = place * self.context.capacity
+        return self._acts[first : first + len(x) * n].reshape(len(x), n)
 
     def forward(self, x: Array, training: bool, threads: int | None) -> Array:
         """Output for the rows of x, kept for backward. In training every call draws new masks."""

@@ -55,10 +55,23 @@ class Layer:
     n_in).
     """
 
-    n_in: int | None = None
     normalizes = False  # the activation behind it decides on the weights of the Linear before it
+    _n_in: int | None = None
     _home: Home | None = None
     _executor: Executor | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A setting is given once: the program that C runs, and model files, are made of it."""
+        if name in vars(self) and not name.startswith("_"):
+            raise AttributeError(
+                f"{name} of {self!r} is fixed; make a new layer, and a new network with it"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def n_in(self) -> int | None:
+        """Features of the input; None while they are not known."""
+        return self._n_in
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """This layer as one op for an input of n_in features, at place `index`, without offsets."""
@@ -128,7 +141,7 @@ class Layer:
     def attach(self, home: Home) -> None:
         """Become part of a network, over its flat arrays."""
         self._home, self._executor = home, None
-        self.n_in = int(home.layout.ops[home.op]["n_in"])
+        self._n_in = int(home.layout.ops[home.op]["n_in"])
 
     def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Executor:
         executor = self._executor
@@ -176,7 +189,7 @@ class Linear(Layer):
         dtype: DTypeLike = "float32",
     ) -> None:
         self.n_out = check_width(n_in if n_out is None else n_out, "n_out")
-        self.n_in = None if n_out is None else check_width(n_in, "n_in")
+        self._n_in = None if n_out is None else check_width(n_in, "n_in")
         if init is not None:
             get_initializer(init)
         self.init, self.has_bias = init, bias
@@ -281,7 +294,7 @@ class Linear(Layer):
         home = super()._make_home(n_in, dtype)
         weight = self.initial_weight(np.random.default_rng(self.seed), n_in, None)
         home.params[: weight.size] = weight.ravel()
-        self._home, self.n_in = home, n_in
+        self._home, self._n_in = home, n_in
         return home
 
 
@@ -362,10 +375,10 @@ globals().update(ACTIVATION_CLASSES)  # pickle looks for a class in its module
 LAYERS: dict[str, type[Layer]] = {"Linear": Linear, "Dropout": Dropout, **ACTIVATION_CLASSES}
 
 
-def check_layers(layers: Any, example: str) -> list[Layer]:
-    """A list of layers, each in one place; else TypeError or ValueError with an example of one."""
+def check_layers(layers: Any, example: str) -> tuple[Layer, ...]:
+    """Them as a tuple, each in one place; else TypeError or ValueError with an example of one."""
     try:
-        found = [layers] if isinstance(layers, Layer) else list(layers)
+        found = (layers,) if isinstance(layers, Layer) else tuple(layers)
     except TypeError:
         raise TypeError(f"layers must be a list of layers, {example}, not {layers!r}") from None
     if not found:

@@ -7,9 +7,10 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core, checkpoint, derivatives, folding, training
+from .batch_statistics import has_batch_norm, statistics_of
 from .callbacks import Callback
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
@@ -60,16 +61,17 @@ class Sequential:
     ) -> None:
         layers = check_layers(layers, "[Linear(4, 8), ReLU(), Linear(8, 3)]")
         leaves = leaves_of(layers)
-        self.layers = layers
-        self.seed, self.dtype = check_seed(seed), check_dtype(dtype)
+        self._layers = layers
+        self._seed, self._dtype = check_seed(seed), check_dtype(dtype)
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.loss: str | Loss | None = None
-        self.optimizer: Optimizer | None = None
+        self._loss: str | Loss | None = None
+        self._optimizer: Optimizer | None = None
         self.metrics: Sequence[str | Metric] | None = None
         self.interrupted_batches: tuple[int, int, bool, int] | None = None
         self.state: tuple[Array, ...] | None = None
         self.average: Array | None = None
+        self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
         self._shows_average = False
         self._turns = Turns()
         self._executor: Executor | None = None
@@ -83,6 +85,49 @@ class Sequential:
             self._executor = self._build(width)
 
     # ---- what it is ------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers; fixed, as are their settings, for the program that C runs is made of them."""
+        return self._layers
+
+    @property
+    def seed(self) -> int:
+        """What its weights, the order of the rows and the masks of dropout depend on."""
+        return self._seed
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def loss(self) -> str | Loss | None:
+        """That of the last training, which the next goes on with. May be set to what `fit`
+        takes.
+        """
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: str | Loss | LossFunction | None) -> None:
+        if loss is not None:
+            chosen = get_loss(loss)
+            loss = loss if isinstance(loss, str) else chosen
+        self._loss = loss
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """That of the last training, which the next goes on with. Setting it is `use_optimizer`;
+        None gives it up with all that it keeps.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: str | Optimizer | None) -> None:
+        if optimizer is None:
+            self.drop_optimizer()
+        else:
+            self.use_optimizer(optimizer)
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
@@ -350,13 +395,15 @@ class Sequential:
         context = self.executor.context
         return optimizer.lr_at(context.t - context.schedule_start)
 
-    def use_optimizer(self, optimizer: Optimizer) -> None:
+    def use_optimizer(self, optimizer: str | Optimizer) -> None:
         """Make sure of state for this optimizer: what there is, or zeros after a change of kind.
 
         Another `lr` begins its schedule at step 0, another `weight_average` begins anew. Raises
-        RuntimeError inside `averaged`.
+        RuntimeError inside `averaged`, TypeError and ValueError for what is no optimizer of
+        mini-batches.
         """
         self._check_trainable()
+        optimizer = get_optimizer(optimizer)
         if optimizer is self.optimizer and self.state is not None:
             return
         with self.executor.turns.changing:
@@ -378,9 +425,11 @@ class Sequential:
             context.t, context.running = 0, (0.0, 0.0)
         if average is not self.average:
             context.n_averaged = 0
+        if state is not self.state or average is not self.average:
+            self.average_stats = None
         if before is None or not same_kind or before.lr != optimizer.lr:
             context.schedule_start = context.t
-        self.state, self.average, self.optimizer = state, average, optimizer
+        self.state, self.average, self._optimizer = state, average, optimizer
 
     def drop_optimizer(self) -> None:
         """Give up the optimizer, its moments and averages, which would not follow the weights that
@@ -394,7 +443,8 @@ class Sequential:
             context.set_state((), None)
             context.t = context.position = context.n_averaged = 0
             context.running = (0.0, 0.0)
-            self.state = self.average = self.optimizer = self.interrupted_batches = None
+            self.state = self.average = self.average_stats = None
+            self._optimizer = self.interrupted_batches = None
 
     def _check_trainable(self) -> None:
         if self._shows_average:
@@ -434,26 +484,75 @@ class Sequential:
             return self.params.copy()
         return self.optimizer.average_of(self.params, self.state)
 
+    @property
+    def averaged_stats(self) -> Array:
+        """A copy of `stats` as they are for the averaged weights; ValueError where BatchNorm needs
+        them and `fit` has not computed them since the last step.
+        """
+        if not has_batch_norm(self.executor):
+            return self.stats.copy()
+        if self.average_stats is None or self.average_stats[0] != self.step:
+            raise ValueError(
+                "BatchNorm needs statistics of the averaged weights, which only whole epochs of "
+                "fit compute; pass the training inputs: with net.averaged(X): ..."
+            )
+        return self.average_stats[1].copy()
+
+    def update_average_statistics(
+        self, matrix: Array, rows: NDArray[np.int64], threads: int
+    ) -> None:
+        """Compute `averaged_stats` from rows of a checked matrix, where there is a BatchNorm."""
+        if has_batch_norm(self.executor):
+            params = self.averaged_params
+            stats = statistics_of(self.executor, params, matrix, rows, threads)
+            self.average_stats = self.step, stats
+
+    def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
+        """Set the running statistics of every BatchNorm to mean and variance of what comes into it
+        for X (rows, n_in), without dropout: after weights were set by hand, for instance. PyTorch's
+        update_bn.
+
+        Raises ValueError and TypeError for bad input and fewer than 2 rows.
+        """
+        self._see(X)
+        matrix = as_matrix(X, self.dtype, self.n_in)
+        check_finite(matrix, "X")
+        rows, n_threads = np.arange(len(matrix)), resolve_threads(threads)
+        with self.executor.turns.changing:
+            if has_batch_norm(self.executor):
+                self.stats[:] = statistics_of(self.executor, self.params, matrix, rows, n_threads)
+
     @contextmanager
-    def averaged(self) -> Iterator["Sequential"]:
+    def averaged(self, X: ArrayLike | None = None) -> Iterator["Sequential"]:
         """Inside, the network has its averaged weights: to predict, evaluate, save or copy.
 
             with net.averaged():
                 net.evaluate(X_test, y_test)
 
+        A BatchNorm then has the statistics of the averaged weights, which `fit` computes from the
+        training rows after every epoch; after steps of another kind pass the training inputs X
+        (rows, n_in), from which they are computed here.
+
         At the end the weights that training goes on with come back, so training inside raises
-        RuntimeError. To keep the averaged weights: net.set_params(net.averaged_params). Raises
-        ValueError where none are kept.
+        RuntimeError. To keep the averaged weights:
+        net.set_params(net.averaged_params, net.averaged_stats). Raises ValueError where none are
+        kept, or X is missing.
         """
         with self.executor.turns.changing:
             if self._shows_average:
                 raise RuntimeError("the network has its averaged weights already")
-            averaged, places = self.averaged_params, self._weights()
+            averaged, places = self.averaged_params, [*self._weights(), self.stats]
+            if X is not None:
+                matrix = as_matrix(X, self.dtype, self.n_in)
+                check_finite(matrix, "X")
+                rows = np.arange(len(matrix))
+                self.update_average_statistics(matrix, rows, resolve_threads(None))
+            stats = self.averaged_stats
             kept = [place.copy() for place in places]
             interrupt: KeyboardInterrupt | None = None
             try:
                 self._shows_average = True
-                self.set_params(averaged)
+                self.set_params(averaged, stats)
                 yield self
             finally:
                 while self._shows_average:
@@ -466,21 +565,30 @@ class Sequential:
             if interrupt is not None:
                 raise interrupt
 
-    def set_params(self, params: ArrayLike) -> None:
+    def set_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
         """Replace all weights and biases by a flat array in the layout of `params`, and their
-        average as well where one is kept.
+        average as well where one is kept; `stats` by what belongs to them, where that is given.
 
         Raises ValueError for another size.
         """
-        values = np.asarray(params, self.dtype)
-        if values.shape != self.params.shape:
-            raise ValueError(
-                f"params has the shape {values.shape}, but this network has {self.n_params} "
-                f"parameters; give an array of the shape ({self.n_params},)"
-            )
+        values = self._flat(params, self.params, "params")
+        statistics = None if stats is None else self._flat(stats, self.stats, "stats")
         with self.executor.turns.changing:
             for place in self._weights():
                 place[:] = values
+            self.average_stats = None
+            if statistics is not None:
+                self.stats[:] = statistics
+                self.average_stats = self.step, statistics.copy()
+
+    def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
+        array = np.asarray(values, self.dtype)
+        if array.shape != place.shape:
+            raise ValueError(
+                f"{name} has the shape {array.shape}, but this network has {place.size} of them; "
+                f"give an array of the shape {place.shape}"
+            )
+        return array
 
     def _weights(self) -> list[Array]:
         """The flat arrays that hold weights, rather than gradients or moments."""
@@ -662,22 +770,24 @@ class Sequential:
         return checkpoint.load(cls, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle: as in a model file, with the history and what a subclass added. Metrics that
-        are functions are left out, for many cannot be pickled; copy.deepcopy keeps them.
+        """For pickle: as in a model file, with the history, the optimizer and what a subclass
+        added. Metrics and losses that are functions are left out, for many cannot be pickled;
+        copy.deepcopy keeps them.
         """
-        extra = {"history": self.history, "metadata": self.metadata}
+        extra = {"history": self.history, "metadata": self.metadata, "_optimizer": self.optimizer}
         if type(self) is not Sequential:
             own = vars(Sequential([Linear(1, 1)]))
             extra |= {name: value for name, value in vars(self).items() if name not in own}
         if self._executor is None:
             return type(self)._make, (self.layers, self.seed, self.dtype.name), extra
-        return checkpoint.from_bytes, (type(self), checkpoint.to_bytes(self, {})), extra
+        content = checkpoint.to_bytes(self, {}, holds_schedule=False)
+        return checkpoint.from_bytes, (type(self), content), extra
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
         make, arguments, extra = self.__reduce__()
         twin: Sequential = make(*copy.deepcopy(arguments, memo))
         vars(twin).update(copy.deepcopy(extra, memo))
-        twin.metrics = self.metrics
+        twin.metrics, twin.loss = self.metrics, self.loss
         return twin
 
     @classmethod

@@ -65,7 +65,7 @@ class Normalization(Layer):
 
     def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
         home = super()._make_home(n_in, dtype)
-        self._home, self.n_in = home, n_in
+        self._home, self._n_in = home, n_in
         for name, _, value in self.parts:
             self._part(name)[:] = value
         return home

@@ -87,7 +87,8 @@ class Objective:
             z = context.forward(x, False, self.threads)
             dz = np.empty_like(z)
             share = 1.0 if self.loss.reduction == "sum" else len(x) / rows
-            loss += share * self.loss.value(z, y, dz, weights)
+            with self.executor.turns.only_reading:  # of a custom loss
+                loss += share * self.loss.value(z, y, dz, weights)
             context.backward(dz, None, self.threads)
             grad += np.multiply(context.grads, share, dtype=np.float64)
         rounded = self.params()

@@ -48,7 +48,7 @@ class Residual(Layer):
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list of layers: Residual([{layers!r}])")
         self.layers = check_layers(layers, "Residual([Linear(8, 8), ReLU()])")
-        self.n_in = self.layers[0].n_in
+        self._n_in = self.layers[0].n_in
         self._ends = Branch(), Add()
 
     def __repr__(self) -> str:

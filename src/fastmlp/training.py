@@ -67,7 +67,7 @@ class Run:
         if isinstance(self.optimizer, FullBatchMethod):
             raise ValueError(f"{self.optimizer!r} cannot be exchanged during a fit; call fit again")
         self.net.use_optimizer(optimizer)
-        self.optimizer = optimizer
+        self.optimizer = self.net.optimizer or optimizer
 
     def stop(self, reason: str) -> None:
         """End training after this epoch."""
@@ -103,7 +103,9 @@ class TrainingData:
             self.validation = Xv, yv, weights
         elif validation_split:
             self._split(validation_split, net.seed)
-        by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out)
+        by_class = class_weights(
+            class_weight, loss, self.y, self.rows, net.n_out, self.weights
+        )
         self.weights = combined(self.weights, by_class)
 
     def _split(self, share: float, seed: int) -> None:
@@ -179,6 +181,8 @@ def fit(
                 if len(epoch_loop.order) < len(y):  # only the rows of this pass
                     z, y = outputs[epoch_loop.order], y[epoch_loop.order]
                 run.logs |= {name: f(y, z) for name, f in functions.items()}
+            if net.keeps_average:
+                net.update_average_statistics(data.X, data.rows, n_threads)
             if data.validation is not None:
                 with net.averaged() if net.keeps_average else nullcontext():
                     Xv, yv, weights = data.validation

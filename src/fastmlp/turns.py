@@ -8,14 +8,22 @@ _BUSY = (
 )
 
 
+_IN_LOSS = (
+    "a loss may not run, train or change the network that it is computed for: its gradient would "
+    "belong to another forward pass; use net.predict inside, or a copy of the network"
+)
+
+
 class Turns:
-    """Two context managers, `reading` and `changing`; both refuse at once and never wait.
+    """Three context managers: `reading` and `changing` refuse at once and never wait; inside of
+    `only_reading` the thread that changes the network may not go on with it.
 
     The thread that changes a network may also read it and enter again, as callbacks of fit do.
     """
 
     def __init__(self) -> None:
         self.reading, self.changing = _Reading(self), _Changing(self)
+        self.only_reading = _OnlyReading(self)
         self.release()
 
     def release(self) -> None:
@@ -24,6 +32,7 @@ class Turns:
         self._owner = 0  # identity of the changing thread, 0: none
         self._depth = 0
         self._readers = 0
+        self.is_held = False
 
     def __reduce__(self) -> tuple[type["Turns"], tuple[()]]:
         return Turns, ()  # a copy is used by nobody
@@ -44,6 +53,8 @@ class Turns:
         """Raises RuntimeError where another thread changes or reads the network."""
         me = threading.get_ident()
         with self._guard:
+            if self.is_held and self._owner == me:
+                raise RuntimeError(_IN_LOSS)
             if self._owner not in (0, me) or (self._owner == 0 and self._readers):
                 raise RuntimeError(_BUSY)
             self._owner, self._depth = me, self._depth + 1
@@ -76,3 +87,14 @@ class _Changing:
 
     def __exit__(self, *exception: object) -> None:
         self._turns.leave_changing()
+
+
+class _OnlyReading:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def __enter__(self) -> None:
+        self._turns.is_held = True
+
+    def __exit__(self, *exception: object) -> None:
+        self._turns.is_held = False

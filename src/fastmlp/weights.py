@@ -28,12 +28,18 @@ def as_weights(
 
 
 def class_weights(
-    class_weight: ClassWeight | None, loss: Loss, target: Array, used: NDArray[np.int64], n_out: int
+    class_weight: ClassWeight | None,
+    loss: Loss,
+    target: Array,
+    used: NDArray[np.int64],
+    n_out: int,
+    sample_weight: Weights | None = None,
 ) -> Weights | None:
     """The weight of each row's class; None stays None.
 
-    "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them
-    (scikit-learn's formula); the mean of these weights over the rows is 1. A mapping gives the
+    "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them,
+    every row counting as its sample weight (scikit-learn's formula); the mean of these weights over
+    the rows so counted is 1. A mapping gives the
     weight of some classes, the others have 1; an array that of every class. Raises ValueError for
     losses without classes and for classes that are none.
     """
@@ -45,8 +51,11 @@ def class_weights(
             raise ValueError(
                 f'class_weight={class_weight!r} is unknown; use "balanced" or {{class: weight}}'
             )
-        counts = np.bincount(labels[used], minlength=n_classes)
-        by_class = len(used) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        counted = weights_at(sample_weight, used)
+        counts = np.bincount(labels[used], counted, n_classes)
+        there = counts > 0
+        by_class = np.zeros(n_classes)
+        by_class[there] = counts.sum() / (np.count_nonzero(there) * counts[there])
     elif isinstance(class_weight, Mapping):
         by_class = np.ones(n_classes)
         for label, weight in class_weight.items():
