@@ -103,9 +103,7 @@ class TrainingData:
             self.validation = Xv, yv, weights
         elif validation_split:
             self._split(validation_split, net.seed)
-        by_class = class_weights(
-            class_weight, loss, self.y, self.rows, net.n_out, self.weights
-        )
+        by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out, self.weights)
         self.weights = combined(self.weights, by_class)
 
     def _split(self, share: float, seed: int) -> None:
