@@ -47,6 +47,20 @@ def twin_of(layer):
     return getattr(reference, type(layer).__name__)(**held)
 
 
+@pytest.mark.parametrize("far", [1e6, -3.3e7, 0.1])
+@pytest.mark.parametrize("name", ["LayerNorm", "BatchNorm"])
+def test_what_is_constant_becomes_exactly_the_shift(name, far):
+    """However far from zero: a rounded mean would leave differences, which 1 / sqrt(eps)
+    enlarges."""
+    layer = NORMS[name]()
+    x = np.full((37, 23), far, np.float32)
+    x += np.arange(37)[:, None] * (name == "LayerNorm") + np.arange(23) * (name == "BatchNorm")
+    layer.forward(x, training=True)
+    shake(layer)
+    y = layer.forward(x, training=True)
+    np.testing.assert_array_equal(y, np.broadcast_to(layer.shift, y.shape))
+
+
 # ---- each layer alone ------------------------------------------------------------------------
 
 

@@ -239,13 +239,16 @@ CURVES = {
     "falls and rests": [5, 4, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2],
     "rises": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
     "small gains": [1 - 0.00001 * k for k in range(20)],
+    "small gains of large values": [1e4 - 0.5 * k for k in range(20)],
+    "gains of small values": [1e-6 * 0.9**k for k in range(20)],
     "nan": [3, math.nan, math.nan, math.nan, 2, math.nan, math.nan, math.nan],
 }
 
 
+@pytest.mark.parametrize("threshold", ["rel", "abs"])
 @pytest.mark.parametrize("name", CURVES)
 @pytest.mark.parametrize("cooldown", [0, 2])
-def test_reduce_on_plateau_is_torch_s(name, cooldown):
+def test_reduce_on_plateau_is_torch_s(name, cooldown, threshold):
     """Theirs lowers the rate in the epoch after `patience`: one more."""
     torch = pytest.importorskip("torch")
     curve = CURVES[name]
@@ -255,7 +258,7 @@ def test_reduce_on_plateau_is_torch_s(name, cooldown):
         factor=0.5,
         patience=2,
         threshold=1e-3,
-        threshold_mode="abs",
+        threshold_mode=threshold,
         cooldown=cooldown,
         min_lr=0.01,
     )
@@ -263,8 +266,9 @@ def test_reduce_on_plateau_is_torch_s(name, cooldown):
     for value in curve:
         want.append(other.param_groups[0]["lr"])
         scheduler.step(value)
+    gain = {"rtol": 1e-3} if threshold == "rel" else {"rtol": 0.0, "min_delta": 1e-3}
     plateau = ReduceOnPlateau(
-        "score", factor=0.5, patience=3, min_delta=1e-3, cooldown=cooldown, min_lr=0.01
+        "score", factor=0.5, patience=3, cooldown=cooldown, min_lr=0.01, **gain
     )
     net = build()
     history = net.fit(
@@ -295,6 +299,6 @@ def test_reduce_on_plateau_says_what_it_needs():
         fit(ReduceOnPlateau())
     with pytest.raises(ValueError, match="logged are loss"):
         fit(ReduceOnPlateau("f1"))
-    for bad in ({"factor": 1.0}, {"cooldown": -1}, {"min_lr": -1.0}, {"patience": 0}):
+    for bad in ({"factor": 1.0}, {"cooldown": -1}, {"min_lr": -1.0}, {"patience": 0}, {"rtol": 1}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             ReduceOnPlateau(**bad)

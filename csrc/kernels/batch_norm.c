@@ -51,9 +51,9 @@ static column_facts facts_of(const fm_op *op, const fm_ctx *ctx, int64_t j, int6
     return f;
 }
 
-/* Means over all rows of columns j ...: of x, or, where `mean` is given, of (x - mean)^2 */
+/* Means over all rows of columns j ... of x - from, or of its squares */
 INLINE group column_means(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
-                          const group *mean) {
+                          const group *from, const int squares) {
     group total = {{{0}}};
     for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {
         const int64_t last = first + SUM_ROWS < ctx->rows ? first + SUM_ROWS : ctx->rows;
@@ -61,8 +61,8 @@ INLINE group column_means(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t
         for (int64_t r = first; r < last; r++)
             for (int v = 0; v < GROUP; v++) {
                 const vec x = load_rest(op_x(op, ctx, r), j + v * LANES, end);
-                const vec d = mean ? x - mean->v[v] : x;
-                sum.v[v] = mean ? fma_(d, d, sum.v[v]) : sum.v[v] + d;
+                const vec d = x - from->v[v];
+                sum.v[v] = squares ? fma_(d, d, sum.v[v]) : sum.v[v] + d;
             }
         for (int v = 0; v < GROUP; v++)
             total.v[v] += sum.v[v];
@@ -74,7 +74,13 @@ INLINE group column_means(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t
 
 static void batch_statistics(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end) {
     real *mean = stats_of(op, ctx), *var = mean + op->n_out;
-    const group m = column_means(op, ctx, j, end, NULL), s = column_means(op, ctx, j, end, &m);
+    group first; /* row: a constant column then has exactly its own mean */
+    for (int v = 0; v < GROUP; v++)
+        first.v[v] = load_rest(op_x(op, ctx, 0), j + v * LANES, end);
+    group m = column_means(op, ctx, j, end, &first, 0);
+    for (int v = 0; v < GROUP; v++)
+        m.v[v] += first.v[v];
+    const group s = column_means(op, ctx, j, end, &m, 1);
     for (int v = 0; v < GROUP; v++) {
         store_rest(mean, m.v[v], j + v * LANES, end);
         store_rest(var, s.v[v], j + v * LANES, end);

@@ -47,15 +47,23 @@ INLINE vec normalized(const real *x, const real *kept, int64_t i, int64_t n) {
     return (load_rest(x, i, n) - splat(kept[0])) * splat(kept[1]);
 }
 
+INLINE void deviations(real *y, const real *x, real from, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        store_upto(y + i, load_upto(x + i, n - i) - splat(from), n - i);
+}
+
 INLINE void norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area, const int centers) {
     const int64_t n = op->n_out;
     const real *scale = (const real *)ctx->params + op->b, *shift = scale + n;
     for (int64_t r = area.r0; r < area.r1; r++) {
         const real *x = op_x(op, ctx, r);
         real *y = op_y(op, ctx, r), *kept = kept_of(op, ctx, r);
-        kept[0] = centers ? row_sum(x, n) / (real)n : 0;
-        for (int64_t i = 0; i < n; i += LANES) /* y holds the deviations for a moment */
-            store_upto(y + i, load_upto(x + i, n - i) - splat(kept[0]), n - i);
+        kept[0] = 0;
+        if (centers) { /* less its first number, so that a constant row has exactly its own mean */
+            deviations(y, x, x[0], n);
+            kept[0] = x[0] + row_sum(y, n) / (real)n;
+        }
+        deviations(y, x, kept[0], n); /* y holds them for a moment */
         kept[1] = 1 / root(row_sum_squares(y, n) / (real)n + (real)op->attr0);
         for (int64_t i = 0; i < n; i += LANES) {
             const vec xhat = load_upto(y + i, n - i) * splat(kept[1]);

@@ -42,7 +42,9 @@ class Callback:
 class _Monitor(Callback):
     """Watches one logged quantity for a better value."""
 
-    def __init__(self, monitor: str, patience: int, min_delta: float, mode: str) -> None:
+    def __init__(
+        self, monitor: str, patience: int, min_delta: float, mode: str, rtol: float = 0.0
+    ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
         epochs, delta = as_whole(patience), as_real(min_delta)
@@ -52,7 +54,7 @@ class _Monitor(Callback):
             raise ValueError(f"min_delta must be a finite number >= 0, not {min_delta!r}")
         if mode == "auto":
             mode = "max" if monitor.removeprefix("val_") in ("accuracy", "r2") else "min"
-        self.monitor, self.patience, self.min_delta = monitor, epochs, delta
+        self.monitor, self.patience, self.min_delta, self.rtol = monitor, epochs, delta, rtol
         self.mode = mode
         self.best = math.nan
 
@@ -74,10 +76,13 @@ class _Monitor(Callback):
             )
         value = run.logs[self.monitor]
         gain = self.best - value if self.mode == "min" else value - self.best
-        better = not math.isnan(value) if math.isnan(self.best) else gain > self.min_delta
+        better = not math.isnan(value) if math.isnan(self.best) else gain > self._least_gain()
         if better:
             self.best = value
         return better
+
+    def _least_gain(self) -> float:
+        return self.min_delta + self.rtol * abs(self.best)
 
 
 class EarlyStopping(_Monitor):
@@ -148,7 +153,8 @@ class EarlyStopping(_Monitor):
 
 class ReduceOnPlateau(_Monitor):
     """Multiply the learning rate by `factor` when `monitor` has not improved by more than
-    `min_delta` for `patience` epochs; never below `min_lr`. PyTorch's ReduceLROnPlateau.
+    rtol |best| + min_delta for `patience` epochs; never below `min_lr`. optax's reduce_on_plateau;
+    PyTorch's ReduceLROnPlateau with a patience that is smaller by 1.
 
     After a change `cooldown` epochs pass before waiting begins again. The rate of every epoch is
     logged as "lr". The network's optimizer is replaced by one with the new rate: the next fit
@@ -161,12 +167,16 @@ class ReduceOnPlateau(_Monitor):
         monitor: str = "val_loss",
         factor: float = 0.1,
         patience: int = 10,
-        min_delta: float = 1e-4,
+        min_delta: float = 0.0,
         mode: str = "auto",
         cooldown: int = 0,
         min_lr: float = 0.0,
+        rtol: float = 1e-4,
     ) -> None:
-        super().__init__(monitor, patience, min_delta, mode)
+        relative = as_real(rtol)
+        if relative is None or not 0 <= relative < 1:
+            raise ValueError(f"rtol must be a number with 0 <= rtol < 1, not {rtol!r}")
+        super().__init__(monitor, patience, min_delta, mode, relative)
         share, epochs, least = as_real(factor), as_whole(cooldown), as_real(min_lr)
         if share is None or not 0 < share < 1:
             raise ValueError(f"factor must lie between 0 and 1, not {factor!r}")
