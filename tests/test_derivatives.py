@@ -1,5 +1,7 @@
 """Gradient, Jacobian and Hessian of a network, against the twin and PyTorch's autograd."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
@@ -263,6 +265,23 @@ def test_check_gradients_finds_a_wrong_element(monkeypatch, capsys):
     bad = next(line for line in lines if not line.ok)
     assert bad.difference == pytest.approx(1e-5, rel=1e-3)
     assert "differs" in derivatives.format_checks(lines)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_where_the_gradient_is_zero_rounding_is_no_difference(dtype):
+    """At the minimum of least squares; a gradient that is wrong there still is found."""
+    x, y = inputs(40, N_IN, dtype), inputs(40, 2, dtype, seed=1)
+    net = Sequential([Linear(N_IN, 2)], dtype=dtype)
+    design = np.c_[x, np.ones(40)].astype(np.float64)
+    best = np.linalg.lstsq(design, y, rcond=None)[0]
+    net.layers[0].weight[:], net.layers[0].bias[:] = best[:-1], best[-1]
+    lines = check_gradients(net, x, y, verbose=False)
+    assert all(line.ok for line in lines)
+    assert any(line.relative > line.tolerance for line in lines)
+    net.layers[0].bias[0] += 0.1
+    wrong = dataclasses.replace(lines[1], difference=0.1, relative=1.0)
+    assert not wrong.ok
+    assert check_gradients(net, x, y, verbose=False)[1].ok
 
 
 def test_norms_and_residuals_too(capsys):
