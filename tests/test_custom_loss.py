@@ -327,6 +327,23 @@ def test_targets_are_checked_as_far_as_one_can():
         CustomLoss("squared")
 
 
+@pytest.mark.parametrize("weight", ["balanced", {0: 0.5, 1: 3.0}])
+def test_class_weights_of_labels(weight):
+    """As those of the same loss in C."""
+    X, y = inputs(ROWS, N_IN), targets("cross_entropy", ROWS, N_OUT)
+
+    def cross_entropy(pred, target):
+        values = [
+            fastmlp.cross_entropy(z[None], t[None]) for z, t in zip(pred, target, strict=True)
+        ]
+        return np.array([v for v, _ in values]), np.concatenate([g for _, g in values])
+
+    nets = build(), build()
+    for net, loss in zip(nets, (cross_entropy, "cross_entropy"), strict=True):
+        net.fit(X, y, loss=loss, class_weight=weight, optimizer=SGD(0.1), **STEPS)
+    np.testing.assert_allclose(nets[0].params, nets[1].params, rtol=1e-10, atol=1e-12)
+
+
 def test_only_the_function_knows_what_the_outputs_mean():
     net = build()
     net.fit(*data(), loss=squared, epochs=1)

@@ -133,7 +133,8 @@ class CrossEntropy(Loss):
     classification".
 
     t is 1 - label_smoothing at the label, and label_smoothing / n_out more for every class (Szegedy
-    et al. 2016). Response: softmax(z).
+    et al. 2016). A class weight multiplies the whole loss of the rows of this class; PyTorch weighs
+    every class's term of the smoothed loss instead. Response: softmax(z).
     """
 
     name: ClassVar[str] = "cross_entropy"

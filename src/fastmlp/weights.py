@@ -75,6 +75,8 @@ def _labels(loss: Loss, target: Array, n_out: int) -> tuple[NDArray[np.int64], i
     """The class of every row and the number of classes."""
     if loss.needs_labels:
         return target, n_out
+    if not loss.predicts and target.ndim == 1 and target.dtype.kind == "i" and target.min() >= 0:
+        return target, max(n_out, int(target.max()) + 1)  # a custom loss on labels
     if loss.predicts == "classes" and target.shape[1] == 1:
         if not np.all((target == 0) | (target == 1)):
             raise ValueError("class_weight needs targets 0 or 1; for others use sample_weight")
