@@ -213,3 +213,23 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "fastmlp\[train\]"'):
         plot.weights(np.eye(2))
+
+
+def test_one_epoch_is_seen_too():
+    assert all(line.get_marker() == "o" for line in plot.gradient_norms(np.ones((1, 3))).lines)
+
+
+def test_a_validation_quantity_has_its_own_name():
+    assert list(lines(plot.learning_curves({"val_loss": [2.0, 1.0]}, name="val_loss"))) == [
+        "val_loss"
+    ]
+
+
+def test_sixty_classes_have_sixty_looks():
+    looks = {(k % len(plot.COLOURS), k % len(plot._MARKERS)) for k in range(60)}
+    assert len(looks) == 60
+
+
+def test_the_resolution_is_a_count():
+    with pytest.raises(ValueError, match="resolution must be"):
+        plot.decision_boundary(lambda x: np.full((len(x), 2), 0.5), X, Y, resolution=1)

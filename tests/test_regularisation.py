@@ -451,3 +451,20 @@ def test_the_average_of_schedule_free_is_the_twin_s_x():
     with net.averaged():
         for got, state in zip(parameters(net), states, strict=True):
             assert_within(got, state["x"], np.abs(state["x"]) + 1, n=50)
+
+
+def test_schedule_free_with_another_beta1_begins_anew():
+    """Its average follows from the state by beta1: the old state would give another one."""
+    net, twin = small(), small()
+    net.fit(X, Y, optimizer=ScheduleFreeAdamW(lr=0.01), epochs=2)
+    twin.set_params(net.params)
+    net.use_optimizer(ScheduleFreeAdamW(lr=0.01, beta1=0.5))
+    np.testing.assert_array_equal(net.averaged_params, net.params)
+    twin.use_optimizer(ScheduleFreeAdamW(lr=0.01, beta1=0.5))
+    for one in (net, twin):
+        one.grads[:] = 0.1
+        one.update(ScheduleFreeAdamW(lr=0.01, beta1=0.5))
+    assert digest(net.params, *net.state) == digest(twin.params, *twin.state)
+    state = net.state
+    net.use_optimizer(ScheduleFreeAdamW(lr=0.02, beta1=0.5))  # goes on
+    assert net.state is state

@@ -411,7 +411,7 @@ class Sequential:
 
     def _change_optimizer(self, optimizer: Optimizer) -> None:
         before, context = self.optimizer, self.executor.context
-        same_kind = before is not None and before.name == optimizer.name
+        same_kind = before is not None and optimizer.goes_on_from(before)
         if self.state is None or before is None or not same_kind:
             n = _core.OPTIMIZERS[optimizer.name]["n_states"]
             state = tuple(_zeros(self.n_params, self.dtype) for _ in range(n))

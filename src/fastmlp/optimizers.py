@@ -105,6 +105,10 @@ class Optimizer(Settings):
             )
         return rates
 
+    def goes_on_from(self, before: "Optimizer") -> bool:
+        """Whether the state of `before` means the same to this one."""
+        return self.name == before.name
+
     @property
     def keeps_average(self) -> bool:
         """Whether training with it keeps averaged weights."""
@@ -289,6 +293,10 @@ class ScheduleFreeAdamW(Optimizer):
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
         if self.max_norm is not None:  # of y alone it would part y from z and x
             raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
+
+    def goes_on_from(self, before: Optimizer) -> bool:
+        """With the same beta1: by it x follows from y and z."""
+        return isinstance(before, ScheduleFreeAdamW) and self.beta1 == before.beta1
 
     @property
     def keeps_average(self) -> bool:

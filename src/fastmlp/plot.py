@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#F0E442", "#000000")
-_MARKERS = "os^Dv<>P"
+_MARKERS = "os^Dv<>PX*p"  # of another number than colours, so that both together come late again
 
 
 def learning_curves(
@@ -34,7 +34,9 @@ def learning_curves(
 
     The lowest validation loss is marked. Raises ValueError where neither was logged.
     """
-    series = ((name, "training", BLUE), (f"val_{name}", "validation", ORANGE))
+    series = [(name, "training", BLUE), (f"val_{name}", "validation", ORANGE)]
+    if name.startswith("val_"):
+        series = [(name, name, ORANGE)]
     if not any(key in history for key, _, _ in series):
         raise ValueError(
             f"the history holds no {name!r}; it holds {', '.join(history) or 'nothing'}"
@@ -67,6 +69,7 @@ def decision_boundary(
     the probabilities do not cover; TypeError for a model without probabilities.
     """
     points, labels = _numbers(X, "X", 2), np.asarray(y)
+    resolution = check_count(resolution, "resolution", 2)
     if points.shape[1] != 2:
         raise ValueError(f"X has {points.shape[1]} features; a boundary is drawn for two")
     if labels.shape not in ((len(points),), (len(points), 1)):
@@ -178,7 +181,8 @@ def gradient_norms(norms: GradientNorms | ArrayLike, ax: Any = None, **line: Any
             ends = k in (0, len(shades) - 1)
             label = f"layer {k + 1}" if ends or len(shades) <= 6 else None
             epochs = np.arange(1, len(column) + 1)
-            ax.plot(epochs, column, **{"color": shade, "label": label} | line)
+            marker = "o" if len(column) == 1 else None
+            ax.plot(epochs, column, **{"color": shade, "label": label, "marker": marker} | line)
         ax.set_xlabel("epoch")
         ax.legend(frameon=False)
     ax.set(ylabel="norm of the gradient by W", yscale="log")
