@@ -136,6 +136,27 @@ def test_averages_without_statistics_of_their_own_are_refused():
     net.train_step(X[:50], Y[:50])  # the refusals left it usable
 
 
+def test_statistics_computed_inside_stay_with_the_average():
+    net = build()
+    net.fit(X, Y, optimizer=AVERAGES["ema"], epochs=1)
+    raw = net.stats.copy()
+    with net.averaged():
+        net.update_statistics(X[:300])
+        out = net.predict(X)
+    np.testing.assert_array_equal(net.stats, raw)
+    with net.averaged():
+        np.testing.assert_array_equal(net.predict(X), out)
+
+
+def test_without_batch_norm_there_is_nothing_to_keep():
+    net = Sequential([Standardize(), Linear(6, 3)])
+    net.fit(X, Y, optimizer=AVERAGES["ema"], epochs=1)
+    with net.averaged():
+        pass
+    net.set_params(net.averaged_params, net.averaged_stats)
+    assert net.average_stats is None
+
+
 def test_a_file_holds_them(tmp_path):
     net = build()
     net.fit(X, Y, optimizer=AVERAGES["swa"], epochs=1)

@@ -520,7 +520,13 @@ class Sequential:
         rows, n_threads = np.arange(len(matrix)), resolve_threads(threads)
         with self.executor.turns.changing:
             if has_batch_norm(self.executor):
-                self.stats[:] = statistics_of(self.executor, self.params, matrix, rows, n_threads)
+                stats = statistics_of(self.executor, self.params, matrix, rows, n_threads)
+                self._set_stats(stats, are_of_average=self._shows_average)
+
+    def _set_stats(self, stats: Array, are_of_average: bool) -> None:
+        self.stats[:] = stats
+        if are_of_average and self.keeps_average and has_batch_norm(self.executor):
+            self.average_stats = self.step, stats.copy()
 
     @contextmanager
     def averaged(self, X: ArrayLike | None = None) -> Iterator["Sequential"]:
@@ -578,8 +584,7 @@ class Sequential:
                 place[:] = values
             self.average_stats = None
             if statistics is not None:
-                self.stats[:] = statistics
-                self.average_stats = self.step, statistics.copy()
+                self._set_stats(statistics, are_of_average=True)
 
     def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
         array = np.asarray(values, self.dtype)
