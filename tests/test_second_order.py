@@ -397,3 +397,15 @@ def test_bad_input_is_refused_before_any_work():
 def test_settings_outside_their_range(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e9, 1e15])
+@pytest.mark.parametrize("method", [BFGS, LBFGS])
+def test_rounding_does_not_hide_that_the_minimum_lies_far_away(method, size):
+    """A first step of length 1 changes no output of float32 where targets are 1e9."""
+    x = inputs(200, 5, "float32")
+    y = (size * (x @ np.arange(1.0, 6.0) + 3)).astype(np.float32)
+    net = Sequential([Linear(5, 1)])
+    history = net.fit(x, y, optimizer=method(), epochs=60)
+    assert history["loss"][-1] < 1e-12 * size**2
+    assert "converged" in history.stop_reason

@@ -9,6 +9,7 @@ from .objective import Point, Vector, dot
 SUFFICIENT = 1e-4  # of the decrease that the slope promises
 CURVATURE = 0.9  # of the slope may be left
 GROWTH = 4.0  # of the step while the minimum lies ahead
+ROUNDING = 1e-6  # of the value: float32 and a few
 MARGIN = 0.1  # of an interval: the next trial stays that far from its ends
 
 
@@ -42,6 +43,9 @@ def strong_wolfe(
     for _ in range(max_evaluations):
         point = at(start.params + step * direction)
         trial = Trial(step, point.value, dot(point.grad, direction), point)
+        if high is None and trial.slope <= CURVATURE * slope0 and is_hidden(trial, low):
+            step *= GROWTH  # as steep as at the start: the minimum lies far ahead
+            continue
         if not is_acceptable(trial, start.value, slope0) or trial.value >= low.value:
             high = trial
         else:
@@ -61,6 +65,11 @@ def is_acceptable(trial: Trial, value0: float, slope0: float) -> bool:
     """Whether all of it is finite and it descends enough."""
     finite = math.isfinite(trial.value) and math.isfinite(trial.slope)
     return finite and trial.value <= value0 + SUFFICIENT * trial.step * slope0
+
+
+def is_hidden(trial: Trial, low: Trial) -> bool:
+    """Whether rounding, of outputs in float32 perhaps, may hide that it descends."""
+    return abs(trial.value - low.value) <= ROUNDING * abs(low.value)
 
 
 def between(low: Trial, high: Trial) -> float:
