@@ -203,6 +203,9 @@ def test_hessian_leaves_the_network_alone():
     v = np.ones(net.n_params)
     net.hessian_vector(x, y, v)
     np.testing.assert_array_equal(net.hessian_vector(x, y, 0 * v), 0 * v)
+    tiny = net.hessian_vector(x, y, np.ldexp(v, -1040))  # whose inverse overflows
+    want = net.hessian_vector(x, y, v)
+    np.testing.assert_allclose(np.ldexp(tiny, 1040), want, rtol=1e-4, atol=1e-4)
     assert digest(net.params, net.grads) == before
 
 

@@ -361,3 +361,14 @@ def test_constructors_store_their_arguments_untouched(kind):
 def test_every_estimator_is_exported():
     assert len(ESTIMATORS) == 8
     assert {kind.__name__ for kind in ESTIMATORS} <= set(fastmlp.__all__)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # of the covariance, which is beyond float64 here
+@pytest.mark.parametrize("solver", ["qr", "svd", "normal"])
+@pytest.mark.parametrize("size", [1e-160, 1e100, 1e200])
+def test_columns_of_any_size_are_fitted(solver, size):
+    """Their squares overflow beyond 1e154."""
+    X = inputs(50, 3)
+    model, y = LinearRegression(solver=solver), X @ [1.0, 2.0, 3.0] + 4
+    model.fit(size * X, y)
+    np.testing.assert_allclose(model.predict(size * X), y, rtol=1e-10, atol=1e-12)

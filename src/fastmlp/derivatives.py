@@ -123,12 +123,11 @@ def _along(objective: Objective, params: Vector, v: Vector, step: float) -> Vect
     size = float(np.abs(v).max(initial=0.0))
     if size == 0:
         return np.zeros_like(v)
-    h = step / size
+    h = step * (v / size)  # step / size may overflow
     near, far = (
-        objective.at(params + t * h * v).grad - objective.at(params - t * h * v).grad
-        for t in (1, 2)
+        objective.at(params + t * h).grad - objective.at(params - t * h).grad for t in (1, 2)
     )
-    return np.asarray((8 * near - far) / (12 * h))
+    return np.asarray((8 * near - far) / (12 * step) * size)
 
 
 def _objective(

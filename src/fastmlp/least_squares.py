@@ -59,16 +59,17 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
 
     Raises ValueError where A^T A is not positive definite in float64.
     """
+    scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)  # else squares may overflow
+    scaled = A / scale
     try:
-        lower = np.linalg.cholesky(A.T @ A)
+        lower = np.linalg.cholesky(scaled.T @ scaled)
     except np.linalg.LinAlgError:
         raise ValueError(
-            'X^T X is singular in float64; use solver="qr" or "svd", scale the columns of X, or '
-            "use Ridge"
+            'X^T X is singular in float64; use solver="qr" or "svd", or use Ridge'
         ) from None
     factor = np.linalg.inv(lower).T
-    theta = factor @ (factor.T @ (A.T @ Y))
-    return Solution(theta, Y - A @ theta, A.shape[1], factor)
+    theta = factor @ (factor.T @ (scaled.T @ (Y / y_scale))) * y_scale / scale[:, np.newaxis]
+    return Solution(theta, Y - A @ theta, A.shape[1], factor / scale[:, np.newaxis])
 
 
 def solve_minimum_norm(X: Matrix, Y: Matrix, fit_intercept: bool) -> Solution:
@@ -79,8 +80,8 @@ def solve_minimum_norm(X: Matrix, Y: Matrix, fit_intercept: bool) -> Solution:
     x_mean = X.mean(axis=0) if fit_intercept else np.zeros(n_in)
     y_mean = Y.mean(axis=0) if fit_intercept else np.zeros(Y.shape[1])
     Xc = X - x_mean
-    noise = _EPS * rows * np.linalg.norm(X, axis=0)
-    Xc[:, np.linalg.norm(Xc, axis=0) <= noise] = 0  # a constant column less its mean is rounding
+    noise = _EPS * rows * _norms(X)
+    Xc[:, _norms(Xc) <= noise] = 0  # a constant column less its mean is rounding
     scale = power_of_two_norms(Xc)
     U, s, Vt = np.linalg.svd(Xc / scale, full_matrices=False)
     rank = int(np.sum(s > _EPS * max(rows, n_in) * s[0])) if s[0] > 0 else 0
@@ -104,11 +105,21 @@ def power_of_two_norms(A: Matrix) -> Matrix:
     """The power of two next to the norm of each column (1 for a column of zeros): dividing by it
     rounds nothing.
     """
-    largest = np.maximum(A.max(axis=0), -A.min(axis=0))
-    _, exponent = np.frexp(largest)
-    near = np.ldexp(1.0, exponent)  # squares of what is divided by it neither over- nor underflow
+    near = _near(A)
     _, more = np.frexp(np.linalg.norm(A / near, axis=0))
     return np.asarray(np.ldexp(near, more))
+
+
+def _norms(A: Matrix) -> Matrix:
+    """Of each column."""
+    near = _near(A)
+    return np.asarray(near * np.linalg.norm(A / near, axis=0))
+
+
+def _near(A: Matrix) -> Matrix:
+    """A power of two for each column: squares of what is divided by it stay in the range."""
+    _, exponent = np.frexp(np.maximum(A.max(axis=0), -A.min(axis=0)))
+    return np.asarray(np.ldexp(1.0, exponent))
 
 
 def _refine(
