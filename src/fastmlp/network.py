@@ -1,13 +1,12 @@
 """Sequential: a network of layers, one after another, and everything a user does with it."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checkpoint, derivatives, folding, training
 from .batch_statistics import has_batch_norm, statistics_of
@@ -25,19 +24,19 @@ from .layers import (
     check_width,
     initial_values,
 )
-from .layout import aligned_zeros, leaves_of, plan
+from .layout import leaves_of, plan
 from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
+from .network_state import NetworkState, zeros
 from .norms import Standardize
 from .numeric import check_seed
 from .optimizers import Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .training import History, TrainingData
-from .turns import Turns
 from .weights import ClassWeight, Weights, as_weights
 
 
-class Sequential:
+class Sequential(NetworkState):
     """A multi-layer perceptron: `layers` one after another.
 
     seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or
@@ -62,19 +61,11 @@ class Sequential:
         layers = check_layers(layers, "[Linear(4, 8), ReLU(), Linear(8, 3)]")
         leaves = leaves_of(layers)
         self._layers = layers
-        self._seed, self._dtype = check_seed(seed), check_dtype(dtype)
+        super().__init__(check_seed(seed), check_dtype(dtype))
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
         self._loss: str | Loss | None = None
-        self._optimizer: Optimizer | None = None
         self.metrics: Sequence[str | Metric] | None = None
-        self.interrupted_batches: tuple[int, int, bool, int] | None = None
-        self.state: tuple[Array, ...] | None = None
-        self.average: Array | None = None
-        self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
-        self._shows_average = False
-        self._turns = Turns()
-        self._executor: Executor | None = None
         # what stands before the first Linear keeps the width
         first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
         self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
@@ -92,16 +83,6 @@ class Sequential:
         return self._layers
 
     @property
-    def seed(self) -> int:
-        """What its weights, the order of the rows and the masks of dropout depend on."""
-        return self._seed
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self._dtype
-
-    @property
     def loss(self) -> str | Loss | None:
         """That of the last training, which the next goes on with. May be set to what `fit`
         takes.
@@ -115,33 +96,9 @@ class Sequential:
             loss = loss if isinstance(loss, str) else chosen
         self._loss = loss
 
-    @property
-    def optimizer(self) -> Optimizer | None:
-        """That of the last training, which the next goes on with. Setting it is `use_optimizer`;
-        None gives it up with all that it keeps.
-        """
-        return self._optimizer
-
-    @optimizer.setter
-    def optimizer(self, optimizer: str | Optimizer | None) -> None:
-        if optimizer is None:
-            self.drop_optimizer()
-        else:
-            self.use_optimizer(optimizer)
-
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
         return f"Sequential([{inside}], seed={self.seed}, dtype={self.dtype.name!r})"
-
-    @property
-    def executor(self) -> Executor:
-        """What runs this network; ValueError while the input width is not known."""
-        if self._executor is None:
-            raise ValueError(
-                "the input width is not known yet; use Linear(n_in, n_out) for the first layer, "
-                "Sequential(..., n_in=...), or fit or forward first"
-            )
-        return self._executor
 
     @property
     def n_in(self) -> int:
@@ -156,43 +113,11 @@ class Sequential:
             return [leaf.n_out for leaf in leaves if isinstance(leaf, Linear)][-1]
         return int(self._executor.program.n_out)
 
-    @property
-    def n_params(self) -> int:
-        """Number of weights, biases, scales and shifts."""
-        return self.executor.layout.n_params
-
-    @property
-    def params(self) -> Array:
-        """All weights, then all biases, scales and shifts, flat; writing changes the network."""
-        return self.executor.context.params
-
-    @property
-    def grads(self) -> Array:
-        """Gradients in the layout of params, as the last `backward` left them."""
-        return self.executor.context.grads
-
-    @property
-    def stats(self) -> Array:
-        """Statistics that are not trained, flat: running ones of BatchNorm, those of
-        Standardize.
-        """
-        return self.executor.context.stats
-
-    @property
-    def epoch(self) -> int:
-        """Whole passes over the data so far."""
-        return self.executor.context.epoch
-
-    @property
-    def step(self) -> int:
-        """Optimizer updates so far."""
-        return self.executor.context.updates
-
     def _build(self, n_in: int) -> Executor:
         """Plan, allocate, draw the weights, and let the layers look into the flat arrays."""
         layout = plan(self.layers, n_in, self.dtype, self._fuse)
-        params, grads = (_zeros(layout.n_params, self.dtype) for _ in range(2))
-        stats = _zeros(layout.n_stats, self.dtype)
+        params, grads = (zeros(layout.n_params, self.dtype) for _ in range(2))
+        stats = zeros(layout.n_stats, self.dtype)
         executor = Executor(layout, params, grads, self.dtype, self.seed, stats, self._turns)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
         leaves = leaves_of(self.layers)
@@ -395,214 +320,6 @@ class Sequential:
         context = self.executor.context
         return optimizer.lr_at(context.t - context.schedule_start)
 
-    def use_optimizer(self, optimizer: str | Optimizer) -> None:
-        """Make sure of state for this optimizer: what there is, or zeros after a change of kind.
-
-        Another `lr` begins its schedule at step 0, another `weight_average` begins anew. Raises
-        RuntimeError inside `averaged`, TypeError and ValueError for what is no optimizer of
-        mini-batches.
-        """
-        self._check_trainable()
-        optimizer = get_optimizer(optimizer)
-        if optimizer is self.optimizer and self.state is not None:
-            return
-        with self.executor.turns.changing:
-            self._change_optimizer(optimizer)
-
-    def _change_optimizer(self, optimizer: Optimizer) -> None:
-        before, context = self.optimizer, self.executor.context
-        same_kind = before is not None and optimizer.goes_on_from(before)
-        if self.state is None or before is None or not same_kind:
-            n = _core.OPTIMIZERS[optimizer.name]["n_states"]
-            state = tuple(_zeros(self.n_params, self.dtype) for _ in range(n))
-            average = self._new_average(optimizer)
-        else:
-            state, average = self.state, self.average
-            if before.weight_average != optimizer.weight_average:
-                average = self._new_average(optimizer)
-        context.set_state(state, average)
-        if state is not self.state:
-            context.t, context.running = 0, (0.0, 0.0)
-        if average is not self.average:
-            context.n_averaged = 0
-        if state is not self.state or average is not self.average:
-            self.average_stats = None
-        if before is None or not same_kind or before.lr != optimizer.lr:
-            context.schedule_start = context.t
-        self.state, self.average, self._optimizer = state, average, optimizer
-
-    def drop_optimizer(self) -> None:
-        """Give up the optimizer, its moments and averages, which would not follow the weights that
-        a full-batch method finds.
-
-        Raises RuntimeError inside `averaged`.
-        """
-        self._check_trainable()
-        context = self.executor.context
-        with self.executor.turns.changing:
-            context.set_state((), None)
-            context.t = context.position = context.n_averaged = 0
-            context.running = (0.0, 0.0)
-            self.state = self.average = self.average_stats = None
-            self._optimizer = self.interrupted_batches = None
-
-    def _check_trainable(self) -> None:
-        if self._shows_average:
-            raise RuntimeError(
-                "training inside `with net.averaged()` would be lost at its end; train after it"
-            )
-
-    def _new_average(self, optimizer: Optimizer) -> Array | None:
-        if optimizer.weight_average is None:
-            return None
-        average = _zeros(self.n_params, self.dtype)
-        average[:] = self.params
-        return average
-
-    # ---- averaged weights ------------------------------------------------------------------------
-
-    @property
-    def keeps_average(self) -> bool:
-        """Whether there are averaged weights: the optimizer has a weight_average or averages by
-        itself.
-        """
-        return self.optimizer is not None and self.optimizer.keeps_average
-
-    @property
-    def averaged_params(self) -> Array:
-        """A copy of the averaged weights, in the layout of params; ValueError where none are
-        kept.
-        """
-        if self.optimizer is None or self.state is None or not self.optimizer.keeps_average:
-            raise ValueError(
-                "no averaged weights are kept; train with Adam(weight_average=EMA(0.999)), for "
-                "instance"
-            )
-        if self.average is not None:
-            return self.average.copy()
-        if self.executor.context.t == 0:
-            return self.params.copy()
-        return self.optimizer.average_of(self.params, self.state)
-
-    @property
-    def averaged_stats(self) -> Array:
-        """A copy of `stats` as they are for the averaged weights; ValueError where BatchNorm needs
-        them and `fit` has not computed them since the last step.
-        """
-        if not has_batch_norm(self.executor):
-            return self.stats.copy()
-        if self.average_stats is None or self.average_stats[0] != self.step:
-            raise ValueError(
-                "BatchNorm needs statistics of the averaged weights, which only whole epochs of "
-                "fit compute; pass the training inputs: with net.averaged(X): ..."
-            )
-        return self.average_stats[1].copy()
-
-    def update_average_statistics(
-        self, matrix: Array, rows: NDArray[np.int64], threads: int
-    ) -> None:
-        """Compute `averaged_stats` from rows of a checked matrix, where there is a BatchNorm."""
-        if has_batch_norm(self.executor):
-            params = self.averaged_params
-            stats = statistics_of(self.executor, params, matrix, rows, threads)
-            self.average_stats = self.step, stats
-
-    def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
-        """Set the running statistics of every BatchNorm to mean and variance of what comes into it
-        for X (rows, n_in), without dropout: after weights were set by hand, for instance. PyTorch's
-        update_bn.
-
-        Raises ValueError and TypeError for bad input and fewer than 2 rows.
-        """
-        self._see(X)
-        matrix = as_matrix(X, self.dtype, self.n_in)
-        check_finite(matrix, "X")
-        rows, n_threads = np.arange(len(matrix)), resolve_threads(threads)
-        with self.executor.turns.changing:
-            if has_batch_norm(self.executor):
-                stats = statistics_of(self.executor, self.params, matrix, rows, n_threads)
-                self._set_stats(stats, are_of_average=self._shows_average)
-
-    def _set_stats(self, stats: Array, are_of_average: bool) -> None:
-        self.stats[:] = stats
-        if are_of_average and self.keeps_average and has_batch_norm(self.executor):
-            self.average_stats = self.step, stats.copy()
-
-    @contextmanager
-    def averaged(self, X: ArrayLike | None = None) -> Iterator["Sequential"]:
-        """Inside, the network has its averaged weights: to predict, evaluate, save or copy.
-
-            with net.averaged():
-                net.evaluate(X_test, y_test)
-
-        A BatchNorm then has the statistics of the averaged weights, which `fit` computes from the
-        training rows after every epoch; after steps of another kind pass the training inputs X
-        (rows, n_in), from which they are computed here.
-
-        At the end the weights that training goes on with come back, so training inside raises
-        RuntimeError. To keep the averaged weights:
-        net.set_params(net.averaged_params, net.averaged_stats). Raises ValueError where none are
-        kept, or X is missing.
-        """
-        with self.executor.turns.changing:
-            if self._shows_average:
-                raise RuntimeError("the network has its averaged weights already")
-            averaged, places = self.averaged_params, [*self._weights(), self.stats]
-            if X is not None:
-                matrix = as_matrix(X, self.dtype, self.n_in)
-                check_finite(matrix, "X")
-                rows = np.arange(len(matrix))
-                self.update_average_statistics(matrix, rows, resolve_threads(None))
-            stats = self.averaged_stats
-            kept = [place.copy() for place in places]
-            interrupt: KeyboardInterrupt | None = None
-            try:
-                self._shows_average = True
-                self.set_params(averaged, stats)
-                yield self
-            finally:
-                while self._shows_average:
-                    try:
-                        for place, values in zip(places, kept, strict=True):
-                            place[:] = values
-                        self._shows_average = False
-                    except KeyboardInterrupt as error:  # not before the weights are back
-                        interrupt = error
-            if interrupt is not None:
-                raise interrupt
-
-    def set_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
-        """Replace all weights and biases by a flat array in the layout of `params`, and their
-        average as well where one is kept; `stats` by what belongs to them, where that is given.
-
-        Raises ValueError for another size.
-        """
-        values = self._flat(params, self.params, "params")
-        statistics = None if stats is None else self._flat(stats, self.stats, "stats")
-        with self.executor.turns.changing:
-            for place in self._weights():
-                place[:] = values
-            self.average_stats = None
-            if statistics is not None:
-                self._set_stats(statistics, are_of_average=True)
-
-    def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
-        array = np.asarray(values, self.dtype)
-        if array.shape != place.shape:
-            raise ValueError(
-                f"{name} has the shape {array.shape}, but this network has {place.size} of them; "
-                f"give an array of the shape {place.shape}"
-            )
-        return array
-
-    def _weights(self) -> list[Array]:
-        """The flat arrays that hold weights, rather than gradients or moments."""
-        average = () if self.average is None else (self.average,)
-        own: tuple[Array, ...] = ()
-        if self.optimizer is not None and self.state is not None:
-            own = self.optimizer.weights_in(self.state)
-        return [self.params, *average, *own]
-
     # ---- use -------------------------------------------------------------------------------------
 
     def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
@@ -687,6 +404,22 @@ class Sequential:
         x, target = training.checked_pair(self, X, y, chosen, "X", "y")
         weights = as_weights(sample_weight, len(x))
         return training.score(self, x, target, chosen, functions, threads, weights)
+
+    def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
+        """Set the running statistics of every BatchNorm to mean and variance of what comes into it
+        for X (rows, n_in), without dropout: after weights were set by hand, for instance. PyTorch's
+        update_bn.
+
+        Raises ValueError and TypeError for bad input and fewer than 2 rows.
+        """
+        self._see(X)
+        matrix = as_matrix(X, self.dtype, self.n_in)
+        check_finite(matrix, "X")
+        rows, n_threads = np.arange(len(matrix)), resolve_threads(threads)
+        with self.executor.turns.changing:
+            if has_batch_norm(self.executor):
+                stats = statistics_of(self.executor, self.params, matrix, rows, n_threads)
+                self._set_stats(stats, are_of_average=self._shows_average)
 
     # ---- derivatives -----------------------------------------------------------------------------
 
@@ -880,10 +613,3 @@ class Sequential:
         if optimizer is None:
             return self.optimizer or Adam()
         return get_optimizer(optimizer)
-
-
-def _zeros(size: int, dtype: np.dtype[Any]) -> Array:
-    try:
-        return aligned_zeros(size, dtype)
-    except (MemoryError, ValueError):
-        raise MemoryError(f"no memory for {size:,} parameters; use narrower layers") from None
