@@ -259,6 +259,8 @@ int32_t fm_team_size(const fm_team *team);
  * libgomp hangs where it is asked to use a team of threads that did not survive the fork. */
 void fm_threads_init(void);
 int32_t fm_is_forked_child(void);
+void fm_enter_blas(void); /* around every call of one: forks wait until nobody is inside */
+void fm_leave_blas(void);
 
 /* Rows that go through a BLAS together. There bits depend on the cut, so it is always the same. */
 #define FM_BLAS_ROWS 64

@@ -355,10 +355,13 @@ os._exit(0)
 """
 
 
-def test_a_forked_child_works():
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60
-    )
+@pytest.mark.parametrize("gemm", ["native", "blas"])
+def test_a_forked_child_works(gemm):
+    """A lock that the BLAS holds at the fork must not stay locked in the child."""
+    if gemm == "blas" and fastmlp.get_config()["blas"] == "none":
+        pytest.skip("built without a BLAS")
+    command, environment = [sys.executable, "-c", FORKED], os.environ | {"FASTMLP_GEMM": gemm}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.stdout.strip() == "alive", done.stderr
 
 

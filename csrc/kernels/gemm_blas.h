@@ -25,8 +25,10 @@ void blas_gemm(int layout, int trans_a, int trans_b, int m, int n, int k, real a
 /* c (m, n) = beta c + op(a) op(b) */
 static void blas_product(int trans_a, int trans_b, int64_t m, int64_t n, int64_t k, const real *a,
                          int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
+    fm_enter_blas();
     blas_gemm(ROW_MAJOR, trans_a, trans_b, (int)m, (int)n, (int)k, 1, a, (int)lda, b, (int)ldb,
               beta, c, (int)ldc);
+    fm_leave_blas();
 }
 #endif
 
