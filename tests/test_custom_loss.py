@@ -344,6 +344,51 @@ def test_class_weights_of_labels(weight):
     np.testing.assert_allclose(nets[0].params, nets[1].params, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("one_dimension", [True, False])
+def test_metrics_of_values_take_a_column_as_it_was_given(one_dimension):
+    """(rows,) against (rows, 1) would be every row against every other."""
+    X, y = inputs(ROWS, N_IN), inputs(ROWS, 1, seed=1)
+
+    def squared_error(pred, target):
+        error = pred - target.reshape(pred.shape)
+        return (error**2)[:, 0], 2 * error
+
+    net = fastmlp.Sequential([fastmlp.Linear(N_IN, 1)], dtype="float64")
+    given = y[:, 0] if one_dimension else y
+    held = X[:20], given[:20]
+    names = ["mae", "rmse", "r2"]
+    history = net.fit(X, given, loss=squared_error, metrics=names, validation_data=held, epochs=2)
+    got, want = net.evaluate(X, given), net.evaluate(X, y, loss="squared_error", metrics=names)
+    assert got == pytest.approx(want, rel=1e-12)
+    assert history["val_mae"][-1] == pytest.approx(
+        np.abs(net.predict(X[:20]) - y[:20]).mean(), rel=1e-12
+    )
+
+
+def test_accuracy_is_refused_where_targets_do_not_say_what_they_mean():
+    X, signs = inputs(ROWS, N_IN), np.sign(inputs(ROWS, 1, seed=1))[:, 0]
+
+    def logistic(pred, target):
+        z = pred[:, 0]
+        p = 1 / (1 + np.exp(-z))
+        return np.logaddexp(0, z) - target * z, (p - target)[:, None]
+
+    net = fastmlp.Sequential([fastmlp.Linear(N_IN, 1)], dtype="float64")
+    zero_one = (signs > 0).astype(int)
+    history = net.fit(X, zero_one, loss=logistic, metrics=["accuracy"], epochs=1)
+    got = net.evaluate(X, zero_one)["accuracy"]
+    assert got == np.mean((net.predict(X)[:, 0] > 0) == zero_one)
+    kept = net.params.copy()
+    three = fastmlp.Sequential([fastmlp.Linear(N_IN, 3)])
+    for one, y in ((net, signs), (net, 2 * zero_one), (three, zero_one + 2), (three, zero_one - 1)):
+        with pytest.raises(ValueError, match=r"pass a function f\(y, out\)"):
+            one.fit(X, y, loss=logistic, metrics=["accuracy"])
+    with pytest.raises(ValueError, match="compare y with the outputs"):
+        three.fit(X, zero_one, loss=logistic, metrics=["mae"])
+    np.testing.assert_array_equal(net.params, kept)
+    assert net.history is history
+
+
 def test_only_the_function_knows_what_the_outputs_mean():
     net = build()
     net.fit(*data(), loss=squared, epochs=1)

@@ -35,6 +35,7 @@ def rmse(y: Array, out: Array) -> float:
 
 def r2(y: Array, out: Array) -> float:
     """1 - squared error / variance, averaged over the outputs; NaN where a target is constant."""
+    y = _columns(y, out)
     error = np.square(_error(y, out)).sum(axis=0)
     spread = np.square(y - y.mean(axis=0, dtype=np.float64)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -43,7 +44,18 @@ def r2(y: Array, out: Array) -> float:
 
 def _error(y: Array, out: Array) -> Array:
     """In float64: sums of many float32 lose what small errors beside large values need."""
-    return np.subtract(out, y, dtype=np.float64)
+    return np.subtract(out, _columns(y, out), dtype=np.float64)
+
+
+def _columns(y: Array, out: Array) -> Array:
+    """Y in the shape of out: (rows,) against (rows, 1) would be every row against every other."""
+    columns = y[:, np.newaxis] if y.ndim == 1 else y
+    if columns.shape != out.shape:
+        raise ValueError(
+            f"mae, rmse and r2 compare y with the outputs, but y has the shape {y.shape} and the "
+            f"outputs {out.shape}; pass a function f(y, out)"
+        )
+    return columns
 
 
 METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
@@ -77,8 +89,16 @@ def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric
                 )
             if metric in found and metric in functions:
                 raise ValueError(f"two metrics are called {metric!r}; rename your function")
-            found[metric] = METRICS[metric] if kind == "classes" else _of_values(metric, loss)
+            found[metric] = _of_classes(loss) if kind == "classes" else _of_values(metric, loss)
     return found
+
+
+def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) -> None:
+    """ValueError where a custom loss has targets that a metric of ours would misread."""
+    if not loss.predicts:
+        out = np.zeros((len(y), n_out), np.float32)
+        for name in metrics.keys() & METRICS.keys():
+            metrics[name](y, out)
 
 
 def _of_function(name: str, function: Metric) -> Metric:
@@ -97,6 +117,26 @@ def _of_function(name: str, function: Metric) -> Metric:
 def _of_values(metric: str, loss: Loss) -> Metric:
     """The metric of what the outputs mean under the loss: a rate, a mean, a quantile."""
     return lambda y, out: METRICS[metric](y, loss.point(out))
+
+
+def _of_classes(loss: Loss) -> Metric:
+    """Accuracy; under a custom loss only of targets that say what they mean."""
+    if loss.predicts:
+        return accuracy
+
+    def compare(y: Array, out: Array) -> float:
+        columns = y[:, np.newaxis] if y.ndim == 1 and out.shape[1] == 1 else y
+        labels = columns.ndim == 1 and columns.dtype.kind == "i"
+        if labels and columns.min() >= 0 and columns.max() < out.shape[1]:
+            return accuracy(columns, out)
+        if columns.shape == out.shape and np.all((columns == 0) | (columns == 1)):
+            return accuracy(columns, out)
+        raise ValueError(
+            "metric 'accuracy' knows labels 0 .. n_out - 1, or 0 and 1 for each output; for this y "
+            f"with {out.shape[1]} outputs pass a function f(y, out)"
+        )
+
+    return compare
 
 
 def default_metrics(loss: Loss) -> list[str | Metric]:

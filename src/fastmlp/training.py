@@ -21,7 +21,7 @@ from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
 from .losses import Loss, get_loss
-from .metrics import Array, Metric, get_metrics
+from .metrics import Array, Metric, check_targets, get_metrics
 from .numeric import as_real, check_count
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
@@ -152,6 +152,8 @@ def fit(
     if not (isinstance(metrics, str) or callable(metrics)):  # those get_metrics refuses
         metrics = tuple(metrics)
     functions = get_metrics(metrics, loss)
+    for y in (data.y, *(() if data.validation is None else data.validation[1:2])):
+        check_targets(functions, loss, y, net.n_out)
     callbacks = check_callbacks(callbacks)
     check_verbose(verbose)
     run = Run(net, optimizer, check_count(epochs, "epochs", 0))
