@@ -283,6 +283,19 @@ def test_a_network_in_use_refuses_a_second_thread_and_stays_usable():
     assert np.isfinite(wide.predict(data)).all()
 
 
+def test_a_reading_that_ctrl_c_never_let_leave_does_not_lock_the_network():
+    """The interrupt may come behind the entry and before the block that leaves."""
+    net = small(1)
+    net.executor.turns.enter_reading()
+    net.fit(X, LABELS, epochs=1)
+    net.predict(X)
+    other = threading.Thread(target=net.executor.turns.enter_reading)
+    other.start()
+    other.join()
+    with pytest.raises(RuntimeError, match="another thread"):  # that one may still be reading
+        net.fit(X, LABELS, epochs=1)
+
+
 def test_networks_in_two_threads_give_the_bits_they_give_alone():
     def train(seed):
         net = small(seed)

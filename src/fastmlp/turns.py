@@ -31,7 +31,7 @@ class Turns:
         self._guard = threading.Lock()  # held for a few instructions only
         self._owner = 0  # identity of the changing thread, 0: none
         self._depth = 0
-        self._readers = 0
+        self._readers: dict[int, int] = {}  # how often each thread is reading
         self.is_held = False
 
     def __reduce__(self) -> tuple[type["Turns"], tuple[()]]:
@@ -39,15 +39,21 @@ class Turns:
 
     def enter_reading(self) -> None:
         """Raises RuntimeError where another thread changes the network."""
+        me = threading.get_ident()
         with self._guard:
-            if self._owner not in (0, threading.get_ident()):
+            if self._owner not in (0, me):
                 raise RuntimeError(_BUSY)
-            self._readers += 1
+            self._readers[me] = self._readers.get(me, 0) + 1
 
     def leave_reading(self) -> None:
         """The end of enter_reading."""
+        me = threading.get_ident()
         with self._guard:
-            self._readers -= 1
+            left = self._readers.get(me, 1) - 1
+            if left:
+                self._readers[me] = left
+            else:
+                self._readers.pop(me, None)
 
     def enter_changing(self) -> None:
         """Raises RuntimeError where another thread changes or reads the network."""
@@ -55,6 +61,9 @@ class Turns:
         with self._guard:
             if self.is_held and self._owner == me:
                 raise RuntimeError(_IN_LOSS)
+            # Ctrl-C may come between entering and the block that leaves: what this thread is said
+            # to read is then over, and must not lock the network for good.
+            self._readers.pop(me, None)
             if self._owner not in (0, me) or (self._owner == 0 and self._readers):
                 raise RuntimeError(_BUSY)
             self._owner, self._depth = me, self._depth + 1
