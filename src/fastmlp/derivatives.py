@@ -209,11 +209,13 @@ def check_gradients(
         for line in check_gradients(net, X[:8], y[:8]): assert line.ok
 
     Two evaluations of the loss for each parameter: a few rows and a small network will do. X
-    (rows, n_in), y, loss and sample_weight as in `fit`; without dropout. The step is eps^(1/3),
+    (rows, n_in), y, loss and sample_weight as in `fit`; at inference, without
+    dropout and with BatchNorm's running statistics. The step is eps^(1/3),
     about 6e-6; the tolerance on the relative difference is the square root of the network's eps
     (1.5e-8 in float64, 3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as
     rounding: 3e-10 |loss| in float64, 1e-6 |loss| in float32. An input that lies within a step of
-    a kink (ReLU) may fail it: take other rows. Raises ValueError and TypeError for bad input.
+    a kink (ReLU) may fail it: take other rows; so may inputs of 100 and more, whose differences
+    have a larger error: scale them. Raises ValueError and TypeError for bad input.
     """
     value, gradients = gradient(net, X, y, loss, sample_weight, threads)
     analytic = gradients.astype(np.float64)

@@ -165,8 +165,9 @@ class Sequential(NetworkState):
         (values, gradient), see `CustomLoss`. Left out: that of the last call, else cross_entropy
         for integer labels, squared_error for floats. optimizer: Adam(...), SGD(...), a name; left
         out: that of the last call, else Adam(). Its moments carry over from call to call while its
-        kind stays the same. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out)) are
-        taken on the training pass as it runs, dropout included, and on the validation data, which
+        kind stays the same, and an equal schedule goes on where it stood; `net.optimizer = None`
+        before begins both anew. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out))
+        are taken on the training pass as it runs, dropout included, and on the validation data, which
         are `validation_data` or a random share `validation_split` of the rows, and which the
         averaged weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar, 2
         a line an epoch.
@@ -433,7 +434,8 @@ class Sequential(NetworkState):
         threads: int | None = None,
     ) -> tuple[float, Array]:
         """(loss, gradient): the mean loss of X (rows, n_in) and y, and its gradient (n_params,) in
-        the layout of `params`, without dropout.
+        the layout of `params`, of the network at inference: without dropout, and with BatchNorm's
+        running statistics, which is not the gradient that `fit` steps along there.
 
         loss and sample_weight as in `fit`. Summed in float64 over blocks of 4096 rows; the same
         bits for any number of threads. Overwrites `grads`. Raises ValueError and TypeError for bad
