@@ -167,8 +167,8 @@ class Sequential(NetworkState):
         out: that of the last call, else Adam(). Its moments carry over from call to call while its
         kind stays the same, and an equal schedule goes on where it stood; `net.optimizer = None`
         before begins both anew. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out))
-        are taken on the training pass as it runs, dropout included, and on the validation data, which
-        are `validation_data` or a random share `validation_split` of the rows, and which the
+        are taken on the training pass as it runs, dropout included, and on the validation data,
+        which are `validation_data` or a random share `validation_split` of the rows, and which the
         averaged weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar, 2
         a line an epoch.
 
