@@ -32,7 +32,9 @@ class Classifier(Estimator):
     cost rises), "lbfgs" (SciPy's; for many features), or "sgd" (mini-batches through `Sequential`:
     `lr`, `batch_size`, `epochs` and `seed` are its own). newton ends when no logit changes by more
     than `tol`, lbfgs when no element of the gradient of the mean cost exceeds it; both take at most
-    `max_steps` steps and warn with ConvergenceWarning if those are not enough.
+    `max_steps` steps and warn with ConvergenceWarning if those are not enough. sgd ends after
+    `epochs`, wherever that is, without a warning: watch `history_`, standardise X, and take one of
+    the others where digits count.
     """
 
     _binary: ClassVar[bool]  # whether SGD trains one logit with a sigmoid
