@@ -63,10 +63,11 @@ def norms(net):
 
 
 def assert_statistics(net, want):
-    """Within rows * eps: NumPy adds along the rows one after another."""
+    """In float64 within rows * eps: NumPy adds along the rows one after another."""
+    n = 64 if net.dtype == np.float32 else len(X) ** 2
     for layer, (mean, var) in zip(norms(net), want, strict=True):
-        assert_within(layer.running_mean, mean, np.abs(mean) + np.sqrt(var), n=len(X) ** 2)
-        assert_within(layer.running_var, var, var, n=len(X) ** 2)
+        assert_within(layer.running_mean, mean, np.abs(mean) + np.sqrt(var), n=n)
+        assert_within(layer.running_var, var, var, n=n)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -85,7 +85,7 @@ class NetworkState:
         """Optimizer updates so far."""
         return self.executor.context.updates
 
-    # ---- the optimizer ----------------------------------------------------------------------
+    # ---- the optimizer ---------------------------------------------------------------------------
 
     @property
     def optimizer(self) -> Optimizer | None:

@@ -6,8 +6,6 @@ _BUSY = (
     "this network is already running in another thread; use a copy of it there (copy.deepcopy), "
     "or wait for the other thread"
 )
-
-
 _IN_LOSS = (
     "a loss may not run, train or change the network that it is computed for: its gradient would "
     "belong to another forward pass; use net.predict inside, or a copy of the network"

@@ -39,9 +39,9 @@ def class_weights(
 
     "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them,
     every row counting as its sample weight (scikit-learn's formula); the mean of these weights over
-    the rows so counted is 1. A mapping gives the
-    weight of some classes, the others have 1; an array that of every class. Raises ValueError for
-    losses without classes and for classes that are none.
+    the rows so counted is 1. A mapping gives the weight of some classes, the others have 1; an
+    array that of every class. Raises ValueError for losses without classes and for classes that are
+    none.
     """
     if class_weight is None:
         return None
