@@ -16,7 +16,7 @@ static int64_t first_nonfinite(const void *x_, int64_t n) {
     const real *x = x_;
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        if (!all_set(is_finite(load(x + i))))
+        if (!all_finite(load(x + i)))
             break;
     for (; i < n; i++)
         if (!(x[i] - x[i] == 0))

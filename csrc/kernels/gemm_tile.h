@@ -1,8 +1,9 @@
 /* The native products: one register tile in plain C, and what feeds it.
  *
- * Every output element is one chain of fused multiply-adds over k in ascending order. That fixes
- * its bits: neither the tile's size, nor the vector width, nor the split over threads can change
- * them. */
+ * Every output element is one chain of fused multiply-adds over k in ascending order, begun anew
+ * every CHAIN of them and added to what is there: a single chain over a million rows would lose two
+ * digits. That fixes its bits: neither the tile's size, nor the vector width, nor the split over
+ * threads can change them. */
 #ifndef FASTMLP_GEMM_TILE_H
 #define FASTMLP_GEMM_TILE_H
 
@@ -18,11 +19,13 @@
 #define TILE_VECS 2
 #endif
 #define PANEL_WIDTH (TILE_VECS * LANES)
-#define PANEL_DEPTH 1024 /* rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2 */
+#define CHAIN                                                                                      \
+    1024 /* also the rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2            \
+          */
 
-/* c (rows, vecs * LANES) = start + a b over k: element (i, p) of a stands at a[i * a_row + p *
- * a_col]. `last` is the number of valid elements of the last vector in a row. start: a bias row, c
- * itself, or 0. */
+/* c (rows, vecs * LANES) = a b over k, on top of a bias row, of c itself or of 0: element (i, p) of
+ * a stands at a[i * a_row + p * a_col]. `last` is the number of valid elements of the last vector
+ * in a row. */
 typedef struct {
     const real *a;
     int64_t a_row, a_col;
@@ -45,9 +48,7 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vecs; v++)
-            acc[i][v] = t->accumulate ? COLUMN(t->c + i * t->c_row, v)
-                        : t->bias     ? COLUMN(t->bias, v)
-                                      : (vec){0};
+            acc[i][v] = t->bias ? COLUMN(t->bias, v) : (vec){0};
     const real *a = t->a, *b = t->b;
     const int64_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row;
     const real *ahead = t->ahead;
@@ -70,11 +71,12 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vecs; v++) {
-            real *c = t->c + i * t->c_row + v * LANES;
+            real *c = t->c + i * t->c_row;
+            const vec sum = t->accumulate ? COLUMN(c, v) + acc[i][v] : acc[i][v];
             if (v == vecs - 1 && last < LANES)
-                store_part(c, acc[i][v], last);
+                store_part(c + v * LANES, sum, last);
             else
-                store(c, acc[i][v]);
+                store(c + v * LANES, sum);
         }
 #undef COLUMN
 }
@@ -202,27 +204,27 @@ typedef enum {
 
 /* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
 static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
-    real packed[PANEL_DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
-    const int64_t depth = form == B_DIRECT ? k : PANEL_DEPTH;
+    real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     const tile_args whole = t;
     for (int64_t j = 0, columns; j < n; j += columns) {
         columns = panel_width(n - j);
-        for (int64_t p = 0; p < k; p += depth) {
-            t.k = k - p < depth ? k - p : depth;
+        for (int64_t p = 0; p < k; p += CHAIN) {
+            const int is_last = k - p <= CHAIN;
+            t.k = is_last ? k - p : CHAIN;
             t.a = whole.a + p * whole.a_col;
             t.c = whole.c + j;
-            t.bias = whole.bias ? whole.bias + j : NULL;
+            t.bias = whole.bias && p == 0 ? whole.bias + j : NULL;
             t.accumulate = whole.accumulate || p > 0;
             t.b = packed;
             t.b_row = PANEL_WIDTH;
-            t.ahead = whole.b + (p + depth < k ? (p + depth) * whole.b_row + j : j + columns);
+            t.ahead = whole.b + (is_last ? j + columns : (p + CHAIN) * whole.b_row + j);
             t.ahead_step = whole.b_row;
             if (form == B_PACKED) {
                 pack_rows(packed, whole.b + p * whole.b_row + j, whole.b_row, t.k, columns);
             } else if (form == B_TRANSPOSED) {
                 pack_columns(packed, whole.b + j * whole.b_row + p, whole.b_row, t.k, columns);
             } else {
-                t.b = whole.b + j;
+                t.b = whole.b + p * whole.b_row + j;
                 t.b_row = whole.b_row;
             }
             panel(t, m, columns);
@@ -233,7 +235,7 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
 /* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c,
  * which is less than all of b where m is small. */
 static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
-    real packed[PANEL_DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
+    real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
     const tile_args whole = t;
     t.a_row = whole.b_row;
@@ -244,8 +246,8 @@ static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
     t.ahead_step = TILE_ROWS;
     for (int64_t i = 0, rows; i < m; i += rows) {
         rows = panel_width(m - i);
-        for (int64_t p = 0; p < k; p += PANEL_DEPTH) {
-            t.k = k - p < PANEL_DEPTH ? k - p : PANEL_DEPTH;
+        for (int64_t p = 0; p < k; p += CHAIN) {
+            t.k = k - p < CHAIN ? k - p : CHAIN;
             t.accumulate = p > 0;
             pack_columns(packed, whole.a + i * whole.a_row + p, whole.a_row, t.k, rows);
             for (int64_t j = 0; j < n; j += LANES) {
@@ -271,8 +273,10 @@ static b_form form_of(int64_t row, int64_t uses) {
     return falls_on_few_sets(row) && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
 }
 
-#define LEFT_DEPTH 256                             /* rows of a packed left operand */
-#define MOST_COLUMNS (128 / TILE_ROWS * TILE_ROWS) /* whole tiles; 128 KiB in float32 */
+#define LEFT_SIZE 65536 /* elements of a packed left operand: 256 KiB in float32 */
+/* Columns of it, whole tiles; fewer where they are long */
+#define LEFT_COLUMNS(depth)                                                                        \
+    ((depth) > 512 ? 64 / TILE_ROWS * TILE_ROWS : 128 / TILE_ROWS * TILE_ROWS)
 
 /* to: for every TILE_ROWS of `width` columns their `depth` rows of x, one after another */
 static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int64_t width) {
@@ -290,12 +294,13 @@ static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int
 /* c (m, n) = x^T (m, k) b (k, n), x (k, m) in rows `a_col` apart, of which the tile would use only
  * a few columns at a time: those are packed */
 static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
-    real packed[LEFT_DEPTH * MOST_COLUMNS] __attribute__((aligned(64)));
+    real packed[LEFT_SIZE] __attribute__((aligned(64)));
     const tile_args whole = t;
-    for (int64_t i = 0; i < m; i += MOST_COLUMNS) {
-        const int64_t columns = m - i < MOST_COLUMNS ? m - i : MOST_COLUMNS;
-        for (int64_t p = 0; p < k; p += LEFT_DEPTH) {
-            const int64_t depth = k - p < LEFT_DEPTH ? k - p : LEFT_DEPTH;
+    const int64_t most = LEFT_COLUMNS(k);
+    for (int64_t i = 0; i < m; i += most) {
+        const int64_t columns = m - i < most ? m - i : most;
+        for (int64_t p = 0; p < k; p += CHAIN) {
+            const int64_t depth = k - p < CHAIN ? k - p : CHAIN;
             pack_left(packed, whole.a + p * whole.a_col + i, whole.a_col, depth, columns);
             t.a = packed;
             t.a_row = 1;
@@ -314,19 +319,22 @@ static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, i
 static void narrow_transposed_product(tile_args t, int64_t m, int64_t n, int64_t k) {
     real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
     const tile_args whole = t;
-    t.a = whole.b;
     t.a_row = 1;
     t.a_col = whole.b_row;
     t.a_tile = TILE_ROWS;
     t.b_row = t.ahead_step = whole.a_col;
     t.c = block;
     t.c_row = PANEL_WIDTH;
-    t.k = k;
     for (int64_t i = 0, rows; i < m; i += rows) {
         rows = panel_width(m - i);
-        t.b = whole.a + i;
-        t.ahead = t.b + rows;
-        panel(t, n, rows);
+        for (int64_t p = 0; p < k; p += CHAIN) {
+            t.k = k - p < CHAIN ? k - p : CHAIN;
+            t.accumulate = p > 0;
+            t.a = whole.b + p * whole.b_row;
+            t.b = whole.a + p * whole.a_col + i;
+            t.ahead = t.b + rows;
+            panel(t, n, rows);
+        }
         unpack_columns(whole.c + i * whole.c_row, whole.c_row, block, n, rows);
     }
 }

@@ -46,13 +46,17 @@ static void linear_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
                         area.j1, shape_of(op, ctx, area.r1 - area.r0));
 }
 
-/* db_j = sum of dz_j over the rows, in their order */
+/* db_j = sum of dz_j over the rows in their order, begun anew every CHAIN as in products */
 static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out) {
     for (int64_t j = 0; j < n_out; j += LANES) {
-        vec sum = {0};
-        for (int64_t r = 0; r < rows; r++)
-            sum += load_upto(dz + r * n_out + j, n_out - j);
-        store_upto(db + j, sum, n_out - j);
+        vec all = {0};
+        for (int64_t r0 = 0; r0 < rows; r0 += CHAIN) {
+            vec sum = {0};
+            for (int64_t r = r0; r < r0 + CHAIN && r < rows; r++)
+                sum += load_upto(dz + r * n_out + j, n_out - j);
+            all += sum;
+        }
+        store_upto(db + j, all, n_out - j);
     }
 }
 

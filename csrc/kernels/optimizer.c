@@ -8,13 +8,6 @@
 
 #include "real.h"
 
-INLINE int32_t all_set(mask m) {
-    bits all = -1;
-    for (int i = 0; i < LANES; i++)
-        all &= m[i];
-    return all != 0;
-}
-
 /* beta old + (1 - beta) new: a running mean */
 INLINE vec mean_of(double beta, vec old, vec new) {
     return fma_(splat((real)beta), old, splat((real)(1 - beta)) * new);
@@ -120,37 +113,44 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
 /* Unrolled before all else: GCC 12 failed on the loop over three states */
 #define EACH_STATE(n) _Pragma("GCC unroll 3") for (int k = 0; k < n; k++)
 
-/* `shaped` is a constant where these are called: without clipping and penalty nothing of them is
- * left in the loop. `left` elements there are at i; up to a vector of them are done. */
+/* `left` elements there are at i; up to a vector of them are done. Returns 0 if some new value is
+ * not finite; such an element stays as it was. `shaped` is a constant where these are called:
+ * without clipping and penalty nothing of them is left in the loop. */
 #define DEFINE_UPDATE(name, n_states)                                                              \
-    INLINE mask name##_at(real *p, void *const *states, const real *g, int64_t i, int64_t left,    \
-                          const fm_hyper *h, int shaped) {                                         \
+    INLINE int name##_at(real *p, void *const *states, const real *g, int64_t i, int64_t left,     \
+                         const fm_hyper *h, int shaped) {                                          \
         const vec p_old = load_upto(p + i, left), gi = load_upto(g + i, left);                     \
         vec p_new = p_old, s_old[n_states], s_new[n_states];                                       \
         EACH_STATE (n_states)                                                                      \
             s_new[k] = s_old[k] = load_upto((const real *)states[k] + i, left);                    \
         name##_step(&p_new, s_new, shaped ? shaped_gradient(gi, p_old, h) : gi, h);                \
-        vec nothing = p_new - p_new; /* 0, or NaN where some new value is not finite */            \
+        vec sum = p_new; /* not finite where one of them is not */                                 \
         EACH_STATE (n_states)                                                                      \
-            nothing += s_new[k] - s_new[k];                                                        \
-        const mask ok = nothing == (vec){0};                                                       \
+            sum += s_new[k];                                                                       \
+        const int good = all_finite(sum);                                                          \
+        if (__builtin_expect(!good, 0)) {                                                          \
+            const mask ok = is_finite(sum);                                                        \
+            p_new = pick(ok, p_new, p_old);                                                        \
+            EACH_STATE (n_states)                                                                  \
+                s_new[k] = pick(ok, s_new[k], s_old[k]);                                           \
+        }                                                                                          \
         EACH_STATE (n_states)                                                                      \
-            store_upto((real *)states[k] + i, pick(ok, s_new[k], s_old[k]), left);                 \
-        store_upto(p + i, pick(ok, p_new, p_old), left);                                           \
-        return ok;                                                                                 \
+            store_upto((real *)states[k] + i, s_new[k], left);                                     \
+        store_upto(p + i, p_new, left);                                                            \
+        return good;                                                                               \
     }                                                                                              \
-    INLINE int32_t name##_pass(real *p, void *const *states, const real *g, int64_t n,             \
-                               const fm_hyper *hyper, int shaped) {                                \
-        const fm_hyper h = *hyper; /* a copy that no store can change */                           \
-        void *s[n_states];                                                                         \
-        memcpy(s, states, sizeof s);                                                               \
-        mask good = ~(mask){0};                                                                    \
+    INLINE int name##_pass(real *p, void *const *states_, const real *g, int64_t n,                \
+                           const fm_hyper *hyper, int shaped) {                                    \
+        const fm_hyper h = *hyper; /* copies that no store can change */                           \
+        void *states[n_states];                                                                    \
+        memcpy(states, states_, sizeof states);                                                    \
+        int good = 1;                                                                              \
         int64_t i = 0;                                                                             \
         for (; i + LANES <= n; i += LANES)                                                         \
-            good &= name##_at(p, s, g, i, LANES, &h, shaped);                                      \
+            good &= name##_at(p, states, g, i, LANES, &h, shaped);                                 \
         if (i < n)                                                                                 \
-            good &= name##_at(p, s, g, i, n - i, &h, shaped);                                      \
-        return all_set(good);                                                                      \
+            good &= name##_at(p, states, g, i, n - i, &h, shaped);                                 \
+        return good;                                                                               \
     }                                                                                              \
     static int32_t name##_update(void *p, void *const *states, const void *g, int64_t n,           \
                                  const fm_hyper *h) {                                              \

@@ -57,6 +57,7 @@ INLINE mask is_finite(vec a) { return (a - a) == (vec){0}; }
 #if defined(__AVX512F__) && FM_DOUBLE
 INLINE vec fma_(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm512_sqrt_pd(a); }
+INLINE int all_finite(vec a) { return _mm512_cmpeq_pd_mask(a - a, (vec){0}) == 0xff; }
 INLINE vec load_part(const real *p, int64_t n) {
     return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 }
@@ -66,6 +67,7 @@ INLINE void store_part(real *p, vec v, int64_t n) {
 #elif defined(__AVX512F__)
 INLINE vec fma_(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm512_sqrt_ps(a); }
+INLINE int all_finite(vec a) { return _mm512_cmpeq_ps_mask(a - a, (vec){0}) == 0xffff; }
 INLINE vec load_part(const real *p, int64_t n) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
@@ -78,6 +80,7 @@ INLINE __m256i part(int64_t n) {
 }
 INLINE vec fma_(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm256_sqrt_pd(a); }
+INLINE int all_finite(vec a) { return _mm256_movemask_pd((vec)is_finite(a)) == 0xf; }
 INLINE vec load_part(const real *p, int64_t n) { return _mm256_maskload_pd(p, part(n)); }
 INLINE void store_part(real *p, vec v, int64_t n) { _mm256_maskstore_pd(p, part(n), v); }
 #elif defined(__AVX2__)
@@ -86,6 +89,7 @@ INLINE __m256i part(int64_t n) {
 }
 INLINE vec fma_(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm256_sqrt_ps(a); }
+INLINE int all_finite(vec a) { return _mm256_movemask_ps((vec)is_finite(a)) == 0xff; }
 INLINE vec load_part(const real *p, int64_t n) { return _mm256_maskload_ps(p, part(n)); }
 INLINE void store_part(real *p, vec v, int64_t n) { _mm256_maskstore_ps(p, part(n), v); }
 #else
@@ -94,6 +98,13 @@ INLINE vec vsqrt(vec a) {
     for (int i = 0; i < LANES; i++)
         a[i] = FM_DOUBLE ? (real)__builtin_sqrt((double)a[i]) : (real)__builtin_sqrtf((float)a[i]);
     return a;
+}
+INLINE int all_finite(vec a) {
+    const mask m = is_finite(a);
+    bits all = -1;
+    for (int i = 0; i < LANES; i++)
+        all &= m[i];
+    return all != 0;
 }
 INLINE vec load_part(const real *p, int64_t n) {
     vec v = {0};
