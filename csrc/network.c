@@ -25,7 +25,8 @@
 /* ---- how work is cut ------------------------------------------------------------------------- */
 
 #define MAX_ROWS 256 /* rows of a chunk: enough uses of a packed panel, and activations in L2 */
-#define ROW_STEP 16  /* chunks begin at whole tiles */
+#define ROW_STEP 8   /* chunks begin at whole tiles */
+#define FEW_ROWS 16  /* of a mini-batch: not worth a thread of their own where layers are wide */
 #define SLICE_STEP 8
 #define MIN_SLICE_WORK 65536 /* multiply-adds worth claiming: about half a microsecond */
 #define MAX_SLICE_WORK 67108864
@@ -65,7 +66,7 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t th
  */
 static int by_layers(const fm_net *net, const fm_ctx *ctx, int32_t threads) {
     const int64_t work = ctx->rows * net->n_params / net->n_ops;
-    return !ctx->blas && 2 * chunks_of(ctx->rows, ROW_STEP) <= threads && work >= LAYER_WORK;
+    return !ctx->blas && 2 * chunks_of(ctx->rows, FEW_ROWS) <= threads && work >= LAYER_WORK;
 }
 
 /* Some op needs all rows of its columns: the net goes layer by layer, in training and back. */

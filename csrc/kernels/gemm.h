@@ -57,7 +57,7 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
                          .b_row = s.n_out,
                          .c = dx + i0,
                          .c_row = s.n_in};
-    if (s.rows * (n + s.n_out) < n * s.n_out)
+    if (columns_are_less(s.rows, n, s.n_out))
         product_by_columns(t, s.rows, n, s.n_out);
     else
         product(t, B_TRANSPOSED, s.rows, n, s.n_out);
@@ -80,7 +80,8 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .b = dz,
                          .b_row = s.n_out,
                          .c = dw,
-                         .c_row = s.n_out};
+                         .c_row = s.n_out,
+                         .c_is_far = 1};
     const b_form form = form_of(s.n_out, i1 - i0);
     if (s.n_out <= LANES)
         narrow_transposed_product(t, i1 - i0, s.n_out, s.rows);

@@ -38,6 +38,7 @@ typedef struct {
     int accumulate;
     const real *ahead; /* prefetched into L2, ahead_step elements further for each p */
     int64_t ahead_step;
+    int c_is_far; /* it comes from beyond L2, as weights do: its next panel is prefetched too */
 } tile_args;
 
 INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
@@ -104,12 +105,17 @@ static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
     }
 }
 
-/* All rows of c in one panel of at most PANEL_WIDTH columns */
+/* All rows of c in one panel of at most PANEL_WIDTH columns. The first tiles prefetch `ahead`, a
+ * vector's width each, the others the same columns of the next panel of c. */
 static void panel(tile_args t, int64_t rows, int64_t width) {
     const int vecs = (int)((width + LANES - 1) / LANES);
     const int64_t last = width - (vecs - 1) * LANES;
-    const real *ahead = t.ahead;
+    const real *ahead = t.ahead, *next_c = t.c + width;
     for (int i = 0; rows > 0; i++) {
+        if (i == TILE_VECS && t.c_is_far) {
+            ahead = next_c;
+            t.ahead_step = t.c_row;
+        }
         t.ahead = ahead + i % TILE_VECS * LANES;
         const int step = rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
         tile_of(&t, step, vecs, last);
@@ -150,36 +156,72 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 #endif
 }
 
-/* Transpose a square of LANES vectors in log2(LANES) rounds of exchanges between rows s apart */
+/* Shuffles are cheapest within GROUP elements (128 bits), or of whole groups. As literals: GCC 12
+ * takes other masks for variables. */
+#define GROUP (16 / (int)sizeof(real))
+#define LOW(i) (i) % 2 * LANES + (i) / GROUP *GROUP + (i) % GROUP / 2
+#define HIGH(i) LOW(i) + GROUP / 2
+#define EVEN(i) (i) / GROUP * 2 * GROUP + (i) % GROUP
+#define ODD(i) EVEN(i) + GROUP
+#if VEC_BYTES / (FM_DOUBLE ? 8 : 4) == 16
+#define EACH_LANE(F)                                                                               \
+    F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), \
+        F(15)
+#elif VEC_BYTES / (FM_DOUBLE ? 8 : 4) == 8
+#define EACH_LANE(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7)
+#elif VEC_BYTES / (FM_DOUBLE ? 8 : 4) == 4
+#define EACH_LANE(F) F(0), F(1), F(2), F(3)
+#else
+#define EACH_LANE(F) F(0), F(1)
+#endif
+
+/* Rows s apart give each other half of their elements. */
+INLINE void exchange(vec *m, const int s, mask first, mask second) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (!(i & s)) {
+            const vec a = m[i], b = m[i + s];
+            m[i] = shuffle(a, b, first);
+            m[i + s] = shuffle(a, b, second);
+        }
+}
+
+/* Transpose a square of LANES vectors: within groups, then groups as a whole */
 INLINE void transpose(vec *m) {
 #pragma GCC unroll 4
-    for (int s = LANES / 2; s > 0; s /= 2) {
-        mask low, high;
-        for (int i = 0; i < LANES; i++) {
-            low[i] = i & s ? LANES + i - s : i;
-            high[i] = i & s ? LANES + i : i + s;
-        }
+    for (int s = GROUP / 2; s > 0; s /= 2)
+        exchange(m, s, (mask){EACH_LANE(LOW)}, (mask){EACH_LANE(HIGH)});
+#pragma GCC unroll 4
+    for (int s = GROUP; s < LANES; s *= 2)
+        exchange(m, s, (mask){EACH_LANE(EVEN)}, (mask){EACH_LANE(ODD)});
+}
+
+/* to (columns, LANES or more) = transpose of `rows` rows of w, both at most LANES. Squares that are
+ * whole, as constants say, have no branches. */
+INLINE void transpose_square(real *to, int64_t to_row, const real *w, int64_t w_row, int64_t rows,
+                             int64_t columns) {
+    vec square[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
-            if (!(i & s)) {
-                const vec a = m[i], b = m[i + s];
-                m[i] = shuffle(a, b, low);
-                m[i + s] = shuffle(a, b, high);
-            }
-    }
+    for (int i = 0; i < LANES; i++)
+        square[i] = i < rows ? load_upto(w + i * w_row, columns) : (vec){0};
+    transpose(square);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (i < columns)
+            store(to + i * to_row, square[i]);
 }
 
 /* to (depth, PANEL_WIDTH) = transpose of w (width rows, depth columns, w_row apart) */
 static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, int64_t width) {
     for (int64_t j = 0; j < width; j += LANES)
         for (int64_t p = 0; p < depth; p += LANES) {
-            vec square[LANES];
-            for (int i = 0; i < LANES; i++)
-                square[i] =
-                    j + i < width ? load_upto(w + (j + i) * w_row + p, depth - p) : (vec){0};
-            transpose(square);
-            for (int i = 0; i < LANES && p + i < depth; i++)
-                store(to + (p + i) * PANEL_WIDTH + j, square[i]);
+            real *square = to + p * PANEL_WIDTH + j;
+            const real *from = w + j * w_row + p;
+            const int64_t rows = width - j, columns = depth - p;
+            if (rows >= LANES && columns >= LANES)
+                transpose_square(square, PANEL_WIDTH, from, w_row, LANES, LANES);
+            else
+                transpose_square(square, PANEL_WIDTH, from, w_row, rows, columns);
         }
 }
 
@@ -187,6 +229,10 @@ static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, 
 static void unpack_columns(real *c, int64_t c_row, const real *from, int64_t columns,
                            int64_t rows) {
     for (int64_t r = 0; r < rows; r += LANES) {
+        if (columns == LANES && rows - r >= LANES) {
+            transpose_square(c + r * c_row, c_row, from + r, PANEL_WIDTH, LANES, LANES);
+            continue;
+        }
         vec square[LANES];
         for (int i = 0; i < LANES; i++)
             square[i] = load(from + i * PANEL_WIDTH + r);
@@ -232,8 +278,8 @@ static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
     }
 }
 
-/* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c,
- * which is less than all of b where m is small. */
+/* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c
+ * instead of b. */
 static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
     real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
@@ -263,6 +309,16 @@ static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
             }
         }
     }
+}
+
+#define TRANSPOSING 6 /* multiply-adds that take as long as to transpose an element */
+
+static int64_t whole_vectors(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* Whether a product by columns is less work than one that transposes b; both fill up vectors. */
+static int columns_are_less(int64_t m, int64_t n, int64_t k) {
+    return whole_vectors(m) * n * k + TRANSPOSING * m * (n + k) <
+           m * whole_vectors(n) * k + TRANSPOSING * n * k;
 }
 
 /* Rows of 4 KiB and more fall onto the same few sets of the cache. */
@@ -323,6 +379,7 @@ static void narrow_transposed_product(tile_args t, int64_t m, int64_t n, int64_t
     t.a_col = whole.b_row;
     t.a_tile = TILE_ROWS;
     t.b_row = t.ahead_step = whole.a_col;
+    t.c_is_far = 0;
     t.c = block;
     t.c_row = PANEL_WIDTH;
     for (int64_t i = 0, rows; i < m; i += rows) {

@@ -19,7 +19,8 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
                          .b_row = a_row,
                          .c = (real *)c_ + i0 * c_row + i0,
                          .c_row = c_row,
-                         .accumulate = 1};
+                         .accumulate = 1,
+                         .c_is_far = 1};
     const b_form form = form_of(a_row, i1 - i0);
     if (falls_on_few_sets(a_row))
         transposed_product(t, form, i1 - i0, n - i0, rows);
