@@ -50,8 +50,8 @@ MUTANTS = [
     Mutant(
         "gram: starts anew with every block of rows",
         "kernels/gram.c",
-        ".accumulate = 1};",
-        ".accumulate = 0};",
+        ".accumulate = 1,",
+        ".accumulate = 0,",
     ),
     Mutant(
         "gram: the packed product starts anew",
@@ -134,20 +134,32 @@ MUTANTS = [
     Mutant(
         "linear: bias gradient without the first row",
         "kernels/linear.c",
-        "for (int64_t r = 0; r < rows; r++)\n            sum +=",
-        "for (int64_t r = 1; r < rows; r++)\n            sum +=",
+        "for (int64_t r = r0; r < r0 + CHAIN",
+        "for (int64_t r = r0 + 1; r < r0 + CHAIN",
+    ),
+    Mutant(
+        "linear: bias gradient of the last block alone",
+        "kernels/linear.c",
+        "            all += sum;\n        }\n        store_upto(db + j, all",
+        "            all = sum;\n        }\n        store_upto(db + j, all",
     ),
     Mutant(
         "gemm: blocks of k replace each other",
         "kernels/gemm_tile.h",
-        "t.accumulate = p > 0;",
-        "t.accumulate = 0;",
+        "t.accumulate = p > 0;\n            pack_columns",
+        "t.accumulate = 0;\n            pack_columns",
+    ),
+    Mutant(
+        "narrow weight gradient: blocks of rows replace each other",
+        "kernels/gemm_tile.h",
+        "t.accumulate = p > 0;\n            t.a =",
+        "t.accumulate = 0;\n            t.a =",
     ),
     Mutant(
         "gemm: last column of a transposed panel lost",
         "kernels/gemm_tile.h",
-        "j + i < width ? load_upto",
-        "j + i < width - 1 ? load_upto",
+        "i < rows ? load_upto",
+        "i < rows - (rows < LANES) ? load_upto",
     ),
     Mutant(
         "cross_entropy: largest output not taken off",
@@ -511,7 +523,7 @@ MUTANTS = [
     Mutant(
         "layer_norm: variance around zero",
         "kernels/layer_norm.c",
-        "kept[0] = centers ? row_sum(x, n) / (real)n : 0;",
+        "kept[0] = x[0] + row_sum(y, n) / (real)n;",
         "kept[0] = 0;",
     ),
     Mutant(

@@ -95,6 +95,21 @@ def test_linear_rounds_like_a_sum(shape, dtype, rng):
     assert_within(layer.bias_grad, want_db, np.sqrt((dy64**2).sum(axis=0)), n=rows)
 
 
+@pytest.mark.parametrize("shape", [(300_000, 3, 5), (300_000, 3, 40), (40_000, 1024, 20)])
+def test_linear_gradients_of_many_rows_keep_their_digits(shape):
+    """Terms of one sign, where a single chain of float32 additions would lose three digits."""
+    rows, n_in, n_out = shape
+    layer = Linear(n_in, n_out)
+    x, dy = np.full((rows, n_in), 0.1, "float32"), np.full((rows, n_out), 0.7, "float32")
+    layer.forward(x)
+    layer.backward(dy)
+    dw, db = rows * float(x[0, 0]) * float(dy[0, 0]), rows * float(dy[0, 0])
+    eps, chain = np.finfo("float32").eps, 1024  # as in gemm_tile.h; errors of both sums add up
+    tolerance = eps * (chain + rows / chain) / 4
+    np.testing.assert_allclose(layer.weight_grad, dw, rtol=tolerance)
+    np.testing.assert_allclose(layer.bias_grad, db, rtol=tolerance)
+
+
 def test_linear_gradients_are_overwritten_not_added():
     layer = Linear(3, 2, seed=0)
     x, dy = inputs(4, 3, "float32"), inputs(4, 2, "float32", seed=1)
