@@ -50,23 +50,29 @@ static void pause_once(void) {
 /* ---- never slower than one thread ---------------------------------------------------------------
  *
  * Where other processes want the cores too, a helper can lose its core in the middle of a chunk and
- * keep the driver waiting for a whole time slice. The driver then works alone for a multiple of
- * what it lost, which bounds the loss to a few percent. Bits do not depend on who works, so nothing
- * else changes. */
+ * keep the driver waiting for a whole time slice. Where such stalls take more than a few percent of
+ * the time, the driver works alone for a multiple of what it lost, and twice as long each time that
+ * it finds no better: which bounds the loss. A stall now and then costs less than the other threads
+ * bring. Bits do not depend on who works, so nothing else changes. */
 
 #define STALL_NS 200000          /* a wait that no chunk explains */
-#define ALONE_PER_STALL 32       /* so a stall costs at most 3% */
+#define TOGETHER_PER_STALL 8     /* times its length without another: what threads bring is more */
+#define ALONE_PER_STALL 32       /* so a stall costs at most 3%, less when it is not the first */
 #define MOST_ALONE_NS 1000000000 /* then others are tried again */
 
-static _Atomic int64_t alone_until; /* 0: together */
+static _Atomic int64_t alone_until;    /* 0: together ... */
+static _Atomic int64_t together_since; /* ... from here on, or from the last stall */
+static _Atomic int64_t last_alone;     /* how long, if nothing has gone well since */
 
 static int working_alone(void) {
     const int64_t until = atomic_load_explicit(&alone_until, memory_order_relaxed);
     if (until == 0)
         return 0;
-    if (now_ns() < until)
+    const int64_t now = now_ns();
+    if (now < until)
         return 1;
     atomic_store_explicit(&alone_until, 0, memory_order_relaxed);
+    atomic_store_explicit(&together_since, now, memory_order_relaxed);
     return 0;
 }
 
@@ -75,9 +81,16 @@ static void waited_since(int64_t start, int64_t expected) {
     const int64_t end = now_ns(), waited = end - start - expected;
     if (waited < STALL_NS)
         return;
-    const int64_t alone =
-        waited < MOST_ALONE_NS / ALONE_PER_STALL ? waited * ALONE_PER_STALL : MOST_ALONE_NS;
-    atomic_store_explicit(&alone_until, end + alone, memory_order_relaxed);
+    const int64_t together =
+        start - atomic_exchange_explicit(&together_since, end, memory_order_relaxed);
+    int64_t alone = 0;
+    if (together < waited * TOGETHER_PER_STALL) {
+        alone = 2 * atomic_load_explicit(&last_alone, memory_order_relaxed);
+        alone = alone > waited * ALONE_PER_STALL ? alone : waited * ALONE_PER_STALL;
+        alone = alone < MOST_ALONE_NS ? alone : MOST_ALONE_NS;
+        atomic_store_explicit(&alone_until, end + alone, memory_order_relaxed);
+    }
+    atomic_store_explicit(&last_alone, alone, memory_order_relaxed);
 }
 
 /* ---- claiming -------------------------------------------------------------------------------- */
