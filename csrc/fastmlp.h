@@ -227,6 +227,8 @@ typedef struct {
                  int64_t i0, int64_t i1);
     int32_t (*cholesky_solve)(void *a, void *x, int64_t n);
     void (*difference)(void *out, const void *a, const void *b, int64_t n);
+    int64_t (*lasso_sweeps)(void *w, void *slope, const void *G, const void *allowed, double l1,
+                            int64_t n, int64_t most); /* kernels/lasso.c; how many it took */
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */

@@ -36,7 +36,16 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += [
+    "weights",
+    "core",
+    "equivalences",
+    "gradients",
+    "norms",
+    "derivatives",
+    "second_order",
+    "lasso",
+]
 
 
 class Mutant(NamedTuple):
@@ -47,6 +56,12 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "lasso: the slope forgets the other features",
+        "kernels/lasso.c",
+        "for (int64_t i = 0; i < n; i++)\n                slope[i] -=",
+        "for (int64_t i = j; i < n; i++)\n                slope[i] -=",
+    ),
     Mutant(
         "gram: starts anew with every block of rows",
         "kernels/gram.c",

@@ -161,6 +161,8 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
     ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t) noexcept
+    ctypedef int64_t (*fm_lasso_sweeps_fn)(void *, void *, const void *, const void *, double, int64_t,
+                                           int64_t) noexcept
 
     ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
 
@@ -173,6 +175,7 @@ cdef extern from "fastmlp.h" nogil:
         fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
         fm_cholesky_solve_fn cholesky_solve
+        fm_lasso_sweeps_fn lasso_sweeps
 
     ctypedef struct fm_build:
         const char *name
@@ -896,6 +899,22 @@ def cholesky_solve(cnp.ndarray minus_a, cnp.ndarray x):
     with nogil:
         ok = _build.f64.cholesky_solve(a_data, x_data, n)
     return bool(ok)
+
+
+def lasso_sweeps(cnp.ndarray w, cnp.ndarray slope, cnp.ndarray G, cnp.ndarray allowed, double l1, int64_t most):
+    """Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1 in float64, slope (n,) = c - G w; returns the sweeps.
+
+    w (n,) and slope are written in place. It ends when every condition holds within allowed (n,), after `most`
+    sweeps at the latest.
+    """
+    cdef int64_t n = cnp.PyArray_SIZE(w), sweeps
+    cdef void *w_data = _data(w, np.float64, n, "w", True)
+    cdef void *slope_data = _data(slope, np.float64, n, "slope", True)
+    cdef void *G_data = _data(G, np.float64, n * n, "G", False)
+    cdef void *allowed_data = _data(allowed, np.float64, n, "allowed", False)
+    with nogil:
+        sweeps = _build.f64.lasso_sweeps(w_data, slope_data, G_data, allowed_data, l1, n, most)
+    return sweeps
 
 
 def first_nonfinite(cnp.ndarray x):
