@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._core import cholesky_solve, lasso_sweeps
 from .errors import ConvergenceWarning
-from .estimators import Matrix, inputs, values
-from .linear_models import LinearModel
+from .estimators import Matrix
+from .linear_models import LinearModel, regression_data
 from .numeric import check_count, check_number
+from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
 _AT_ONCE = 32  # features taken in together, since their products then read X once ...
@@ -53,16 +54,18 @@ class ElasticNet(LinearModel):
         self.l1, self.l2, self.fit_intercept = l1, l2, fit_intercept
         self.tol, self.max_sweeps = tol, max_sweeps
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), each output by itself.
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), each output by itself, rows
+        counting sample_weight (rows,) times (in the formula above for scikit-learn, "rows" is then
+        the sum of the weights).
 
-        Raises ValueError for negative penalties, NaN, infinity and shapes that do not fit.
+        Raises ValueError for negative penalties and weights, NaN, infinity and shapes that do not
+        fit.
         """
         l1, l2, tol = self._check_settings()
         max_sweeps = check_count(self.max_sweeps, "max_sweeps")
-        matrix = inputs(X)
-        target, one_dimension = values(y, len(matrix))
-        problems = [_Problem(matrix, y_k, bool(self.fit_intercept)) for y_k in target.T]
+        matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
+        problems = [_Problem(matrix, y_k, bool(self.fit_intercept), weights) for y_k in target.T]
         results = [problem.solve(l1, l2, tol, max_sweeps) for problem in problems]
         _warn_unless_converged(results, max_sweeps)
         pairs = list(zip(problems, results, strict=True))
@@ -110,22 +113,22 @@ def lasso_path(
     fit_intercept: bool = True,
     tol: float = 1e-10,
     max_sweeps: int = 10_000,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Lasso (elastic net for l2 > 0) for many l1, from the largest on, each begun at the last.
 
     Returns (l1s, coefs, intercepts) of the shapes (k,), (n_in, k) and (k,), in falling order of l1.
     Left out, `l1s` are n_l1s numbers in equal ratios from the smallest l1 for which all
     coefficients are zero, max_j |x_j^T y|, down to `ratio` times it: 1e-3, or 1e-2 where X has more
-    columns than rows, for which smaller l1 take long. y has the shape (rows,).
+    columns than rows, for which smaller l1 take long. y and sample_weight have the shape (rows,).
     Raises ValueError as ElasticNet.fit does.
     """
-    matrix = inputs(X)
-    target, _ = values(y, len(matrix))
+    matrix, target, weights, _ = regression_data(X, y, sample_weight)
     if target.shape[1] != 1:
         raise ValueError(f"y has {target.shape[1]} columns; take the path of one at a time")
     l2, tol = check_number(l2, "l2"), check_number(tol, "tol", positive=True)
     max_sweeps = check_count(max_sweeps, "max_sweeps")
-    problem = _Problem(matrix, target[:, 0], fit_intercept)
+    problem = _Problem(matrix, target[:, 0], fit_intercept, weights)
     if l1s is None:
         if ratio is None:
             ratio = 1e-3 if len(matrix) >= matrix.shape[1] else 1e-2
@@ -162,14 +165,21 @@ def _warn_unless_converged(results: list[_Result], max_sweeps: int) -> None:
 
 
 class _Problem:
-    """One output: X and y less their means, and the products x_i^T x_j of the columns i in use."""
+    """One output: X and y less their means, rows times the roots of their weights, and the products
+    x_i^T x_j of the columns i in use.
+    """
 
-    def __init__(self, X: Matrix, y: Matrix, fit_intercept: bool) -> None:
+    def __init__(
+        self, X: Matrix, y: Matrix, fit_intercept: bool, weights: Weights | None = None
+    ) -> None:
         n_in = X.shape[1]
-        self.x_mean = X.mean(axis=0) if fit_intercept else np.zeros(n_in)
-        self.y_mean = float(y.mean()) if fit_intercept else 0.0
+        self.x_mean = np.average(X, axis=0, weights=weights) if fit_intercept else np.zeros(n_in)
+        self.y_mean = float(np.average(y, weights=weights)) if fit_intercept else 0.0
         self.columns = np.ascontiguousarray(X.T) - self.x_mean[:, np.newaxis]  # (n_in, rows)
         self.y = y - self.y_mean
+        if weights is not None:
+            self.columns *= np.sqrt(weights)
+            self.y *= np.sqrt(weights)
         with np.errstate(over="ignore"):
             self.norms = np.sqrt(np.einsum("ij,ij->i", self.columns, self.columns))
             self.y_norm = float(np.linalg.norm(self.y))
