@@ -381,6 +381,12 @@ MUTANTS = [
         "s[1] = fma_(splat((real)h->momentum), s[1], g) / (vsqrt(s[0]) + splat((real)h->eps));",
     ),
     Mutant(
+        "rmsprop: centered by half of the mean",
+        "kernels/optimizer.c",
+        "vmax(fma_(-s[2], s[2], s[0]), (vec){0})",
+        "vmax(fma_(-s[2], splat((real)0.5) * s[2], s[0]), (vec){0})",
+    ),
+    Mutant(
         "lion: no move to zero",
         "kernels/optimizer.c",
         "pick((s > 0) | (s < 0), with_sign(a, s), s)",

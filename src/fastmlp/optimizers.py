@@ -17,7 +17,7 @@ from .settings import Settings
 Array = NDArray[Any]
 
 _BELOW_ONE = ("momentum", "beta1", "beta2")
-_FLAGS = ("nesterov", "averaged")
+_FLAGS = ("nesterov", "averaged", "centered")
 _LEAST_EPS = 1e-30  # below, 0 / 0 where a gradient has always been 0
 _LIMITS = ("clip_norm", "clip_value", "max_norm")  # None: no limit
 
@@ -62,8 +62,16 @@ class Optimizer(Settings):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
             elif not (field == "lr" and isinstance(value, Schedule)):
                 object.__setattr__(self, field, _checked(field, value))  # frozen for users
+        if self._cycles and not (hasattr(self, "momentum") or hasattr(self, "beta1")):
+            raise ValueError(
+                f"{type(self).__name__} has no momentum that could cycle; leave cycle_momentum out"
+            )
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
+
+    @property
+    def _cycles(self) -> bool:
+        return bool(getattr(self.lr, "cycle_momentum", False))
 
     def settings(self) -> dict[str, Any]:
         """The fields that are set, as numbers, for C."""
@@ -92,22 +100,30 @@ class Optimizer(Settings):
         return self.lr(step) if isinstance(self.lr, Schedule) else self.lr
 
     def rates(self, step: int, n: int) -> NDArray[np.float64] | None:
-        """The learning rates of n steps from `step` on, for C; None where they are all `lr`."""
-        if not isinstance(self.lr, Schedule):
+        """Learning rates and momenta (NaN: its own) of n steps from `step` on, (n, 2), for C; None
+        where they are always its own.
+        """
+        lr = self.lr
+        if not isinstance(lr, Schedule):
             return None
-        rates = np.array([self.lr(i) for i in range(step, step + n)], np.float64)
-        good = np.isfinite(rates) & (rates >= 0)
+        rates = np.array([(lr(i), lr.momentum(i)) for i in range(step, step + n)], np.float64)
+        good = np.isfinite(rates[:, 0]) & (rates[:, 0] >= 0)
         if not good.all():
             bad = int(np.argmin(good))
             raise ValueError(
-                f"{self.lr!r} gives the learning rate {rates[bad]} in step {step + bad}; it must "
-                "be finite and >= 0"
+                f"{lr!r} gives the learning rate {rates[bad, 0]} in step {step + bad}; it must be "
+                "finite and >= 0"
             )
         return rates
 
     def goes_on_from(self, before: "Optimizer") -> bool:
         """Whether the state of `before` means the same to this one."""
-        return self.name == before.name
+        return self.kernel == before.kernel
+
+    @property
+    def kernel(self) -> str:
+        """Its step in C, one of the registry's."""
+        return self.name
 
     @property
     def keeps_average(self) -> bool:
@@ -242,6 +258,9 @@ class RMSprop(Optimizer):
     """RMSprop (Tieleman, Hinton 2012), in PyTorch's form.
 
     v = beta2 v + (1 - beta2) g^2, u = momentum u + g / (sqrt(v) + eps), p -= lr u
+
+    centered: sqrt(v - m^2) in place of sqrt(v), with the running mean m = beta2 m + (1 - beta2) g
+    (Graves 2013): steps grow where gradients agree. It keeps a third array.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -250,6 +269,12 @@ class RMSprop(Optimizer):
     eps: float = 1e-8
     momentum: float = 0.0
     weight_decay: float = 0.0
+    centered: bool = False
+
+    @property
+    def kernel(self) -> str:
+        """Its step in C."""
+        return "centered_rmsprop" if self.centered else self.name
 
 
 @dataclass(frozen=True, repr=False)
@@ -289,6 +314,8 @@ class ScheduleFreeAdamW(Optimizer):
         super().__post_init__()
         if self.beta1 == 0:
             raise ValueError("beta1 must be above 0: the averaged weights follow from it")
+        if self._cycles:
+            raise ValueError("ScheduleFreeAdamW needs one beta1; leave cycle_momentum out")
         if self.weight_average is not None:
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
         if self.max_norm is not None:  # of y alone it would part y from z and x
