@@ -176,6 +176,21 @@ def tasks(printed):
         assert printed[f"{name}, accuracy"] > 0.95
 
 
+def quasi_newton(printed):
+    for name in ("L-BFGS", "BFGS"):
+        assert printed[f"{name}, loss"] < printed["Adam, loss"] / 5
+    assert printed["Adam, loss"] < printed["gradient descent, loss"] / 3
+    assert printed["Levenberg-Marquardt, loss"] < printed["BFGS, loss"] / 100
+
+
+def lasso_path(printed):
+    assert printed["features that count among the first five"] == 5
+    assert 5 <= printed["features in use at the best l1"] < 30
+    assert printed["zeros of ridge"] == 0
+    # the noise has the deviation 2
+    assert 2 < printed["RMSE of the best lasso"] + 0.1 < printed["RMSE of least squares"]
+
+
 CLAIMS = {
     f.__name__: f
     for f in (
@@ -183,7 +198,7 @@ CLAIMS = {
         universal_approximation, vanishing_gradient, zero_initialisation, initialisation,
         ridge_lasso, overfitting, rbf_regression, uncertainty_band,
         batch_norm, intervals, calibration, check_gradients, newton_step, standardize,
-        batch_sizes, local_minimum, tasks,
+        batch_sizes, local_minimum, tasks, quasi_newton, lasso_path,
     )
 }  # fmt: skip
 
