@@ -277,6 +277,39 @@ def test_an_own_schedule_trains_but_is_not_saved(tmp_path):
     net.save(tmp_path / "m")
 
 
+@dataclass(frozen=True)
+class Falling(Schedule):
+    """A momentum of its own, lower by 0.1 in every step."""
+
+    first: float = 0.5
+
+    def rate(self, step):
+        return self.lr
+
+    def momentum(self, step):
+        return self.first - 0.1 * step
+
+
+def test_an_own_schedule_may_set_the_momentum():
+    how = {"loss": "cross_entropy", "batch_size": 50, "epochs": 2}
+    net, other = build(), build()
+    net.fit(X, Y, optimizer=SGD(lr=Falling(0.1)), shuffle=False, **how)
+    for step in range(4):
+        rows = slice(50 * (step % 2), 50 * (step % 2) + 50)
+        sgd = SGD(lr=0.1, momentum=0.5 - 0.1 * step)
+        other.train_step(X[rows], Y[rows], loss="cross_entropy", optimizer=sgd)
+    assert digest(*everything(net)) == digest(*everything(other))
+    for bad, match in [
+        (SGD(lr=Falling(0.1, first=1.05)), "gives a momentum outside 0 .. 1"),
+        (AdaGrad(lr=Falling(0.1)), "AdaGrad has no momentum that a schedule"),
+        (ScheduleFreeAdamW(lr=Falling(0.1)), "ScheduleFreeAdamW has no momentum"),
+    ]:
+        fresh = build()
+        with pytest.raises(ValueError, match=match):
+            fresh.fit(X, Y, optimizer=bad, **how)
+        assert fresh.step == 0
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -292,8 +325,8 @@ def test_an_own_schedule_trains_but_is_not_saved(tmp_path):
         (lambda: OneCycle(0.1, steps=30, div_factor=0.5), "div_factor must be at least 1"),
         (lambda: OneCycle(0.1, steps=30, max_momentum=1.0), "max_momentum must be below 1"),
         (lambda: OneCycle(0.1, steps=30, base_momentum=0.99), "is above max_momentum=0.95"),
-        (lambda: AdaGrad(lr=CYCLE), "AdaGrad has no momentum that could cycle"),
-        (lambda: ScheduleFreeAdamW(lr=CYCLE), "needs one beta1; leave cycle_momentum out"),
+        (lambda: AdaGrad(lr=CYCLE), "AdaGrad has no momentum that a schedule"),
+        (lambda: ScheduleFreeAdamW(lr=CYCLE), "ScheduleFreeAdamW has no momentum that"),
         (lambda: Adam(lr="cosine"), "lr must be a finite number"),
     ],
 )

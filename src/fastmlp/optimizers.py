@@ -62,16 +62,10 @@ class Optimizer(Settings):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
             elif not (field == "lr" and isinstance(value, Schedule)):
                 object.__setattr__(self, field, _checked(field, value))  # frozen for users
-        if self._cycles and not (hasattr(self, "momentum") or hasattr(self, "beta1")):
-            raise ValueError(
-                f"{type(self).__name__} has no momentum that could cycle; leave cycle_momentum out"
-            )
+        if getattr(self.lr, "cycle_momentum", False):
+            self._check_moves_momentum()
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
-
-    @property
-    def _cycles(self) -> bool:
-        return bool(getattr(self.lr, "cycle_momentum", False))
 
     def settings(self) -> dict[str, Any]:
         """The fields that are set, as numbers, for C."""
@@ -114,7 +108,25 @@ class Optimizer(Settings):
                 f"{lr!r} gives the learning rate {rates[bad, 0]} in step {step + bad}; it must be "
                 "finite and >= 0"
             )
+        momenta = rates[~np.isnan(rates[:, 1]), 1]
+        if len(momenta):
+            self._check_moves_momentum()
+            if not np.all((momenta >= 0) & (momenta < 1)):
+                raise ValueError(f"{lr!r} gives a momentum outside 0 .. 1, 1 not included")
         return rates
+
+    def _check_moves_momentum(self) -> None:
+        """ValueError unless a schedule may change `momentum` or `beta1` from step to step."""
+        if not self.moves_momentum:
+            raise ValueError(
+                f"{type(self).__name__} has no momentum that a schedule could change; use one "
+                "without, OneCycle(cycle_momentum=False) for instance"
+            )
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Whether a schedule may change `momentum` or `beta1`."""
+        return hasattr(self, "momentum") or hasattr(self, "beta1")
 
     def goes_on_from(self, before: "Optimizer") -> bool:
         """Whether the state of `before` means the same to this one."""
@@ -314,12 +326,15 @@ class ScheduleFreeAdamW(Optimizer):
         super().__post_init__()
         if self.beta1 == 0:
             raise ValueError("beta1 must be above 0: the averaged weights follow from it")
-        if self._cycles:
-            raise ValueError("ScheduleFreeAdamW needs one beta1; leave cycle_momentum out")
         if self.weight_average is not None:
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
         if self.max_norm is not None:  # of y alone it would part y from z and x
             raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Never: the averaged weights follow from one beta1."""
+        return False
 
     def goes_on_from(self, before: Optimizer) -> bool:
         """With the same beta1: by it x follows from y and z."""

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .numeric import as_real, as_whole
 
 
@@ -182,8 +184,10 @@ def _checked(field: str, value: Any) -> Any:
         if count is None or count < least:
             raise ValueError(f"{field} must be an integer >= {least}, not {value!r}")
         return count
-    if field == "cycle_momentum" and not isinstance(value, bool):
-        raise TypeError(f"cycle_momentum must be True or False, not {value!r}")
+    if field == "cycle_momentum":
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"cycle_momentum must be True or False, not {value!r}")
+        return bool(value)
     if field not in _NUMBERS:
         return value
     number = as_real(value)
