@@ -461,8 +461,14 @@ MUTANTS = [
     Mutant(
         "schedule: every slice begins at its first rate",
         "network.c",
-        "job->lr[job->t - r->first_t]",
-        "job->lr[0]",
+        "rates + 2 * (job->t - r->first_t)",
+        "rates",
+    ),
+    Mutant(
+        "schedule: the momentum stays as it was given",
+        "network.c",
+        "hyper.momentum = hyper.beta1 = rates[1];",
+        "hyper.momentum = rates[1];",
     ),
     Mutant(
         "train: a short batch is divided by the full size",
