@@ -13,6 +13,7 @@ from pathlib import Path
 import fit_sklearn
 import import_time
 import kernels
+import lasso_path
 import latency
 import memory
 import plots
@@ -30,6 +31,7 @@ SECTIONS = {  # script -> heading, table, plots
     "scaling": ("Threads and contention", scaling.table, ("threads",)),
     "latency": ("One row, and overheads", latency.table, ()),
     "fit_sklearn": ("`fit` against scikit-learn", fit_sklearn.table, ()),
+    "lasso_path": ("A lasso path against scikit-learn", lasso_path.table, ()),
     "second_order": ("Levenberg-Marquardt against Adam", second_order.table, ()),
     "memory": ("Memory", memory.table, ()),
     "import_time": ("Import and size", import_time.table, ()),

@@ -227,6 +227,8 @@ typedef struct {
                  int64_t i0, int64_t i1);
     int32_t (*cholesky_solve)(void *a, void *x, int64_t n);
     void (*difference)(void *out, const void *a, const void *b, int64_t n);
+    int64_t (*lasso_sweeps)(void *w, void *slope, const void *G, const void *allowed, double l1,
+                            int64_t n, int64_t most); /* kernels/lasso.c; how many it took */
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */
@@ -279,6 +281,9 @@ void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int3
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 
+/* The settings with a schedule's learning rate, and its momentum or beta1 unless that is NaN. */
+fm_hyper fm_at_rates(fm_hyper hyper, const double *rates);
+
 /* Optimizer step number t (from 1) over the flat buffers; 0 if some value would not be finite. */
 int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t optimizer,
                   const fm_hyper *hyper, int64_t t, int32_t threads);
@@ -310,11 +315,11 @@ typedef struct {
     int64_t batch_size;      /* at most ctx->capacity */
     int32_t loss, optimizer; /* FM_LOSS_*, FM_OPTIMIZER_* */
     fm_hyper hyper;
-    const double *lr; /* learning rate of each step of this call, or NULL: always hyper.lr */
-    void *batch;      /* (capacity, n_in): gathered inputs; unused without order */
-    double *row_loss; /* (capacity) scratch */
-    void *outputs;    /* (rows of x, n_out): the output of every visited row, or NULL */
-    double seconds;   /* stop after the mini-batch that ends later than this */
+    const double *rates; /* two of each step of this call, see fm_at_rates, or NULL */
+    void *batch;         /* (capacity, n_in): gathered inputs; unused without order */
+    double *row_loss;    /* (capacity) scratch */
+    void *outputs;       /* (rows of x, n_out): the output of every visited row, or NULL */
+    double seconds;      /* stop after the mini-batch that ends later than this */
     /* progress, read and written */
     int64_t position; /* rows visited */
     int64_t t;        /* optimizer steps taken */

@@ -425,10 +425,17 @@ static void limit_norms(fm_team *team, run *r) {
         fm_team_run(team, average_chunk, r, chunks_of(r->net->n_params, UPDATE_CHUNK));
 }
 
-static void begin_step(run *r, const fm_hyper *hyper, double lr, int64_t t, double grad_scale) {
+fm_hyper fm_at_rates(fm_hyper hyper, const double *rates) {
+    hyper.lr = rates[0];
+    if (!isnan(rates[1]))
+        hyper.momentum = hyper.beta1 = rates[1]; /* an optimizer reads one of them */
+    return hyper;
+}
+
+static void begin_step(run *r, const fm_hyper *hyper, int64_t t, double grad_scale) {
     r->average_share = average_share(hyper, r->ctx, t);
     r->update_finite = 1;
-    r->hyper[1] = settings_of_step(hyper, r->ctx, r->optimizer, lr, t, grad_scale);
+    r->hyper[1] = settings_of_step(hyper, r->ctx, r->optimizer, t, grad_scale);
     r->hyper[0] = not_decayed(&r->hyper[1]);
 }
 
@@ -450,7 +457,7 @@ static void drive_update(fm_team *team, void *arg) {
     const double scale = isfinite(clip) ? clipped_share(team, job->r, clip) : 1;
     if (!isfinite(scale))
         return;
-    begin_step(job->r, job->hyper, job->hyper->lr, job->t, scale);
+    begin_step(job->r, job->hyper, job->t, scale);
     update_all(team, job->r);
     limit_norms(team, job->r);
 }
@@ -662,7 +669,9 @@ static void train_batch(fm_team *team, run *r) {
     job->finite = isfinite(loss_sum);
     if (!job->finite)
         return;
-    const double lr = job->lr ? job->lr[job->t - r->first_t] : job->hyper.lr;
+    const double *rates = job->rates;
+    const fm_hyper hyper =
+        rates ? fm_at_rates(job->hyper, rates + 2 * (job->t - r->first_t)) : job->hyper;
     const fm_ctx before = *c;
     if (isfinite(job->hyper.clip_norm)) { /* all of the gradient, then the update */
         r->optimizer = -1;
@@ -672,10 +681,10 @@ static void train_batch(fm_team *team, run *r) {
         job->finite = isfinite(scale);
         if (!job->finite)
             return;
-        begin_step(r, &job->hyper, lr, job->t + 1, scale);
+        begin_step(r, &hyper, job->t + 1, scale);
         update_all(team, r);
     } else {
-        begin_step(r, &job->hyper, lr, job->t + 1, 1);
+        begin_step(r, &hyper, job->t + 1, 1);
         all_slices(team, r);
     }
     limit_norms(team, r);

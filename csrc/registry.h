@@ -69,6 +69,7 @@
     X(nadam, 2)                                                                                    \
     X(adagrad, 1)                                                                                  \
     X(rmsprop, 2)                                                                                  \
+    X(centered_rmsprop, 3)                                                                         \
     X(lion, 1)                                                                                     \
     X(schedule_free_adamw, 2)
 

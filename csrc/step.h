@@ -31,10 +31,9 @@ static fm_hyper with_shape(fm_hyper h) {
 }
 
 /* The settings for weights in step t */
-static fm_hyper settings_of_step(const fm_hyper *hyper, fm_ctx *ctx, int32_t optimizer, double lr,
-                                 int64_t t, double grad_scale) {
+static fm_hyper settings_of_step(const fm_hyper *hyper, fm_ctx *ctx, int32_t optimizer, int64_t t,
+                                 double grad_scale) {
     fm_hyper h = *hyper;
-    h.lr = lr;
     h.is_first = t == 1;
     h.grad_scale = grad_scale;
     h.correction1 = 1 - pow(h.beta1, (double)t);

@@ -5,6 +5,7 @@
 #include "kernels/batch_norm.c"
 #include "kernels/dropout.c"
 #include "kernels/gram.c"
+#include "kernels/lasso.c"
 #include "kernels/layer_norm.c"
 #include "kernels/linear.c"
 #include "kernels/loss.c"
@@ -58,4 +59,5 @@ const fm_kernels FM_TABLE = {
     .gram = gram,
     .cholesky_solve = cholesky_solve,
     .difference = difference,
+    .lasso_sweeps = lasso_sweeps,
 };

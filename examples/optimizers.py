@@ -29,7 +29,7 @@ def descend(optimizer):
 
 
 figure, (left, right) = panels(2)
-grid = np.stack(np.meshgrid(np.linspace(-3, 1.2, 90), np.linspace(-2, 2, 90)), axis=-1)
+grid = np.stack(np.meshgrid(np.linspace(-3, 1.2, 90), np.linspace(-3.2, 2, 90)), axis=-1)
 cost = np.mean((grid @ X.T) ** 2, axis=-1)
 left.contour(
     *np.moveaxis(grid, -1, 0), cost, np.geomspace(0.02, 90, 12), colors="0.8", linewidths=0.8
@@ -46,7 +46,7 @@ for name, optimizer, colour, marker in (
     print(f"{name} begins: {costs[0]:.6g}")
     print(f"{name} ends: {costs[-1]:.6g}")
 left.plot(0, 0, "k*", markersize=11, zorder=5)
-left.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", xlim=(-3, 1.2), ylim=(-2, 2))
+left.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", xlim=(-3, 1.2), ylim=(-3.2, 2))
 right.set(xlabel="step", ylabel="cost J", yscale="log")
 right.legend(frameon=False)
 save(figure, "optimizers")

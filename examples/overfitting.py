@@ -47,7 +47,7 @@ for ax, (name, p, l2, callbacks) in zip(
     learning_curves(history, ax)
     final = net.evaluate(*held_out)
     ax.set_title(f"{name}: ends at {final['loss']:.2f}", fontsize=10)
-    ax.set(xlim=(0, EPOCHS), ylim=(0, 1), ylabel="")
+    ax.set(xlim=(0, EPOCHS), ylim=(0, 1), ylabel="", xticks=(0, 100, 200))
     ax.get_legend().remove()
     print(f"{name}, validation loss: {final['loss']:.4f}")
     print(f"{name}, training loss: {net.evaluate(X, y)['loss']:.4f}")

@@ -19,8 +19,8 @@ def panels(columns, width=4.2, height=3.6, **settings):
 
 
 def save(figure, name):
-    """Write docs/gallery/<name>.png, or the path given on the command line, in 128 colours."""
+    """Write docs/gallery/<name>.png, or the path given on the command line, in 256 colours."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else GALLERY / f"{name}.png"
     figure.canvas.draw()
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -73,6 +73,7 @@ OPTIMIZERS = {
     "nadam": NAdam(lr=0.01, momentum_decay=0.1, weight_decay=0.1),
     "adagrad": AdaGrad(lr=0.05, weight_decay=0.1),
     "rmsprop": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1),
+    "rmsprop-centered": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1, centered=True),
     "lion": Lion(lr=0.003, weight_decay=0.1),
     "schedule_free_adamw": ScheduleFreeAdamW(lr=0.01, weight_decay=0.1),
 }

@@ -36,7 +36,16 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += [
+    "weights",
+    "core",
+    "equivalences",
+    "gradients",
+    "norms",
+    "derivatives",
+    "second_order",
+    "lasso",
+]
 
 
 class Mutant(NamedTuple):
@@ -47,6 +56,12 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "lasso: the slope forgets the other features",
+        "kernels/lasso.c",
+        "for (int64_t i = 0; i < n; i++)\n                slope[i] -=",
+        "for (int64_t i = j; i < n; i++)\n                slope[i] -=",
+    ),
     Mutant(
         "gram: starts anew with every block of rows",
         "kernels/gram.c",
@@ -378,6 +393,12 @@ MUTANTS = [
         "s[1] = fma_(splat((real)h->momentum), s[1], g) / (vsqrt(s[0]) + splat((real)h->eps));",
     ),
     Mutant(
+        "rmsprop: centered by half of the mean",
+        "kernels/optimizer.c",
+        "vmax(fma_(-s[2], s[2], s[0]), (vec){0})",
+        "vmax(fma_(-s[2], splat((real)0.5) * s[2], s[0]), (vec){0})",
+    ),
+    Mutant(
         "lion: no move to zero",
         "kernels/optimizer.c",
         "pick((s > 0) | (s < 0), with_sign(a, s), s)",
@@ -452,8 +473,14 @@ MUTANTS = [
     Mutant(
         "schedule: every slice begins at its first rate",
         "network.c",
-        "job->lr[job->t - r->first_t]",
-        "job->lr[0]",
+        "rates + 2 * (job->t - r->first_t)",
+        "rates",
+    ),
+    Mutant(
+        "schedule: the momentum stays as it was given",
+        "network.c",
+        "hyper.momentum = hyper.beta1 = rates[1];",
+        "hyper.momentum = rates[1];",
     ),
     Mutant(
         "train: a short batch is divided by the full size",

@@ -554,10 +554,14 @@ def rmsprop(
     eps: float = 1e-8,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
+    centered: bool = False,
 ) -> Array:
-    """Tieleman, Hinton 2012: the root of the running mean of g^2 divides it; then momentum."""
+    """Tieleman, Hinton 2012: the root of the running mean of g^2 divides it, or, centered, of the
+    running variance; then momentum."""
     state["v"] = beta2 * state.get("v", 0.0) + (1.0 - beta2) * g * g
-    state["u"] = momentum * state.get("u", 0.0) + g / (np.sqrt(state["v"]) + eps)
+    state["m"] = beta2 * state.get("m", 0.0) + (1.0 - beta2) * g
+    v = np.maximum(state["v"] - state["m"] ** 2, 0.0) if centered else state["v"]
+    state["u"] = momentum * state.get("u", 0.0) + g / (np.sqrt(v) + eps)
     return decay(p, lr, weight_decay) - lr * state["u"]
 
 

@@ -122,13 +122,83 @@ def intervals(printed):
         assert printed[f"{name}, width of the band right over left"] > 3
 
 
+def calibration(printed):
+    off = printed["nothing, miscalibration"]
+    for name in ("early stopping", "L2 0.02"):
+        assert printed[f"{name}, miscalibration"] < off / 4
+        assert printed[f"{name}, accuracy"] > printed["nothing, accuracy"]
+    assert printed["label smoothing 0.2, miscalibration"] < 0.7 * off
+
+
+def check_gradients(printed):
+    differences = {k: v for k, v in printed.items() if k.endswith("relative difference")}
+    assert len(differences) == 4
+    assert max(differences.values()) < 1e-8
+    assert printed["best central difference, error"] < 1e-10  # ten digits
+    assert printed["best central difference, error"] < printed["best forward difference, error"]
+    assert printed["Jacobian, largest difference"] < 1e-8
+    assert printed["Hessian, largest difference"] < 1e-8
+
+
+def newton_step(printed):
+    for name, distance in printed.items():
+        if "Newton" in name:
+            assert distance < 1e-6
+        else:
+            assert 1e-4 < distance < 0.1
+
+
+def standardize(printed):
+    smallest = printed["smallest cost"]
+    assert printed["raw inputs, condition of the Hessian"] > 1e6
+    assert printed["Standardize(), condition of the Hessian"] < 1.3
+    assert printed["raw inputs, cost after 40 steps"] > 100 * smallest
+    assert printed["Standardize(), cost after 40 steps"] < 1.01 * smallest
+
+
+def batch_sizes(printed):
+    smallest = printed["smallest cost"]
+    assert printed["batch, cost at the end"] > 10 * smallest
+    for name in ("mini-batch", "stochastic"):
+        assert printed[f"{name}, cost at the end"] < 1.5 * smallest
+
+
+def local_minimum(printed):
+    for name in ("SGD", "Adam"):
+        assert printed[f"{name}, theta_1 at the end"] > 0.9
+    assert printed["momentum 0.9, theta_1 at the end"] < -0.9
+    assert printed["momentum 0.9, height at the end"] < printed["SGD, height at the end"]
+
+
+def tasks(printed):
+    assert printed["regression, r2"] > 0.9
+    for name in ("binary", "multi-class", "multi-label"):
+        assert printed[f"{name}, accuracy"] > 0.95
+
+
+def quasi_newton(printed):
+    for name in ("L-BFGS", "BFGS"):
+        assert printed[f"{name}, loss"] < printed["Adam, loss"] / 5
+    assert printed["Adam, loss"] < printed["gradient descent, loss"] / 3
+    assert printed["Levenberg-Marquardt, loss"] < printed["BFGS, loss"] / 100
+
+
+def lasso_path(printed):
+    assert printed["features that count among the first five"] == 5
+    assert 5 <= printed["features in use at the best l1"] < 30
+    assert printed["zeros of ridge"] == 0
+    # the noise has the deviation 2
+    assert 2 < printed["RMSE of the best lasso"] + 0.1 < printed["RMSE of least squares"]
+
+
 CLAIMS = {
     f.__name__: f
     for f in (
         learning_rate, optimizers, xor, logistic_newton, softmax_logistic,
         universal_approximation, vanishing_gradient, zero_initialisation, initialisation,
         ridge_lasso, overfitting, rbf_regression, uncertainty_band,
-        batch_norm, intervals,
+        batch_norm, intervals, calibration, check_gradients, newton_step, standardize,
+        batch_sizes, local_minimum, tasks, quasi_newton, lasso_path,
     )
 }  # fmt: skip
 
@@ -156,7 +226,7 @@ def test_example_draws_its_picture_and_its_claim_holds(name, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
-    lines = (line.rpartition(": ") for line in run.stdout.splitlines())
+    lines = (line.rpartition(": ") for line in run.stdout.splitlines() if ": " in line)
     CLAIMS[name]({key: float(value) for key, _, value in lines})
 
 

@@ -7,6 +7,7 @@ import pytest
 from helpers import assert_within, inputs
 
 from fastmlp import ConvergenceWarning, ElasticNet, Lasso, Ridge, lasso_path
+from fastmlp._core import lasso_sweeps
 from fastmlp.lasso import _Problem
 
 
@@ -67,7 +68,7 @@ def test_minimum_and_scikit_learn(share, l2, shape):
 
 def test_dual_gap_bounds_the_distance_from_the_minimum():
     """After one sweep the cost is above the smallest, by no more than the gap."""
-    X, y = problem(200, 40, seed=3)
+    X, y = problem(200, 300, seed=3)
     l1 = 0.05 * largest_l1(X, y)
     with pytest.warns(ConvergenceWarning, match="max_sweeps=1 ") as caught:
         early = Lasso(l1, max_sweeps=1).fit(X, y)
@@ -198,6 +199,60 @@ def test_path_holds_the_fits():
     given, coefs, _ = lasso_path(X, y, l1s=[1.0, 30.0, 5.0], l2=2.0)
     assert given.tolist() == [30.0, 5.0, 1.0]
     np.testing.assert_allclose(coefs[:, 1], ElasticNet(5.0, 2.0).fit(X, y).coef_, rtol=1e-8)
+
+
+def sweep_twin(w, c, G, l1):
+    """One sweep of soft thresholding, slopes computed anew each time."""
+    w = w.copy()
+    for j in range(len(w)):
+        pull = c[j] - G[j] @ w + G[j, j] * w[j]
+        w[j] = np.sign(pull) * max(abs(pull) - l1, 0.0) / G[j, j]
+    return w
+
+
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_a_sweep_is_its_twin(n, rng):
+    A = rng.standard_normal((60, n))
+    G, c = A.T @ A, A.T @ rng.standard_normal(60)
+    l1 = 0.3 * float(np.max(np.abs(c)))
+    w = np.zeros(n)
+    slope, want = c.copy(), w.copy()
+    for _ in range(3):
+        assert lasso_sweeps(w, slope, G, np.zeros(n), l1, 1) == 1
+        want = sweep_twin(want, c, G, l1)
+        assert_within(w, want, np.abs(want) + 1, n=60 * n, c=16)
+        assert_within(slope, c - G @ w, np.abs(c) + l1, n=60 * n, c=16)
+        np.testing.assert_array_equal(w == 0, want == 0)
+    loose = np.full(n, 1e-6 * l1)
+    assert 1 <= lasso_sweeps(w, slope, G, loose, l1, 1000) < 1000
+    off = np.where(w == 0, np.abs(c - G @ w) - l1, np.abs(c - G @ w - l1 * np.sign(w)))
+    assert np.all(off <= 2 * loose)
+
+
+def test_the_sweeps_take_their_own_arrays_only():
+    w, G = np.zeros(3), np.eye(3)
+    with pytest.raises(ValueError, match="G has 9 elements, expected 4"):
+        lasso_sweeps(w[:2], w[:2].copy(), G, w[:2].copy(), 1.0, 1)
+    with pytest.raises(TypeError, match="w must be a C-contiguous"):
+        lasso_sweeps(w.astype(np.float32), w, G, w, 1.0, 1)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.75])
+def test_path_of_wide_data_down_to_all_but_interpolation(alike, rng):
+    """Every point is the exact solution for its signs, and meets the conditions."""
+    X = rng.standard_normal((60, 300)) + alike * 2 * rng.standard_normal((60, 1))
+    y = X[:, :5] @ [1, -2, 3, 1, 1] + rng.standard_normal(60)
+    l1s, coefs, intercepts = lasso_path(X, y, ratio=1e-3, n_l1s=40)
+    Xc, yc = X - X.mean(axis=0), y - y.mean()
+    for l1, coef, intercept in zip(l1s, coefs.T, intercepts, strict=True):
+        model = Lasso(l1)
+        model.coef_, model.intercept_, model.n_in_ = coef, intercept, 300
+        check_conditions(model, X, y, l1)
+        used = np.flatnonzero(coef)
+        A = Xc[:, used]
+        exact = np.linalg.solve(A.T @ A, A.T @ yc - l1 * np.sign(coef[used]))
+        np.testing.assert_allclose(coef[used], exact, rtol=0, atol=1e-9 * np.max(np.abs(coef)))
+    assert 50 <= np.count_nonzero(coefs[:, -1]) <= 59
 
 
 def test_bad_settings_and_inputs_are_named():

@@ -1,5 +1,7 @@
 """Schedules: their formulas, against PyTorch, and that training follows them step by step."""
 
+import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -9,19 +11,24 @@ from helpers import assert_within, digest, everything, inputs, targets
 
 from fastmlp import (
     SGD,
+    AdaGrad,
     Adam,
     Callback,
     CosineDecay,
     ExponentialDecay,
     Linear,
     LinearWarmup,
+    Lion,
+    NAdam,
     OneCycle,
     ReduceOnPlateau,
     ReLU,
+    RMSprop,
     Schedule,
     ScheduleFreeAdamW,
     Sequential,
     StepDecay,
+    cross_entropy,
 )
 from fastmlp.schedules import SCHEDULES
 
@@ -37,6 +44,7 @@ EACH = {
     "cosine-warmup": CosineDecay(0.1, steps=60, warmup=10),
     "one-cycle": OneCycle(0.1, steps=60),
 }
+CYCLE = OneCycle(0.1, steps=60, cycle_momentum=True)
 STEPS = 70  # beyond the end of those that have one
 
 
@@ -101,6 +109,25 @@ def test_rates_are_those_of_torch(name):
             scheduler.step()
 
 
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_the_cycle_of_the_momentum_is_torch_s(kind):
+    torch = pytest.importorskip("torch")
+    optimizer = getattr(torch.optim, kind)([torch.zeros(1, dtype=torch.float64)], lr=0.1)
+    how = {"base_momentum": 0.7, "max_momentum": 0.9}
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=60, **how)
+    cycle = OneCycle(0.1, steps=60, cycle_momentum=True, **how)
+    for step in range(60):
+        group = optimizer.param_groups[0]
+        want = group["momentum"] if kind == "SGD" else group["betas"][0]
+        assert cycle.momentum(step) == pytest.approx(want, rel=1e-13), step
+        assert cycle(step) == pytest.approx(group["lr"], rel=1e-13), step
+        optimizer.step()
+        if step < 59:
+            scheduler.step()
+    assert cycle.momentum(500) == 0.9
+    assert math.isnan(OneCycle(0.1, steps=60).momentum(3))
+
+
 # ---- training follows ----------------------------------------------------------------------------
 
 
@@ -121,6 +148,53 @@ def test_fit_takes_the_rate_of_every_step(kind, name):
     assert step == STEPS
     assert digest(*everything(fitted)) == digest(*everything(stepped))
     assert digest(*everything(fitted)) == digest(*everything(by_hand))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        functools.partial(SGD, nesterov=True, momentum=0.5),
+        functools.partial(SGD, averaged=True),
+        Adam,
+        NAdam,
+        Lion,
+        RMSprop,
+    ],
+)
+def test_fit_takes_the_momentum_of_every_step(kind, clip_norm):
+    """In fit, in train_step, in update and with a loss in Python: as if each step were set so."""
+    cycle = OneCycle(0.02, steps=20, cycle_momentum=True)
+    cycling = kind(lr=cycle, clip_norm=clip_norm)
+    field = "momentum" if hasattr(cycling, "momentum") else "beta1"
+    how = {"batch_size": 25, "shuffle": False, "loss": "cross_entropy"}
+    fitted, stepped, updated, by_hand = build(), build(), build(), build()
+    fitted.fit(X, Y, optimizer=cycling, epochs=6, **how)
+    for step in range(24):
+        i = 25 * (step % 4)
+        xb, yb = X[i : i + 25], Y[i : i + 25]
+        stepped.train_step(xb, yb, loss="cross_entropy", optimizer=cycling)
+        own = kind(lr=cycle(step), clip_norm=clip_norm)
+        own = dataclasses.replace(own, **{field: cycle.momentum(step)})
+        by_hand.train_step(xb, yb, loss="cross_entropy", optimizer=own)
+        z = updated.forward(xb, training=True)
+        updated.backward(cross_entropy(z, yb)[1])
+        updated.update(cycling)
+    for net in (fitted, stepped, updated):
+        assert digest(*everything(net)) == digest(*everything(by_hand))
+
+
+def test_a_cycle_of_the_momentum_goes_on_after_loading(tmp_path):
+    how = {"batch_size": 25, "loss": "cross_entropy"}
+    adam = Adam(lr=OneCycle(0.02, steps=20, cycle_momentum=True, base_momentum=0.5))
+    whole, half = build(), build()
+    whole.fit(X, Y, optimizer=adam, epochs=4, **how)
+    half.fit(X, Y, optimizer=adam, epochs=2, **how)
+    half.save(tmp_path / "m")
+    half = Sequential.load(tmp_path / "m")
+    assert half.optimizer == adam
+    half.fit(X, Y, epochs=2, **how)
+    assert digest(*everything(whole)) == digest(*everything(half))
 
 
 def test_update_follows_the_schedule():
@@ -203,6 +277,39 @@ def test_an_own_schedule_trains_but_is_not_saved(tmp_path):
     net.save(tmp_path / "m")
 
 
+@dataclass(frozen=True)
+class Falling(Schedule):
+    """A momentum of its own, lower by 0.1 in every step."""
+
+    first: float = 0.5
+
+    def rate(self, step):
+        return self.lr
+
+    def momentum(self, step):
+        return self.first - 0.1 * step
+
+
+def test_an_own_schedule_may_set_the_momentum():
+    how = {"loss": "cross_entropy", "batch_size": 50, "epochs": 2}
+    net, other = build(), build()
+    net.fit(X, Y, optimizer=SGD(lr=Falling(0.1)), shuffle=False, **how)
+    for step in range(4):
+        rows = slice(50 * (step % 2), 50 * (step % 2) + 50)
+        sgd = SGD(lr=0.1, momentum=0.5 - 0.1 * step)
+        other.train_step(X[rows], Y[rows], loss="cross_entropy", optimizer=sgd)
+    assert digest(*everything(net)) == digest(*everything(other))
+    for bad, match in [
+        (SGD(lr=Falling(0.1, first=1.05)), "gives a momentum outside 0 .. 1"),
+        (AdaGrad(lr=Falling(0.1)), "AdaGrad has no momentum that a schedule"),
+        (ScheduleFreeAdamW(lr=Falling(0.1)), "ScheduleFreeAdamW has no momentum"),
+    ]:
+        fresh = build()
+        with pytest.raises(ValueError, match=match):
+            fresh.fit(X, Y, optimizer=bad, **how)
+        assert fresh.step == 0
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -216,6 +323,10 @@ def test_an_own_schedule_trains_but_is_not_saved(tmp_path):
         (lambda: LinearWarmup(0.1, warmup=-1), "warmup must be an integer >= 0"),
         (lambda: OneCycle(0.1, steps=3), "0.3 of 10 steps"),
         (lambda: OneCycle(0.1, steps=30, div_factor=0.5), "div_factor must be at least 1"),
+        (lambda: OneCycle(0.1, steps=30, max_momentum=1.0), "max_momentum must be below 1"),
+        (lambda: OneCycle(0.1, steps=30, base_momentum=0.99), "is above max_momentum=0.95"),
+        (lambda: AdaGrad(lr=CYCLE), "AdaGrad has no momentum that a schedule"),
+        (lambda: ScheduleFreeAdamW(lr=CYCLE), "ScheduleFreeAdamW has no momentum that"),
         (lambda: Adam(lr="cosine"), "lr must be a finite number"),
     ],
 )

@@ -185,6 +185,16 @@ OPTIMIZERS = {
         torch.optim.RMSprop,
         {"lr": 0.005, "momentum": 0.8, "weight_decay": 0.1},
     ),
+    "rmsprop-centered": (
+        RMSprop(lr=0.01, beta2=0.9, centered=True),
+        torch.optim.RMSprop,
+        {"lr": 0.01, "alpha": 0.9, "centered": True},
+    ),
+    "rmsprop-centered-momentum": (
+        RMSprop(lr=0.002, momentum=0.8, l2=0.1, centered=True),
+        torch.optim.RMSprop,
+        {"lr": 0.002, "momentum": 0.8, "weight_decay": 0.1, "centered": True},
+    ),
 }
 NOT_THEIRS = {"lion", "schedule_free_adamw"}  # test_optax_parity.py has these
 
@@ -201,7 +211,7 @@ def _float64():
 def test_everything_registered_is_compared():
     assert set(_core.ACTIVATIONS) <= set(TORCH_ACTIVATIONS)
     assert set(TORCH_LOSSES) == set(_core.LOSSES)
-    names = {ours.name for ours, _, _ in OPTIMIZERS.values()}
+    names = {ours.kernel for ours, _, _ in OPTIMIZERS.values()}
     assert names == set(_core.OPTIMIZERS) - NOT_THEIRS
 
 
@@ -390,13 +400,21 @@ SCHEDULES = {
         OneCycle(0.01, steps=101),
         lambda o: lrs.OneCycleLR(o, 0.01, total_steps=101, cycle_momentum=False),
     ),
+    "one-cycle-momentum": (
+        OneCycle(0.01, steps=101, cycle_momentum=True),
+        lambda o: lrs.OneCycleLR(o, 0.01, total_steps=101),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_training_with_each_schedule(name):
     schedule, theirs = SCHEDULES[name]
-    for ours, other in ((NAdam, torch.optim.NAdam), (SGD, torch.optim.SGD)):
+    for ours, other in (
+        (NAdam, torch.optim.NAdam),
+        (Adam, torch.optim.Adam),
+        (SGD, torch.optim.SGD),
+    ):
         compare_training(
             "tanh", "cross_entropy", ours(lr=schedule), other, {"lr": 0.01}, schedule=theirs
         )

@@ -77,6 +77,16 @@ INLINE void rmsprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = fma_(-splat((real)h->lr), s[1], decayed(*p, h));
 }
 
+/* Graves 2013: as RMSprop, over the root of the running variance v - m^2, m = beta2 m + (1 - beta2)
+ * g, which rounding may leave below 0 */
+INLINE void centered_rmsprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = mean_of(h->beta2, s[0], g * g);
+    s[2] = mean_of(h->beta2, s[2], g);
+    const vec variance = vmax(fma_(-s[2], s[2], s[0]), (vec){0});
+    s[1] = fma_(splat((real)h->momentum), s[1], g / (vsqrt(variance) + splat((real)h->eps)));
+    *p = fma_(-splat((real)h->lr), s[1], decayed(*p, h));
+}
+
 /* a with the sign of s; 0 where s is 0, NaN where it is NaN */
 INLINE vec signed_as(vec a, vec s) { return pick((s > 0) | (s < 0), with_sign(a, s), s); }
 

@@ -161,6 +161,8 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
     ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t) noexcept
+    ctypedef int64_t (*fm_lasso_sweeps_fn)(void *, void *, const void *, const void *, double, int64_t,
+                                           int64_t) noexcept
 
     ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
 
@@ -173,6 +175,7 @@ cdef extern from "fastmlp.h" nogil:
         fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
         fm_cholesky_solve_fn cholesky_solve
+        fm_lasso_sweeps_fn lasso_sweeps
 
     ctypedef struct fm_build:
         const char *name
@@ -191,7 +194,7 @@ cdef extern from "fastmlp.h" nogil:
         int32_t loss
         int32_t optimizer
         fm_hyper hyper
-        const double *lr
+        const double *rates
         void *batch
         double *row_loss
         void *outputs
@@ -217,6 +220,7 @@ cdef extern from "fastmlp.h" nogil:
     void fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
+    fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
     int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
                       int32_t) noexcept
     int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
@@ -730,7 +734,7 @@ cdef class Context:
         cdef int32_t ok
         self._check_optimizer(optimizer)
         if rates is not None:
-            hyper.lr = (<const double *>_data(rates, np.float64, 1, "rates", False))[0]
+            hyper = fm_at_rates(hyper, <const double *>_data(rates, np.float64, 2, "rates", False))
         self._acquire()
         try:
             with nogil:
@@ -795,10 +799,11 @@ cdef class Context:
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
         A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
-        that leaves both alone. `rates`: the learning rate of every step to come, or None: that of the settings,
-        always. `weights`: factors of the rows of x, or None. `loss_sum`: that of the rows before, so that the sum
-        does not depend on where slices end. `again`: labels and order are those of the call before, which looked
-        through them. Returns (sum of the losses, rows done, finite).
+        that leaves both alone. `rates` (steps, 2): learning rate and momentum (NaN: that of the
+        settings) of every step to come, or None: those of the settings, always. `weights`: factors of the rows of
+        x, or None. `loss_sum`: that of the rows before, so that the sum does not depend on where slices end.
+        `again`: labels and order are those of the call before, which looked through them. Returns (sum of the
+        losses, rows done, finite).
         """
         cdef Program p = self.program
         cdef fm_train_job job
@@ -826,10 +831,10 @@ cdef class Context:
         job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
         job.hyper = _hyper(settings)
         job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, loss_sum
-        job.lr = NULL
+        job.rates = NULL
         if rates is not None:
             steps = (job.n - job.position + batch_size - 1) // batch_size
-            job.lr = <const double *>_data(rates, np.float64, steps, "rates", False)
+            job.rates = <const double *>_data(rates, np.float64, 2 * steps, "rates", False)
         self._acquire()
         try:
             self.ctx.training, self.ctx.dx, self.forwarded = True, NULL, 0
@@ -896,6 +901,22 @@ def cholesky_solve(cnp.ndarray minus_a, cnp.ndarray x):
     with nogil:
         ok = _build.f64.cholesky_solve(a_data, x_data, n)
     return bool(ok)
+
+
+def lasso_sweeps(cnp.ndarray w, cnp.ndarray slope, cnp.ndarray G, cnp.ndarray allowed, double l1, int64_t most):
+    """Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1 in float64, slope (n,) = c - G w; returns the sweeps.
+
+    w (n,) and slope are written in place. It ends when every condition holds within allowed (n,), after `most`
+    sweeps at the latest.
+    """
+    cdef int64_t n = cnp.PyArray_SIZE(w), sweeps
+    cdef void *w_data = _data(w, np.float64, n, "w", True)
+    cdef void *slope_data = _data(slope, np.float64, n, "slope", True)
+    cdef void *G_data = _data(G, np.float64, n * n, "G", False)
+    cdef void *allowed_data = _data(allowed, np.float64, n, "allowed", False)
+    with nogil:
+        sweeps = _build.f64.lasso_sweeps(w_data, slope_data, G_data, allowed_data, l1, n, most)
+    return sweeps
 
 
 def first_nonfinite(cnp.ndarray x):

@@ -160,7 +160,7 @@ def take_step(
     with the weights, so that Ctrl-C leaves whole steps; running statistics that the forward pass
     has moved go back where no step follows.
     """
-    context, index = executor.context, _core.OPTIMIZERS[optimizer.name]["index"]
+    context, index = executor.context, _core.OPTIMIZERS[optimizer.kernel]["index"]
     before, stats, finite = context.t, context.stats.copy(), False
     try:
         z = context.forward(x, True, threads, is_step=True).copy()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .data import as_matrix, as_values, check_finite
+from .weights import Weights, as_weights
 
 Matrix = NDArray[np.float64]
 FLOAT64 = np.dtype(np.float64)
@@ -56,6 +57,26 @@ def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:
         raise ValueError(f"y has the shape {array.shape}, expected ({rows},) or ({rows}, n_out)")
     n_out = 1 if array.ndim == 1 else array.shape[1]
     return as_values(y, rows, n_out, FLOAT64, "y", n_out), array.ndim == 1
+
+
+def used_rows(
+    sample_weight: ArrayLike | None, rows: int
+) -> tuple[NDArray[np.intp], Weights] | None:
+    """The rows of a weight above 0, with their weights, for the others are as good as left out;
+    None where all rows count alike. ValueError for what are no weights, and where no row counts.
+    """
+    weights = as_weights(sample_weight, rows)
+    if weights is None:
+        return None
+    used = np.flatnonzero(weights)
+    if not len(used):
+        raise ValueError("sample_weight is 0 for every row; some row must count")
+    return used, weights[used]
+
+
+def weighted(A: Matrix, weights: Weights | None) -> Matrix:
+    """Rows times the root of their weight, so that squares count as often as it says."""
+    return A if weights is None else A * np.sqrt(weights)[:, np.newaxis]
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:

@@ -114,13 +114,13 @@ class Executor:
 
     def update(self, optimizer: Optimizer, threads: int | None) -> bool:
         """One optimizer step from grads; False if some new value would not have been finite."""
-        index = _core.OPTIMIZERS[optimizer.name]["index"]
+        index = _core.OPTIMIZERS[optimizer.kernel]["index"]
         with self.turns.changing:
             rates = self.rates(optimizer, 1)
             return self.context.update(index, optimizer.settings(), resolve_threads(threads), rates)
 
     def rates(self, optimizer: Optimizer, n: int) -> NDArray[np.float64] | None:
-        """The learning rates of the next n steps, or None where they do not change."""
+        """Learning rates and momenta (n, 2) of the next n steps; None where they do not change."""
         return optimizer.rates(self.context.t - self.context.schedule_start, n)
 
     def predict(self, x: Array, threads: int | None) -> Array:

@@ -4,9 +4,9 @@
 
 scikit-learn divides the first term by the rows: its `alpha` is (l1 + l2) / rows and its `l1_ratio`
 l1 / (l1 + l2). Solved by coordinate descent on the features in use, with products of columns kept
-("covariance updates": Friedman, Hastie, Tibshirani 2010, section 2.2) and a jump to the exact
-solution for the signs found (Lee et al. 2007); stopped by the conditions of Karush, Kuhn and
-Tucker.
+("covariance updates": Friedman, Hastie, Tibshirani 2010, section 2.2; csrc/kernels/lasso.c) and,
+where that takes long, a jump to the exact solution for the signs found (Lee et al. 2007); stopped
+by the conditions of Karush, Kuhn and Tucker.
 """
 
 import warnings
@@ -16,12 +16,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._core import cholesky_solve, lasso_sweeps
 from .errors import ConvergenceWarning
-from .estimators import Matrix, inputs, values
-from .linear_models import LinearModel
+from .estimators import Matrix
+from .linear_models import LinearModel, regression_data
 from .numeric import check_count, check_number
+from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
+_AT_ONCE = 32  # features taken in together, since their products then read X once ...
+_AHEAD = 0.2  # ... if they are that near, in shares of l1, to violating their condition
+_FEW = 256  # features, all of which are taken in at once
+_SAFETY = 1000  # sweeps that end so far within the tolerance are as good as a jump
 
 
 class ElasticNet(LinearModel):
@@ -48,16 +54,18 @@ class ElasticNet(LinearModel):
         self.l1, self.l2, self.fit_intercept = l1, l2, fit_intercept
         self.tol, self.max_sweeps = tol, max_sweeps
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), each output by itself.
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), each output by itself, rows
+        counting sample_weight (rows,) times (in the formula above for scikit-learn, "rows" is then
+        the sum of the weights).
 
-        Raises ValueError for negative penalties, NaN, infinity and shapes that do not fit.
+        Raises ValueError for negative penalties and weights, NaN, infinity and shapes that do not
+        fit.
         """
         l1, l2, tol = self._check_settings()
         max_sweeps = check_count(self.max_sweeps, "max_sweeps")
-        matrix = inputs(X)
-        target, one_dimension = values(y, len(matrix))
-        problems = [_Problem(matrix, y_k, bool(self.fit_intercept)) for y_k in target.T]
+        matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
+        problems = [_Problem(matrix, y_k, bool(self.fit_intercept), weights) for y_k in target.T]
         results = [problem.solve(l1, l2, tol, max_sweeps) for problem in problems]
         _warn_unless_converged(results, max_sweeps)
         pairs = list(zip(problems, results, strict=True))
@@ -105,22 +113,22 @@ def lasso_path(
     fit_intercept: bool = True,
     tol: float = 1e-10,
     max_sweeps: int = 10_000,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Lasso (elastic net for l2 > 0) for many l1, from the largest on, each begun at the last.
 
     Returns (l1s, coefs, intercepts) of the shapes (k,), (n_in, k) and (k,), in falling order of l1.
     Left out, `l1s` are n_l1s numbers in equal ratios from the smallest l1 for which all
     coefficients are zero, max_j |x_j^T y|, down to `ratio` times it: 1e-3, or 1e-2 where X has more
-    columns than rows, for which smaller l1 take long. y has the shape (rows,).
+    columns than rows, for which smaller l1 take long. y and sample_weight have the shape (rows,).
     Raises ValueError as ElasticNet.fit does.
     """
-    matrix = inputs(X)
-    target, _ = values(y, len(matrix))
+    matrix, target, weights, _ = regression_data(X, y, sample_weight)
     if target.shape[1] != 1:
         raise ValueError(f"y has {target.shape[1]} columns; take the path of one at a time")
     l2, tol = check_number(l2, "l2"), check_number(tol, "tol", positive=True)
     max_sweeps = check_count(max_sweeps, "max_sweeps")
-    problem = _Problem(matrix, target[:, 0], fit_intercept)
+    problem = _Problem(matrix, target[:, 0], fit_intercept, weights)
     if l1s is None:
         if ratio is None:
             ratio = 1e-3 if len(matrix) >= matrix.shape[1] else 1e-2
@@ -157,21 +165,36 @@ def _warn_unless_converged(results: list[_Result], max_sweeps: int) -> None:
 
 
 class _Problem:
-    """One output: X and y less their means, and the products x_i^T x_j of the columns i in use."""
+    """One output: X and y less their means, rows times the roots of their weights, and the products
+    x_i^T x_j of the columns i in use.
+    """
 
-    def __init__(self, X: Matrix, y: Matrix, fit_intercept: bool) -> None:
+    def __init__(
+        self, X: Matrix, y: Matrix, fit_intercept: bool, weights: Weights | None = None
+    ) -> None:
         n_in = X.shape[1]
-        self.x_mean = X.mean(axis=0) if fit_intercept else np.zeros(n_in)
-        self.y_mean = float(y.mean()) if fit_intercept else 0.0
-        self.X, self.y = X - self.x_mean, y - self.y_mean
+        self.x_mean = np.average(X, axis=0, weights=weights) if fit_intercept else np.zeros(n_in)
+        self.y_mean = float(np.average(y, weights=weights)) if fit_intercept else 0.0
+        self.columns = np.ascontiguousarray(X.T) - self.x_mean[:, np.newaxis]  # (n_in, rows)
+        self.y = y - self.y_mean
+        if weights is not None:
+            self.columns *= np.sqrt(weights)
+            self.y *= np.sqrt(weights)
         with np.errstate(over="ignore"):
-            self.norms = np.linalg.norm(self.X, axis=0)
-            size = np.linalg.norm(self.norms) ** 2 + np.linalg.norm(self.y) ** 2
+            self.norms = np.sqrt(np.einsum("ij,ij->i", self.columns, self.columns))
+            self.y_norm = float(np.linalg.norm(self.y))
+            size = np.linalg.norm(self.norms) ** 2 + self.y_norm**2
         if not np.isfinite(size):
             raise ValueError("products of X with itself or y overflow float64; scale X and y down")
-        self.moment = self.X.T @ self.y
-        self.used = np.empty(0, dtype=np.intp)
-        self.products = np.empty((n_in, 0))  # x_i^T x_j for all i and the j in use
+        self.moment = self.columns @ self.y
+        # x_i^T x_j for the i in use and all j, with room for more; gram: for the j in use
+        if n_in <= min(_FEW, len(X)):
+            self.used = np.arange(n_in)
+            self._space = self.products = self.gram = self.columns @ self.columns.T
+        else:
+            self.used = np.empty(0, dtype=np.intp)
+            self._space, self.gram = np.empty((_AT_ONCE, n_in)), np.empty((0, 0))
+            self.products = self._space[:0]
 
     def intercept(self, coef: Matrix) -> float:
         """The best intercept for these coefficients."""
@@ -181,17 +204,16 @@ class _Problem:
         self, l1: float, l2: float, tol: float, max_sweeps: int, start: Matrix | None = None
     ) -> _Result:
         """Minimise over the features in use; take in those that violate their condition; repeat."""
-        allowed = tol * self.norms * float(np.linalg.norm(self.y))
+        allowed = tol * self.norms * self.y_norm
         coef = np.zeros(len(self.norms)) if start is None else start.copy()
         sweeps, converged = 0, True
         while converged:
-            slope = self.moment - self.products @ coef[self.used]
-            excess = np.abs(slope) - l1 - allowed
-            excess[self.used] = 0
-            wrong = np.flatnonzero(excess > 0)
-            if len(wrong):
-                worst = np.argsort(excess[wrong])[::-1][: max(10, len(self.used))]
-                self._use(wrong[worst])
+            excess = np.abs(self.moment - coef[self.used] @ self.products) - l1 - allowed
+            excess[self.used] = -np.inf
+            if excess.max() > 0:
+                likely = np.flatnonzero(excess > -_AHEAD * l1)
+                n = max(_AT_ONCE, min(len(self.used), np.count_nonzero(excess > 0)))
+                self._use(likely[np.argsort(excess[likely])[::-1][:n]])
             elif sweeps:
                 break
             inner = _CoordinateDescent(self, l1, l2, coef[self.used], allowed[self.used])
@@ -201,16 +223,21 @@ class _Problem:
         return _Result(coef, sweeps, converged)
 
     def _use(self, features: NDArray[np.intp]) -> None:
-        self.used = np.concatenate([self.used, features])
-        self.products = np.column_stack([self.products, self.X.T @ self.X[:, features]])
+        before, self.used = len(self.used), np.concatenate([self.used, features])
+        if len(self.used) > len(self._space):
+            self._space = np.empty((2 * len(self.used), len(self.columns)))
+            self._space[:before] = self.products
+        self.products = self._space[: len(self.used)]
+        np.matmul(self.columns[features], self.columns.T, out=self.products[before:])
+        self.gram = np.ascontiguousarray(self.products[:, self.used])
 
     def dual_gap(self, coef: Matrix, l1: float, l2: float) -> float:
         """Cost less the value of the dual at s r, the residual scaled to be feasible: an upper
         bound of the distance from the minimum. The l2 term counts as rows sqrt(l2) I below X, 0
         below y.
         """
-        residual = self.y - self.X @ coef
-        largest = float(np.max(np.abs(self.X.T @ residual - l2 * coef)))
+        residual = self.y - coef @ self.columns
+        largest = float(np.max(np.abs(self.columns @ residual - l2 * coef)))
         s = min(1.0, l1 / largest) if largest > 0 else 1.0
         squares = residual @ residual + l2 * (coef @ coef)
         cost = squares / 2 + l1 * np.sum(np.abs(coef))
@@ -221,44 +248,31 @@ class _CoordinateDescent:
     """The features in use only: 1/2 w^T G w - c^T w + l1 |w|_1, G = X^T X + l2 I, c = X^T y."""
 
     def __init__(self, problem: _Problem, l1: float, l2: float, w: Matrix, allowed: Matrix) -> None:
-        used = problem.used
-        self.G = problem.products[used] + l2 * np.eye(len(used))
-        self.c, self.l1, self.w, self.allowed = problem.moment[used], l1, w, allowed
+        self.G = problem.gram
+        if l2 > 0:
+            self.G = self.G.copy()
+            self.G[np.diag_indices(len(w))] += l2
+        self.c, self.l1, self.w, self.allowed = problem.moment[problem.used], l1, w, allowed
         self.converged = False
 
     def run(self, max_sweeps: int) -> int:
-        """Sweep until the conditions hold within `allowed`; returns the number of sweeps."""
-        if self._holds():
-            self.converged = True
-            return 1
-        for sweep in range(1, max_sweeps + 1):
-            self._sweep()
-            self._jump()
-            if self._holds():
-                self.converged = True
-                return sweep
-        return max_sweeps
+        """Sweep and jump until the conditions hold; returns the number of sweeps."""
+        # A jump takes as long as a number of sweeps that grows with the features; of few features
+        # sweeps take less than a line of Python.
+        at_once, sweeps = max(100 - len(self.w), 10 + len(self.w) // 8), 0
+        while not self.converged and sweeps < max_sweeps:
+            most = min(at_once, max_sweeps - sweeps)
+            slope = self.c - self.G @ self.w
+            done = lasso_sweeps(self.w, slope, self.G, self.allowed / _SAFETY, self.l1, most)
+            if done == most:
+                self._jump()
+            self.converged, sweeps = self._holds(), sweeps + done
+        return sweeps
 
     def _holds(self) -> bool:
-        slope = self.c - self.G @ self.w
-        off = np.where(
-            self.w == 0, np.abs(slope) - self.l1, np.abs(slope - self.l1 * np.sign(self.w))
-        )
-        return bool(np.all(off <= self.allowed))
-
-    def _sweep(self) -> None:
-        """Minimise over one coefficient after another: soft thresholding."""
-        slope = self.c - self.G @ self.w
-        for j, curvature in enumerate(self.G.diagonal()):
-            old = self.w[j]
-            if curvature == 0:  # the square of a tiny column
-                continue
-            pull = slope[j] + curvature * old
-            beyond = abs(pull) - self.l1
-            new = np.sign(pull) * beyond / curvature if beyond > 4 * _EPS * self.l1 else 0.0
-            if new != old:
-                slope -= (new - old) * self.G[j]
-                self.w[j] = new
+        slope, w = self.c - self.G @ self.w, self.w
+        off = np.abs(slope - self.l1 * np.sign(w)) - self.l1 * (w == 0)
+        return bool((off <= self.allowed).all())
 
     def _jump(self) -> None:
         """Go to the exact minimum for the present signs; a coefficient that would change its sign
@@ -268,12 +282,9 @@ class _CoordinateDescent:
         while True:
             used = np.flatnonzero(self.w)
             signs = np.sign(self.w[used])
-            G = self.G[np.ix_(used, used)]
-            try:
-                np.linalg.cholesky(G)
-                exact = np.linalg.solve(G, self.c[used] - self.l1 * signs)
-            except np.linalg.LinAlgError:  # dependent columns are left to the sweeps
-                return
+            exact = self.c[used] - self.l1 * signs
+            if not cholesky_solve(-self.G[np.ix_(used, used)], exact):
+                return  # dependent columns are left to the sweeps
             before, cost = self.w.copy(), self._cost()
             step = exact - before[used]
             crossing = np.sign(exact) != signs
@@ -284,7 +295,9 @@ class _CoordinateDescent:
                 self.w[used[first]] = 0
             else:
                 self.w[used] = exact
-            if not self._cost() <= cost:  # columns that all but depend on each other
+            if (
+                not self._cost() <= cost + self._rounding()
+            ):  # columns that all but depend on each other
                 self.w[:] = before
                 return
             if not crossing.any():
@@ -293,3 +306,6 @@ class _CoordinateDescent:
     def _cost(self) -> float:
         w = self.w
         return float((self.G @ w / 2 - self.c) @ w + self.l1 * np.sum(np.abs(w)))
+
+    def _rounding(self) -> float:
+        return _EPS * len(self.w) * float(np.abs(self.c) @ np.abs(self.w))

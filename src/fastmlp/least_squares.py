@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .estimators import Matrix
+from .estimators import Matrix, weighted
+from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
 _GOOD_ENOUGH = 100 * _EPS  # an estimated error that needs no refinement
@@ -72,15 +73,18 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
     return Solution(theta, Y - A @ theta, A.shape[1], factor / scale[:, np.newaxis])
 
 
-def solve_minimum_norm(X: Matrix, Y: Matrix, fit_intercept: bool) -> Solution:
+def solve_minimum_norm(
+    X: Matrix, Y: Matrix, fit_intercept: bool, weights: Weights | None = None
+) -> Solution:
     """Of all theta that minimise |Y - A theta|, the one whose coefficients (not the intercept) have
     the smallest norm: the limit of ridge regression for l2 -> 0. A is [1, X] with an intercept.
+    With weights, rows of A, Y and the residual are times their roots.
     """
     rows, n_in = X.shape
-    x_mean = X.mean(axis=0) if fit_intercept else np.zeros(n_in)
-    y_mean = Y.mean(axis=0) if fit_intercept else np.zeros(Y.shape[1])
-    Xc = X - x_mean
-    noise = _EPS * rows * _norms(X)
+    x_mean = np.average(X, axis=0, weights=weights) if fit_intercept else np.zeros(n_in)
+    y_mean = np.average(Y, axis=0, weights=weights) if fit_intercept else np.zeros(Y.shape[1])
+    Xc, Yc = weighted(X - x_mean, weights), weighted(Y - y_mean, weights)
+    noise = _EPS * rows * _norms(weighted(X, weights))
     Xc[:, _norms(Xc) <= noise] = 0  # a constant column less its mean is rounding
     scale = power_of_two_norms(Xc)
     U, s, Vt = np.linalg.svd(Xc / scale, full_matrices=False)
@@ -90,13 +94,14 @@ def solve_minimum_norm(X: Matrix, Y: Matrix, fit_intercept: bool) -> Solution:
         # Xc = (U S)(V^T D) has full rank on either side, so Xc^+ = (V^T D)^+ (U S)^+.
         Q, R = np.linalg.qr((Vt[:rank] * scale).T)
         back = Q @ np.linalg.inv(R).T
-    coef = back @ (U[:, :rank].T @ (Y - y_mean) / s[:rank, np.newaxis])
+    coef = back @ (U[:, :rank].T @ Yc / s[:rank, np.newaxis])
     factor = back / s[:rank]
-    residual = Y - y_mean - Xc @ coef
+    residual = Yc - Xc @ coef
     if not fit_intercept:
         return Solution(coef, residual, rank, factor)
     theta = np.vstack([y_mean - x_mean @ coef, coef])
-    top = np.concatenate([[rows**-0.5], -x_mean @ factor])
+    total = rows if weights is None else weights.sum()
+    top = np.concatenate([[total**-0.5], -x_mean @ factor])
     whole = np.vstack([top, np.column_stack([np.zeros(n_in), factor])])
     return Solution(theta, residual, rank + 1, whole)
 

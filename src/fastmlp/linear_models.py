@@ -8,7 +8,8 @@ All penalised models of the package minimise one form, summed over the examples:
     negative log-likelihood + l1 |theta|_1 + l2 / 2 |theta|^2
 
 which for regression, with sigma = 1, is 1/2 |y - X theta|^2 + ...; `l2` is then the lecture's
-delta^2, and what other libraries call alpha in ridge regression.
+delta^2, and what other libraries call alpha in ridge regression. With a sample_weight every row's
+term counts that many times, the penalty once: a weight 2 is the row twice, a weight 0 none.
 """
 
 import warnings
@@ -22,11 +23,14 @@ from .estimators import (
     Matrix,
     check_choice,
     inputs,
+    used_rows,
     values,
+    weighted,
     with_ones,
 )
 from .least_squares import Solution, solve_minimum_norm, solve_normal, solve_qr
 from .numeric import check_number
+from .weights import Weights
 
 _SOLVERS = ("qr", "svd", "normal")
 
@@ -68,16 +72,20 @@ class LinearRegression(LinearModel):
     def __init__(self, *, solver: str = "qr", fit_intercept: bool = True) -> None:
         self.solver, self.fit_intercept = solver, fit_intercept
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn from X (rows, n_in) and y (rows,) or (rows, n_out).
 
-        Raises ValueError for NaN, infinity and shapes that do not fit, and with solver="normal"
-        where X^T X is singular; warns with numpy's RankWarning as said above.
+        sample_weight (rows,): the inverse of a row's variance, up to a common factor, as in
+        weighted least squares. sigma_ml_, residual_std_ and the deviations that predict tells are
+        those of an observation of weight 1, and "rows" above counts those of a weight above 0. So
+        coefficients are as if a row of weight 2 stood there twice; deviations are not.
+
+        Raises ValueError for NaN, infinity, negative weights and shapes that do not fit, and with
+        solver="normal" where X^T X is singular; warns with numpy's RankWarning as said above.
         """
         check_choice(self.solver, "solver", _SOLVERS)
-        matrix = inputs(X)
-        target, one_dimension = values(y, len(matrix))
-        solution = self._solve(matrix, target)
+        matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
+        solution = self._solve(matrix, target, weights)
         first = int(bool(self.fit_intercept))
         theta = solution.theta
         intercept = theta[0] if first else np.zeros(theta.shape[1])
@@ -85,15 +93,15 @@ class LinearRegression(LinearModel):
         self._learn_spread(solution, first, one_dimension)
         return self
 
-    def _solve(self, X: Matrix, Y: Matrix) -> Solution:
-        A = with_ones(X, self.fit_intercept)
+    def _solve(self, X: Matrix, Y: Matrix, weights: Weights | None) -> Solution:
+        A = weighted(with_ones(X, self.fit_intercept), weights)
         if self.solver == "normal":
-            return solve_normal(A, Y)
+            return solve_normal(A, weighted(Y, weights))
         if self.solver == "qr":
-            solution = solve_qr(A, Y)
+            solution = solve_qr(A, weighted(Y, weights))
             if solution is not None:
                 return solution
-        solution = solve_minimum_norm(X, Y, self.fit_intercept)
+        solution = solve_minimum_norm(X, Y, self.fit_intercept, weights)
         if self.solver == "qr":
             warnings.warn(
                 f"the {A.shape[1]} columns of X (intercept included) have the rank "
@@ -161,38 +169,56 @@ class Ridge(LinearModel):
         self.l2, self.fit_intercept = l2, fit_intercept
         self.penalize_intercept = penalize_intercept
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out).
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), rows counting sample_weight
+        (rows,) times.
 
-        Raises ValueError for a negative l2, NaN, infinity and shapes that do not fit.
+        Raises ValueError for a negative l2, NaN, infinity, negative weights and shapes that do not
+        fit.
         """
         l2 = check_number(self.l2, "l2")
-        matrix = inputs(X)
-        target, one_dimension = values(y, len(matrix))
+        matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
         if self.fit_intercept and self.penalize_intercept:
-            theta = ridge_theta(with_ones(matrix, True), target, l2, fit_intercept=False)
+            theta = ridge_theta(with_ones(matrix, True), target, l2, False, weights)
         else:
-            theta = ridge_theta(matrix, target, l2, bool(self.fit_intercept))
+            theta = ridge_theta(matrix, target, l2, bool(self.fit_intercept), weights)
         first = int(bool(self.fit_intercept))
         intercept = theta[0] if first else np.zeros(target.shape[1])
         self._learn(theta[first:], intercept, one_dimension)
         return self
 
 
-def ridge_theta(X: Matrix, Y: Matrix, l2: float, fit_intercept: bool) -> Matrix:
+def regression_data(
+    X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Matrix, Matrix, Weights | None, bool]:
+    """X (rows, n_in), y (rows, n_out) and weights of the rows that count; whether y had one
+    dimension.
+    """
+    matrix = inputs(X)
+    target, one_dimension = values(y, len(matrix))
+    counted = used_rows(sample_weight, len(matrix))
+    if counted is None:
+        return matrix, target, None, one_dimension
+    used, weights = counted
+    return matrix[used], target[used], weights, one_dimension
+
+
+def ridge_theta(
+    X: Matrix, Y: Matrix, l2: float, fit_intercept: bool, weights: Weights | None
+) -> Matrix:
     """theta (p, n_out) of 1/2 |Y - A theta|^2 + l2 / 2 |coefficients|^2, A = [1, X] or X."""
     rows, n_in = X.shape
     if rows < n_in:
         # The coefficients lie in the space of the rows: X = L Q^T with L (rows, rows), coef = Q c.
         Q, R = np.linalg.qr(X.T)
-        small = ridge_theta(R.T, Y, l2, fit_intercept)
+        small = ridge_theta(R.T, Y, l2, fit_intercept, weights)
         first = int(fit_intercept)
         return np.vstack([small[:first], Q @ small[first:]])
     penalty = np.sqrt(l2) * np.eye(n_in)
     if fit_intercept:
         penalty = np.column_stack([np.zeros(n_in), penalty])
-    A = np.vstack([with_ones(X, fit_intercept), penalty])
-    solution = solve_qr(A, np.vstack([Y, np.zeros((n_in, Y.shape[1]))]))
+    A = np.vstack([weighted(with_ones(X, fit_intercept), weights), penalty])
+    solution = solve_qr(A, np.vstack([weighted(Y, weights), np.zeros((n_in, Y.shape[1]))]))
     if solution is None:  # l2 is too small to tell apart columns that depend on each other
-        solution = solve_minimum_norm(X, Y, fit_intercept)
+        solution = solve_minimum_norm(X, Y, fit_intercept, weights)
     return solution.theta

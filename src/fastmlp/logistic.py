@@ -4,22 +4,25 @@
     model.predict(X_new), model.predict_proba(X_new)
 
 Both minimise, summed over the rows, -log p(y | x, theta) + l2 / 2 |coefficients|^2; the intercept
-is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood.
+is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood. A row of weight 2 counts
+as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .estimators import Estimator, Matrix, check_choice, inputs
+from .estimators import Estimator, Matrix, check_choice, inputs, used_rows
 from .layers import Linear
-from .losses import probabilities
+from .losses import CrossEntropy, probabilities
 from .network import Sequential
 from .numeric import check_count, check_number
 from .optimizers import SGD
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .training import History
+from .weights import Weights, class_weights, combined
 
 _SOLVERS = ("newton", "lbfgs", "sgd")
 _OF_A_SOLVER = ("covariance_", "coef_std_", "intercept_std_", "_spread", "n_steps_", "history_")
@@ -35,6 +38,9 @@ class Classifier(Estimator):
     `max_steps` steps and warn with ConvergenceWarning if those are not enough. sgd ends after
     `epochs`, wherever that is, without a warning: watch `history_`, standardise X, and take one of
     the others where digits count.
+
+    class_weight: {label: weight}, 1 for labels that it lacks, or "balanced": rows / (classes times
+    rows of the class), every row counting as its sample_weight, as in scikit-learn; both multiply.
     """
 
     _binary: ClassVar[bool]  # whether SGD trains one logit with a sigmoid
@@ -54,13 +60,16 @@ class Classifier(Estimator):
         batch_size: int = 32,
         epochs: int = 100,
         seed: int = 0,
+        class_weight: str | Mapping[Any, float] | None = None,
     ) -> None:
+        self.class_weight = class_weight
         self.l2, self.solver, self.fit_intercept = l2, solver, fit_intercept
         self.tol, self.max_steps = tol, max_steps
         self.lr, self.batch_size, self.epochs, self.seed = lr, batch_size, epochs, seed
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from X (rows, n_in) and labels y (rows,): integers, booleans or strings.
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn from X (rows, n_in) and labels y (rows,): integers, booleans or strings; rows count
+        sample_weight (rows,) times.
 
         Raises ValueError for bad settings, NaN, shapes that do not fit, too few or too many
         classes; for l2 = 0, with newton and lbfgs, also where classes can be separated or columns
@@ -70,15 +79,14 @@ class Classifier(Estimator):
         check_choice(self.solver, "solver", _SOLVERS)
         l2, tol = check_number(self.l2, "l2"), check_number(self.tol, "tol", positive=True)
         max_steps = check_count(self.max_steps, "max_steps")
-        matrix = inputs(X)
-        classes, labels = encode_labels(y, len(matrix))
+        matrix, classes, labels, weights = self._data(X, y, sample_weight)
         contrast = self._contrast(classes)
         for name in _OF_A_SOLVER:  # what another one has learned is not true of this fit
             vars(self).pop(name, None)
         if self.solver == "sgd":
-            theta = self._fit_sgd(matrix, labels, len(classes), l2)
+            theta = self._fit_sgd(matrix, labels, weights, len(classes), l2)
         else:
-            cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept))
+            cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept), weights)
             minimize = minimize_newton if self.solver == "newton" else minimize_lbfgs
             phi, self.n_steps_ = minimize(cost, tol, max_steps)
             theta = cost.theta(phi)
@@ -120,7 +128,33 @@ class Classifier(Estimator):
         """One logit a class, (rows, n_classes)."""
         raise NotImplementedError
 
-    def _fit_sgd(self, X: Matrix, labels: NDArray[np.int64], n_classes: int, l2: float) -> Matrix:
+    def _data(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Matrix, NDArray[Any], NDArray[np.int64], Weights | None]:
+        """X, the classes, labels 0, 1, .. and weights of the rows that count."""
+        matrix = inputs(X)
+        classes, labels = encode_labels(y, len(matrix))
+        weights = None
+        if (counted := used_rows(sample_weight, len(matrix))) is not None:
+            used, weights = counted
+            matrix = matrix[used]
+            classes, labels = encode_labels(classes[labels[used]], len(used))
+        if (own := self.class_weight) is not None:
+            if isinstance(own, Mapping):
+                own = _by_index(own, classes)
+            rows = np.arange(len(labels))
+            by_class = class_weights(own, CrossEntropy(), labels, rows, len(classes), weights)
+            weights = combined(weights, by_class)
+        return matrix, classes, labels, weights
+
+    def _fit_sgd(
+        self,
+        X: Matrix,
+        labels: NDArray[np.int64],
+        weights: Weights | None,
+        n_classes: int,
+        l2: float,
+    ) -> Matrix:
         """Train one Linear layer from zero; plain SGD on the mean cost, so l2 counts by the row."""
         binary = self._binary
         n_out = 1 if binary else n_classes
@@ -133,6 +167,7 @@ class Classifier(Estimator):
             optimizer=SGD(lr=self.lr, weight_decay=l2 / len(X)),
             batch_size=self.batch_size,
             epochs=self.epochs,
+            sample_weight=weights,
         )
         theta = layer.weight if layer.bias is None else np.vstack([layer.bias, layer.weight])
         return np.column_stack([np.zeros(len(theta)), theta]) if binary else theta.copy()
@@ -213,6 +248,18 @@ class SoftmaxRegression(Classifier):
 
     def _logits(self, X: ArrayLike) -> Matrix:
         return self.decision_function(X)
+
+
+def _by_index(by_label: Mapping[Any, float], classes: NDArray[Any]) -> dict[int, float]:
+    """{index of a class: weight}; ValueError for labels that y does not hold and bad weights."""
+    known = classes.tolist()
+    strange = [label for label in by_label if label not in known]
+    if strange:
+        raise ValueError(f"class_weight names {strange[0]!r}, but y holds {known}")
+    return {
+        known.index(label): check_number(weight, f"class_weight of {label!r}", positive=True)
+        for label, weight in by_label.items()
+    }
 
 
 def encode_labels(y: ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -279,7 +279,7 @@ class Sequential(NetworkState):
                 None,
                 len(matrix),
                 loss.index,
-                _core.OPTIMIZERS[optimizer.name]["index"],
+                _core.OPTIMIZERS[optimizer.kernel]["index"],
                 optimizer.settings(),
                 None,
                 threads,

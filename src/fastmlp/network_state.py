@@ -119,7 +119,7 @@ class NetworkState:
         before, context = self.optimizer, self.executor.context
         same_kind = before is not None and optimizer.goes_on_from(before)
         if self.state is None or before is None or not same_kind:
-            n = _core.OPTIMIZERS[optimizer.name]["n_states"]
+            n = _core.OPTIMIZERS[optimizer.kernel]["n_states"]
             state = tuple(zeros(self.n_params, self.dtype) for _ in range(n))
             average = self._new_average(optimizer)
         else:

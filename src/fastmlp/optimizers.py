@@ -17,7 +17,7 @@ from .settings import Settings
 Array = NDArray[Any]
 
 _BELOW_ONE = ("momentum", "beta1", "beta2")
-_FLAGS = ("nesterov", "averaged")
+_FLAGS = ("nesterov", "averaged", "centered")
 _LEAST_EPS = 1e-30  # below, 0 / 0 where a gradient has always been 0
 _LIMITS = ("clip_norm", "clip_value", "max_norm")  # None: no limit
 
@@ -62,6 +62,8 @@ class Optimizer(Settings):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
             elif not (field == "lr" and isinstance(value, Schedule)):
                 object.__setattr__(self, field, _checked(field, value))  # frozen for users
+        if getattr(self.lr, "cycle_momentum", False):
+            self._check_moves_momentum()
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
 
@@ -92,22 +94,48 @@ class Optimizer(Settings):
         return self.lr(step) if isinstance(self.lr, Schedule) else self.lr
 
     def rates(self, step: int, n: int) -> NDArray[np.float64] | None:
-        """The learning rates of n steps from `step` on, for C; None where they are all `lr`."""
-        if not isinstance(self.lr, Schedule):
+        """Learning rates and momenta (NaN: its own) of n steps from `step` on, (n, 2), for C; None
+        where they are always its own.
+        """
+        lr = self.lr
+        if not isinstance(lr, Schedule):
             return None
-        rates = np.array([self.lr(i) for i in range(step, step + n)], np.float64)
-        good = np.isfinite(rates) & (rates >= 0)
+        rates = np.array([(lr(i), lr.momentum(i)) for i in range(step, step + n)], np.float64)
+        good = np.isfinite(rates[:, 0]) & (rates[:, 0] >= 0)
         if not good.all():
             bad = int(np.argmin(good))
             raise ValueError(
-                f"{self.lr!r} gives the learning rate {rates[bad]} in step {step + bad}; it must "
-                "be finite and >= 0"
+                f"{lr!r} gives the learning rate {rates[bad, 0]} in step {step + bad}; it must be "
+                "finite and >= 0"
             )
+        momenta = rates[~np.isnan(rates[:, 1]), 1]
+        if len(momenta):
+            self._check_moves_momentum()
+            if not np.all((momenta >= 0) & (momenta < 1)):
+                raise ValueError(f"{lr!r} gives a momentum outside 0 .. 1, 1 not included")
         return rates
+
+    def _check_moves_momentum(self) -> None:
+        """ValueError unless a schedule may change `momentum` or `beta1` from step to step."""
+        if not self.moves_momentum:
+            raise ValueError(
+                f"{type(self).__name__} has no momentum that a schedule could change; use one "
+                "without, OneCycle(cycle_momentum=False) for instance"
+            )
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Whether a schedule may change `momentum` or `beta1`."""
+        return hasattr(self, "momentum") or hasattr(self, "beta1")
 
     def goes_on_from(self, before: "Optimizer") -> bool:
         """Whether the state of `before` means the same to this one."""
-        return self.name == before.name
+        return self.kernel == before.kernel
+
+    @property
+    def kernel(self) -> str:
+        """Its step in C, one of the registry's."""
+        return self.name
 
     @property
     def keeps_average(self) -> bool:
@@ -242,6 +270,9 @@ class RMSprop(Optimizer):
     """RMSprop (Tieleman, Hinton 2012), in PyTorch's form.
 
     v = beta2 v + (1 - beta2) g^2, u = momentum u + g / (sqrt(v) + eps), p -= lr u
+
+    centered: sqrt(v - m^2) in place of sqrt(v), with the running mean m = beta2 m + (1 - beta2) g
+    (Graves 2013): steps grow where gradients agree. It keeps a third array.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -250,6 +281,12 @@ class RMSprop(Optimizer):
     eps: float = 1e-8
     momentum: float = 0.0
     weight_decay: float = 0.0
+    centered: bool = False
+
+    @property
+    def kernel(self) -> str:
+        """Its step in C."""
+        return "centered_rmsprop" if self.centered else self.name
 
 
 @dataclass(frozen=True, repr=False)
@@ -293,6 +330,11 @@ class ScheduleFreeAdamW(Optimizer):
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
         if self.max_norm is not None:  # of y alone it would part y from z and x
             raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Never: the averaged weights follow from one beta1."""
+        return False
 
     def goes_on_from(self, before: Optimizer) -> bool:
         """With the same beta1: by it x follows from y and z."""

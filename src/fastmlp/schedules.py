@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .numeric import as_real, as_whole
 
 
@@ -39,6 +41,10 @@ class Schedule:
     def rate(self, step: int) -> float:
         """The learning rate of a step after the warm-up."""
         raise NotImplementedError
+
+    def momentum(self, step: int) -> float:
+        """The optimizer's momentum, or beta1, in a step; NaN: as it was given."""
+        return math.nan
 
     def config(self) -> dict[str, Any]:
         """The fields and the name, for a model file; TypeError for a class of the user's own."""
@@ -118,14 +124,18 @@ class OneCycle(Schedule):
     """Up to lr and down again, each along half a cosine (Smith, Topin 2018), in `steps` steps.
 
     From lr / div_factor to lr in the first `pct_start` of the steps, then down to
-    lr / div_factor / final_div_factor: PyTorch's OneCycleLR without its cycle of the momentum.
-    Behind the last step the rate stays where it is.
+    lr / div_factor / final_div_factor: PyTorch's OneCycleLR. Behind the last step the rate stays
+    where it is. With cycle_momentum the momentum, or beta1 of the kin of Adam, whatever it was set
+    to, goes the other way: from max_momentum down to base_momentum and up again.
     """
 
     steps: int
     pct_start: float = 0.3
     div_factor: float = 25.0
     final_div_factor: float = 1e4
+    cycle_momentum: bool = False
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,15 +144,27 @@ class OneCycle(Schedule):
                 f"pct_start={self.pct_start} of steps={self.steps} leaves no step to rise or to "
                 "fall; 0.3 of 10 steps or more is usual"
             )
+        if not self.base_momentum <= self.max_momentum:
+            raise ValueError(
+                f"base_momentum={self.base_momentum} is above max_momentum={self.max_momentum}"
+            )
 
     def rate(self, step: int) -> float:
         """Along the first cosine, then along the second."""
         start = self.lr / self.div_factor
+        return self._at(step, start, self.lr, start / self.final_div_factor)
+
+    def momentum(self, step: int) -> float:
+        """The same, upside down."""
+        if not self.cycle_momentum:
+            return math.nan
+        return self._at(step, self.max_momentum, self.base_momentum, self.max_momentum)
+
+    def _at(self, step: int, first: float, middle: float, end: float) -> float:
         top, last = self.pct_start * self.steps - 1, self.steps - 1
         if step <= top:
-            return _cosine(start, self.lr, step / top)
-        share = min((step - top) / (last - top), 1.0)
-        return _cosine(self.lr, start / self.final_div_factor, share)
+            return _cosine(first, middle, step / top)
+        return _cosine(middle, end, min((step - top) / (last - top), 1.0))
 
 
 def _cosine(start: float, end: float, share: float) -> float:
@@ -151,7 +173,8 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 _COUNTS = {"every": 1, "steps": 1, "warmup": 0}  # their least values
 _DIVISORS = ("div_factor", "final_div_factor")
-_NUMBERS = ("lr", "final", "factor", "pct_start", *_DIVISORS)
+_MOMENTA = ("base_momentum", "max_momentum")
+_NUMBERS = ("lr", "final", "factor", "pct_start", *_DIVISORS, *_MOMENTA)
 
 
 def _checked(field: str, value: Any) -> Any:
@@ -161,6 +184,10 @@ def _checked(field: str, value: Any) -> Any:
         if count is None or count < least:
             raise ValueError(f"{field} must be an integer >= {least}, not {value!r}")
         return count
+    if field == "cycle_momentum":
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"cycle_momentum must be True or False, not {value!r}")
+        return bool(value)
     if field not in _NUMBERS:
         return value
     number = as_real(value)
@@ -168,6 +195,8 @@ def _checked(field: str, value: Any) -> Any:
         raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
     if field == "factor" and not 0 < number <= 1:
         raise ValueError(f"factor must lie above 0 and be at most 1, not {value!r}")
+    if field in _MOMENTA and number >= 1:
+        raise ValueError(f"{field} must be below 1, not {value!r}")
     if field in _DIVISORS and number < 1:
         raise ValueError(f"{field} must be at least 1, not {value!r}")
     return number

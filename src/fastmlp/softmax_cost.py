@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .errors import ConvergenceWarning
 from .estimators import Matrix, with_ones
 from .least_squares import power_of_two_norms
+from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
 _MAX_HALVINGS = 40
@@ -23,10 +24,18 @@ _FLAT = 10 * _EPS**0.5  # gradients that change a cost by its rounding: no line 
 
 
 class SoftmaxCost:
-    """sum_i (log sum_c exp z_ic - z_i,label) + l2 / 2 |coefficients|^2, as a function of phi."""
+    """sum_i weight_i (log sum_c exp z_ic - z_i,label) + l2 / 2 |coefficients|^2, as a function of
+    phi; without weights they are 1.
+    """
 
     def __init__(
-        self, X: Matrix, labels: NDArray[np.int64], B: Matrix, l2: float, fit_intercept: bool
+        self,
+        X: Matrix,
+        labels: NDArray[np.int64],
+        B: Matrix,
+        l2: float,
+        fit_intercept: bool,
+        weights: Weights | None = None,
     ) -> None:
         mean = X.mean(axis=0) if fit_intercept else np.zeros(X.shape[1])
         A = with_ones(X - mean, fit_intercept)
@@ -36,6 +45,7 @@ class SoftmaxCost:
         penalty = l2 / self.scale**2
         if fit_intercept:
             penalty[0] = 0
+        self.weights = np.ones(len(A)) if weights is None else weights
         self.penalty: Matrix = penalty[:, np.newaxis]
         self.penalized = l2 > 0
         self.zero = np.zeros((A.shape[1], B.shape[1]))
@@ -55,9 +65,9 @@ class SoftmaxCost:
         """The cost."""
         Z = self.logits(phi)
         own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)
-        nll = np.sum(np.log(np.sum(np.exp(Z - Z.max(axis=1, keepdims=True)), axis=1)))
-        nll += np.sum(Z.max(axis=1) - own[:, 0])
-        return float(nll + np.sum(self.penalty * phi**2) / 2)
+        nll = np.log(np.sum(np.exp(Z - Z.max(axis=1, keepdims=True)), axis=1))
+        nll += Z.max(axis=1) - own[:, 0]
+        return float(self.weights @ nll + np.sum(self.penalty * phi**2) / 2)
 
     def probabilities(self, phi: Matrix) -> Matrix:
         """softmax(Z), (rows, n_classes)."""
@@ -69,7 +79,8 @@ class SoftmaxCost:
         """A^T (P - onehot(labels)) B + penalty phi: the lecture's X^T (y_hat - y), (p, q)."""
         onehot = np.zeros_like(P)
         np.put_along_axis(onehot, self.labels[:, np.newaxis], 1, axis=1)
-        return np.asarray(self.A.T @ ((P - onehot) @ self.B) + self.penalty * phi)
+        off = self.weights[:, np.newaxis] * (P - onehot)
+        return np.asarray(self.A.T @ (off @ self.B) + self.penalty * phi)
 
     def hessian(self, P: Matrix) -> Matrix:
         """Blocks A^T S_jk A, S_jk = diag(sum_c B_cj P_c B_ck - (P B)_j (P B)_k), as (p q, p q): the
@@ -79,8 +90,8 @@ class SoftmaxCost:
         H = np.empty((p, q, p, q))
         for j in range(q):
             for k in range(j + 1):
-                weights = P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k]
-                H[:, j, :, k] = self.A.T @ (weights[:, np.newaxis] * self.A)
+                S = self.weights * (P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k])
+                H[:, j, :, k] = self.A.T @ (S[:, np.newaxis] * self.A)
                 H[:, k, :, j] = H[:, j, :, k]
         flat = H.reshape(p * q, p * q)
         flat[np.diag_indices(p * q)] += np.repeat(self.penalty[:, 0], q)
@@ -166,12 +177,12 @@ def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matri
         raise ImportError(
             'solver="lbfgs" needs SciPy: pip install scipy; or use solver="newton"'
         ) from None
-    rows, shape = len(cost.A), cost.zero.shape
+    total, shape = cost.weights.sum(), cost.zero.shape
 
     def mean_cost(flat: Matrix) -> tuple[float, Any]:
         phi = flat.reshape(shape)
         gradient = cost.gradient(phi, cost.probabilities(phi))
-        return cost.value(phi) / rows, gradient.ravel() / rows
+        return cost.value(phi) / total, gradient.ravel() / total
 
     options = {"maxiter": max_steps, "maxfun": 20 * max_steps, "gtol": tol, "ftol": 0, "maxcor": 20}
     found = minimize(mean_cost, cost.zero.ravel(), jac=True, method="L-BFGS-B", options=options)

@@ -289,7 +289,7 @@ class EpochLoop:
             self.order,
             self.batch_size,
             self.loss.index,
-            _core.OPTIMIZERS[optimizer.name]["index"],
+            _core.OPTIMIZERS[optimizer.kernel]["index"],
             optimizer.settings(),
             outputs,
             self.threads,

@@ -1,0 +1,49 @@
+/* Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1, with products of columns kept ("covariance
+ * updates": Friedman, Hastie, Tibshirani 2010, section 2.2). */
+
+#include <float.h>
+
+#include "real.h"
+
+INLINE real magnitude(real a) { return a < 0 ? -a : a; }
+
+/* How far w_j is from its condition for a minimum (Karush, Kuhn, Tucker) */
+static real violation(real w, real slope, real l1) {
+    return w > 0 ? magnitude(slope - l1) : w < 0 ? magnitude(slope + l1) : magnitude(slope) - l1;
+}
+
+/* w_j of the smallest cost, all others kept: soft thresholding. What exceeds l1 by rounding alone
+ * is none. */
+static real thresholded(real pull, real l1, real curvature) {
+    const real beyond = magnitude(pull) - l1;
+    if (!(beyond > 4 * (real)(FM_DOUBLE ? DBL_EPSILON : FLT_EPSILON) * l1))
+        return 0;
+    return (pull > 0 ? beyond : -beyond) / curvature;
+}
+
+/* Sweeps over w (n), G (n, n) symmetric, slope (n) = c - G w kept as w moves, until every condition
+ * holds within allowed (n), at most `most` sweeps; returns how many. */
+static int64_t lasso_sweeps(void *w_, void *slope_, const void *G_, const void *allowed_,
+                            double l1_, int64_t n, int64_t most) {
+    real *restrict w = w_, *restrict slope = slope_;
+    const real *G = G_, *allowed = allowed_, l1 = (real)l1_;
+    for (int64_t sweep = 1; sweep <= most; sweep++) {
+        for (int64_t j = 0; j < n; j++) {
+            const real *restrict g = G + j * n;
+            if (!(g[j] > 0)) /* the square of a tiny column */
+                continue;
+            const real new = thresholded(slope[j] + g[j] * w[j], l1, g[j]), change = new - w[j];
+            if (change == 0)
+                continue;
+            for (int64_t i = 0; i < n; i++)
+                slope[i] -= change * g[i];
+            w[j] = new;
+        }
+        int64_t j = 0;
+        while (j < n && violation(w[j], slope[j], l1) <= allowed[j])
+            j++;
+        if (j == n)
+            return sweep;
+    }
+    return most;
+}
