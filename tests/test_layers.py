@@ -362,3 +362,66 @@ def test_layers_of_a_network_are_fixed():
             setattr(net, name, value)
     with pytest.raises(AttributeError, match=r"p of Dropout\(p=0.1\) is fixed; make a new layer"):
         net.layers[2].p = 0.9
+
+
+# ---- the message names the layer as the user sees it ---------------------------------------------
+
+
+def test_width_errors_count_layers_as_the_user_does():
+    block = [fastmlp.LayerNorm(), Linear(9, 8), ReLU()]
+
+    def message(*layers, **settings):
+        with pytest.raises(ValueError, match="what comes in has") as refused:
+            Sequential(layers, **settings)
+        return str(refused.value)
+
+    assert message(Linear(3, 8), ReLU(), Linear(9, 2)) == (
+        "layer 2 is Linear(9, 2), but what comes in has 8 features; use Linear(8, 2) or Linear(2)"
+    )
+    assert message(Linear(3, 8), Residual(block)).startswith("layer 1.layers.1 is Linear(9, 8)")
+    inner = Residual([ReLU(), Residual([Linear(8, 8), Linear(7, 8)])])
+    assert message(Linear(3, 8), ReLU(), inner, Linear(8, 2)).startswith(
+        "layer 2.layers.1.layers.1 is Linear(7, 8)"
+    )
+    # behind a block, whose own two ends are no layers of the user's
+    fits = Residual([Linear(8, 8), ReLU()])
+    assert message(Linear(3, 8), fits, Linear(9, 2)).startswith("layer 2 is Linear(9, 2)")
+    with pytest.raises(ValueError, match=r"^Residual\.layers\.1 is Linear\(7, 8\), but"):
+        Residual([Linear(8, 8), Linear(7, 8)]).forward(np.ones((2, 8)))
+
+
+def test_a_layer_that_has_seen_other_data_is_named():
+    used = fastmlp.Standardize().adapt(np.arange(15.0).reshape(3, 5))
+    with pytest.raises(
+        ValueError, match=r"layer 0 is Standardize\(\), but what comes in has 4 .* with 5;"
+    ):
+        Sequential([used, Linear(4, 2)])
+    norm = fastmlp.LayerNorm()
+    norm.forward(np.ones((2, 5)))
+    with pytest.raises(ValueError, match=r"layer 1 is LayerNorm\(.* with 5;"):
+        Sequential([Linear(4, 4), norm])
+
+
+# ---- summary -------------------------------------------------------------------------------------
+
+
+def test_summary_lists_layers_shapes_and_parameters():
+    block = Residual([fastmlp.LayerNorm(), Linear(64, 64, bias=False), ReLU()])
+    net = Sequential([Linear(8, 64), fastmlp.Dropout(0.25), block, Linear(64, 3)], dtype="float64")
+    lines = net.summary().splitlines()
+    assert [line.split() for line in lines] == [
+        ["layer", "in", "out", "parameters"],
+        ["Linear", "8", "64", "576"],
+        ["Dropout(0.25)", "64", "64", "-"],
+        ["Residual", "64", "64", "4,224"],
+        ["LayerNorm", "64", "64", "128"],
+        ["Linear", "64", "64", "4,096"],
+        ["ReLU", "64", "64", "-"],
+        ["Linear", "64", "3", "195"],
+        ["total", "4,995"],
+    ]
+    assert net.n_params == 4995
+    inside = next(line for line in lines if "LayerNorm" in line)
+    assert len(inside) - len(inside.lstrip()) > len(lines[1]) - len(lines[1].lstrip())
+    with pytest.raises(ValueError, match="input width is not known"):
+        Sequential([Linear(3)]).summary()

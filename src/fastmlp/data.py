@@ -36,6 +36,13 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
     return _convert(array, dtype, name)
 
 
+def as_finite(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
+    """`as_matrix`; ValueError for NaN and infinity too."""
+    matrix = as_matrix(x, dtype, n_in, name)
+    check_finite(matrix, name)
+    return matrix
+
+
 def _is_ready(x: ArrayLike, dtype: np.dtype[Any]) -> TypeGuard[Array]:
     """Whether x is an array that C takes as it stands: asked first, as it is for most calls."""
     return type(x) is np.ndarray and x.dtype is dtype and x.flags.carray

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import resolve_threads
-from .data import as_matrix, as_target, check_finite
+from .data import as_finite, as_target
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
@@ -57,8 +57,7 @@ def gradient(
 def jacobian(net: "Sequential", X: ArrayLike, threads: int | None) -> Array:
     """See Sequential.jacobian."""
     executor, n_threads = _executor(net, X), resolve_threads(threads)
-    x = as_matrix(X, net.dtype, net.n_in)
-    check_finite(x, "X")
+    x = as_finite(X, net.dtype, net.n_in)
     out = np.empty((len(x), net.n_out, net.n_params), net.dtype)
     size = net.n_out * net.n_params
     rows = max(1, min(len(x), BLOCK_NUMBERS // max(1, size)))
@@ -142,8 +141,7 @@ def _objective(
     """Checked arrays in the executor's type."""
     chosen = net._choose_loss(loss, y)
     n_threads = resolve_threads(threads)
-    x = as_matrix(X, executor.dtype, net.n_in)
-    check_finite(x, "X")
+    x = as_finite(X, executor.dtype, net.n_in)
     target = as_target(y, chosen, len(x), net.n_out, executor.dtype)
     weights = as_weights(sample_weight, len(x))
     return Objective(executor, x, target, get_loss(chosen), n_threads, weights=weights)

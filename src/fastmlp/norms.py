@@ -2,13 +2,13 @@
 
 from __future__ import annotations  # numpy.random is slow to load: on first use
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_matrix, check_finite
+from .data import as_finite, as_numbers
+from .errors import warn
 from .layers import LAYERS, Array, Home, Layer, make_record
 from .numeric import as_real
 
@@ -171,7 +171,7 @@ class Standardize(Normalization):
     of the first `fit`; they are stored with the network and not trained. A constant column keeps
     std 1 and so becomes 0. Any other use before that is a ValueError. X is converted to the
     network's type first: in float32 columns far from zero, such as times in seconds, lose their
-    differences, and a warning names them.
+    differences, all of them perhaps, and a warning names such a column.
     """
 
     kind = "standardize"
@@ -212,22 +212,24 @@ class Standardize(Normalization):
         a standard deviation.
         """
         dtype = self._home.dtype if self._home else self._dtype_alone(X)
-        matrix = as_matrix(X, dtype, self.n_in)
-        check_finite(matrix, "X")
-        return self.adapt_rows(matrix, np.arange(len(matrix)))
+        matrix = as_finite(X, dtype, self.n_in)
+        return self.adapt_rows(matrix, np.arange(len(matrix)), X)
 
-    def adapt_rows(self, matrix: Array, rows: NDArray[np.int64]) -> Self:
-        """`adapt` for some rows of a checked matrix."""
+    def adapt_rows(self, matrix: Array, rows: NDArray[np.int64], given: ArrayLike) -> Self:
+        """`adapt` for some rows of a checked matrix, and of what the user gave it as."""
         mean, std = column_statistics(matrix, rows)
         if self._home is None:
             self._make_home(matrix.shape[1], matrix.dtype)
-        constant = std <= np.maximum(_TRACE * np.abs(mean), np.finfo(matrix.dtype).tiny)
+        constant = _is_constant(mean, std, matrix.dtype)
         coarse = ~constant & (std < _COARSE * np.finfo(matrix.dtype).eps * np.abs(mean))
+        if given is not matrix and constant.any():  # the conversion may have made it so
+            values = as_numbers(given, "X")[:, constant]
+            mean_given, std_given = column_statistics(values, rows)
+            coarse[constant] = ~_is_constant(mean_given, std_given, values.dtype)
         if coarse.any():
-            warnings.warn(
+            warn(
                 f"column {int(np.argmax(coarse))} of X lies so far from zero that {matrix.dtype} "
-                'hardly tells its values apart; subtract its mean first, or use dtype="float64"',
-                stacklevel=2,
+                'hardly tells its values apart; subtract its mean first, or use dtype="float64"'
             )
         self.mean[:], self.std[:] = mean, np.where(constant, 1.0, std)
         return self
@@ -243,6 +245,12 @@ class Standardize(Normalization):
     def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Any:
         self.check_adapted()
         return super()._executor_for(n_in, dtype)
+
+
+def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Which columns hold one value, up to what rounding in float64 leaves of it."""
+    tiny = np.finfo(dtype).tiny if dtype.kind == "f" else 0.0
+    return np.asarray(std <= np.maximum(_TRACE * np.abs(mean), tiny))
 
 
 def column_statistics(matrix: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .callbacks import Callback
+from .callbacks import Callback, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import as_matrix, as_target, check_finite
+from .data import as_finite, as_target
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
+from .hints import warn_of_activation, warn_of_schedule
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, check_targets, get_metrics
 from .numeric import as_real, check_count
@@ -61,6 +62,7 @@ class Run:
         self.logs: dict[str, float] = {}
         self.history = History()
         self.has_validation = False
+        self.logged: tuple[str, ...] = ()  # the names that fit itself will log
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
         """Go on with other settings from the next epoch on; ValueError in a full-batch method."""
@@ -88,6 +90,7 @@ class TrainingData:
         sample_weight: ArrayLike | None,
         class_weight: ClassWeight | None,
     ) -> None:
+        self.given = X
         self.X, self.y = checked_pair(net, X, y, loss, "X", "y")
         self.weights = as_weights(sample_weight, len(self.X))
         self.rows: NDArray[np.int64] = np.arange(len(self.X))
@@ -126,8 +129,7 @@ def checked_pair(
     net: "Sequential", X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """X and y in the form that C takes; ValueError or TypeError before any work."""
-    x = as_matrix(X, net.dtype, net.n_in, x_name)
-    check_finite(x, x_name)
+    x = as_finite(X, net.dtype, net.n_in, x_name)
     return x, as_target(y, loss, len(x), net.n_out, net.dtype, y_name)
 
 
@@ -158,17 +160,21 @@ def fit(
     check_verbose(verbose)
     run = Run(net, optimizer, check_count(epochs, "epochs", 0))
     run.has_validation = data.validation is not None
+    names = ("loss", *functions)
+    run.logged = names + tuple(f"val_{name}" for name in names if run.has_validation)
     batch_size, n_threads = check_count(batch_size, "batch_size"), resolve_threads(threads)
+    check_monitors(callbacks, run)
     _each(callbacks, "on_fit_begin", run)
+    warn_of_activation(net.layers, loss)
     epoch_loop: EpochLoop | FullBatchLoop
     if isinstance(optimizer, FullBatchMethod):
         epoch_loop = FullBatchLoop(net, data, loss, optimizer, n_threads)
     else:
         epoch_loop = EpochLoop(
-            net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads
+            net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads, run.epochs
         )
     if net.standardize is not None and not net.standardize.is_adapted:
-        net.standardize.adapt_rows(data.X, data.rows)
+        net.standardize.adapt_rows(data.X, data.rows, data.given)
     # those of the pass, while the weights change; room for them where metrics need them
     outputs = np.zeros((len(data.X), net.n_out), net.dtype) if functions else None
     net.loss, net.metrics, net.history = chosen, metrics or None, run.history
@@ -223,6 +229,7 @@ class EpochLoop:
         shuffle: bool,
         drop_last: bool,
         threads: int,
+        epochs: int,
     ) -> None:
         self.net, self.data, self.shuffle = net, data, shuffle
         self.loss, self.threads = loss, threads
@@ -233,6 +240,8 @@ class EpochLoop:
         net.executor.context.check_rows(self.n, self.batch_size)
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
+        if epochs > 0:
+            warn_of_schedule(net, optimizer, -(-self.n // self.batch_size))
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
         if net.executor.context.position and net.interrupted_batches != self._batches():
             net.executor.context.position = 0
