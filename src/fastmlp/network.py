@@ -173,11 +173,11 @@ class Sequential(NetworkState):
         for integer labels, squared_error for floats. optimizer: Adam(...), SGD(...), a name; left
         out: that of the last call, else Adam(). Its moments carry over from call to call while its
         kind stays the same, and an equal schedule goes on where it stood (a warning tells where it
-        has ended); `net.optimizer = None` before begins both anew. metrics ("accuracy", "mae", "rmse", "r2" or functions f(y, out))
-        are taken on the training pass as it runs, dropout included, and on the validation data,
-        which are `validation_data` or a random share `validation_split` of the rows, and which the
-        averaged weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar, 2
-        a line an epoch.
+        has ended); `net.optimizer = None` before begins both anew. metrics ("accuracy", "mae",
+        "rmse", "r2" or functions f(y, out)) are taken on the training pass as it runs, dropout
+        included, and on the validation data, which are `validation_data` or a random share
+        `validation_split` of the rows, and which the averaged weights are scored on where the
+        optimizer keeps such. verbose: 0 silent, 1 a bar, 2 a line an epoch.
 
         sample_weight (rows,) multiplies each row's loss and gradient; the mean still divides by the
         number of rows. class_weight does so by the row's class, in training alone: "balanced",
@@ -464,7 +464,7 @@ class Sequential(NetworkState):
         *,
         loss: str | Loss | LossFunction | None = None,
         sample_weight: ArrayLike | None = None,
-        step: float = derivatives.STEP,
+        step: float | None = None,
         threads: int | None = None,
     ) -> Array:
         """H v (n_params,) in float64, H being the Hessian of the mean loss by the parameters,
@@ -473,7 +473,10 @@ class Sequential(NetworkState):
         A fourth-order central difference of the gradient in float64, whatever the network's type:
         (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|.
         Its error is h^4 / 30 times the fifth derivative of g along v, plus about 2e-16 |g| / h from
-        rounding: with the default step of 1e-6 about 1e-9 of the largest element. Where a step
+        rounding. step: left out, so that what comes into activations, normalizations and the loss
+        moves by 7e-4 where these are smooth, and by a millionth of its size where they have a kink.
+        The error is then about 1e-11 of the largest element for smooth networks and 1e-9 with
+        kinks; inputs of 1e6, whose products are rounded at 1e-10, leave about 1e-7. Where a step
         crosses a kink (ReLU), H does not exist in between. Raises ValueError and TypeError for bad
         input.
         """
@@ -486,7 +489,7 @@ class Sequential(NetworkState):
         *,
         loss: str | Loss | LossFunction | None = None,
         sample_weight: ArrayLike | None = None,
-        step: float = derivatives.STEP,
+        step: float | None = None,
         threads: int | None = None,
     ) -> Array:
         """The Hessian (n_params, n_params) of the mean loss in float64, for small networks: column
