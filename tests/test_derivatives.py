@@ -220,11 +220,16 @@ NETWORKS = {
     "kinks and curves": ([Linear, ReLU, Linear, Tanh], KINKED),
 }
 TASKS = ["squared_error", "cross_entropy", "poisson", "absolute_error"]
+SCALED_TASKS = [
+    (loss, scale)
+    for loss in TASKS
+    for scale in (1e-6, 1.0, 1e6)
+    if (loss, scale) != ("absolute_error", 1e6)  # its kinks ask for steps of 1e-12, below rounding
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("loss", TASKS)
+@pytest.mark.parametrize(("loss", "scale"), SCALED_TASKS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_hessian_vector_at_any_scale_of_the_inputs(name, loss, scale, dtype):
     """Steps of 1e-6 in the parameters were 62% off for inputs of 1e6."""
@@ -234,8 +239,6 @@ def test_hessian_vector_at_any_scale_of_the_inputs(name, loss, scale, dtype):
     randomize(net)
     x, y = scale * inputs(60, N_IN, dtype), targets(loss, 60, N_OUT, dtype)
     if scale > 1:
-        if loss == "absolute_error":
-            pytest.skip("its kinks ask for steps of 1e-12, too small beside parameters of size 1")
         tolerance = FAR
         net.layers[-1].weight[:] /= scale  # outputs stay in the range of exp
     elif loss == "absolute_error":
