@@ -515,3 +515,23 @@ def test_a_loss_that_fails_later_leaves_what_was_trained():
     assert net.step == 1
     assert net.loss.function is fails_in_its_second_step
     assert net.optimizer == Adam()
+
+
+def broadcasts(pred, target):
+    return ((pred - target) ** 2).sum(axis=1), 2 * (pred - target)
+
+
+def nan(pred, target):
+    return pred.sum(axis=1), np.nan * pred
+
+
+def test_what_a_loss_returns_is_named_as_the_function_s():
+    X, y = data()
+    with pytest.raises(ValueError, match=r"of nan holds NaN at row 0, column 0; correct nan$"):
+        build().fit(X, y, loss=nan)
+    net = Sequential([Linear(N_IN, 1)])
+    with pytest.raises(
+        ValueError, match=r"pred \(50, 1\) .* \(50,\); use target\[:, np\.newaxis\]"
+    ):
+        net.fit(X, y[:, 0], loss=broadcasts, batch_size=50)
+    net.fit(X, y[:, :1], loss=broadcasts, batch_size=50)

@@ -1,6 +1,9 @@
 """Each layer alone against its twin: every size around the vector and tile widths, and the far
 ends of the line."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference
@@ -425,3 +428,31 @@ def test_summary_lists_layers_shapes_and_parameters():
     assert len(inside) - len(inside.lstrip()) > len(lines[1]) - len(lines[1].lstrip())
     with pytest.raises(ValueError, match="input width is not known"):
         Sequential([Linear(3)]).summary()
+
+
+# ---- copies of layers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_of_a_network_s_layer_is_free(copied):
+    """So that what one network has learned can begin another."""
+    block = Residual([fastmlp.LayerNorm(), Linear(64), ReLU()])
+    layers = [fastmlp.Standardize(), Linear(5, 64), fastmlp.BatchNorm(), fastmlp.GELU(), block]
+    net, x = Sequential([*layers, Dropout(0.1), Linear(64, 3)], seed=1), inputs(40, 5, "float32")
+    net.fit(x, np.arange(40) % 3, epochs=1, batch_size=20)
+    kept = [copied(layer) for layer in net.layers[:-1]]
+    other = Sequential([*kept, Linear(64, 2)], seed=2)
+    for old, new in zip(net.layers[:-1], other.layers, strict=False):
+        assert repr(old) == repr(new)
+        np.testing.assert_array_equal(old.forward(x), new.forward(x))
+        x = old.forward(x)
+    x = inputs(40, 5, "float32")
+    other.fit(x, np.arange(40) % 2, epochs=1)
+    assert not np.array_equal(net.layers[1].weight, other.layers[1].weight)
+    # alone it has its own parameters, and no others
+    alone = copied(net.layers[1])
+    np.testing.assert_array_equal(alone.forward(x), net.layers[1].forward(x))
+    alone.weight[:] = 0
+    assert net.layers[1].weight.all()
+    assert len(pickle.dumps(net.layers[-1])) < 5_000
+    assert len(pickle.dumps(net.layers[3])) < 1_000

@@ -110,8 +110,23 @@ class Layer:
         return f"{type(self).__name__}({shown})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: all but the buffers, which the next forward makes again."""
-        return {name: value for name, value in vars(self).items() if name != "_executor"}
+        """For copies and pickles: all but the buffers, which the next forward makes again. A copy
+        of a network's layer is free, with arrays of its own.
+        """
+        state = {name: value for name, value in vars(self).items() if name != "_executor"}
+        if self._home is not None and self._home.in_network:
+            state["_home"] = self._home_of_copy(self._home)
+        return state
+
+    def _home_of_copy(self, home: Home) -> Home | None:
+        own = Layer._make_home(self, int(home.layout.ops[home.op]["n_in"]), home.dtype)
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _home=own)
+        for (_, place), (_, values) in zip(
+            twin.arrays().items(), self.arrays().items(), strict=True
+        ):
+            place[...] = values
+        return own
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Output (rows, n_out) for x (rows, n_in); remembers what backward needs, x itself among

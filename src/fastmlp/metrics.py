@@ -4,7 +4,7 @@ mae, rmse and r2 by name compare y with what the outputs mean under the loss: `L
 weights do not enter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,8 @@ METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
 
 def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric]:
     """{name: function}; ValueError for an unknown name or one that does not suit the loss."""
-    if isinstance(metrics, str) or callable(metrics):
-        shown = repr(metrics) if isinstance(metrics, str) else "function"
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        shown = "function" if callable(metrics) else repr(metrics)
         raise TypeError(f"metrics must be a list, [{shown}] for instance")
     found: dict[str, Metric] = {}
     functions: set[str] = set()

@@ -156,8 +156,8 @@ class Sequential(NetworkState):
         class_weight: ClassWeight | None = None,
         validation_data: tuple[ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
-        metrics: Sequence[str | Metric] = (),
-        callbacks: Sequence[Callback] = (),
+        metrics: Sequence[str | Metric] | None = None,
+        callbacks: Sequence[Callback] | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         threads: int | None = None,
@@ -221,8 +221,8 @@ class Sequential(NetworkState):
                 chosen_optimizer,
                 batch_size=batch_size,
                 epochs=epochs,
-                metrics=metrics,
-                callbacks=callbacks,
+                metrics=() if metrics is None else metrics,
+                callbacks=() if callbacks is None else callbacks,
                 shuffle=shuffle,
                 drop_last=drop_last,
                 threads=threads,
@@ -250,7 +250,8 @@ class Sequential(NetworkState):
         matrix = as_finite(x, self.dtype, self.n_in, "x")
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
         weights = as_weights(sample_weight, len(matrix))
-        # C's own losses refuse nothing, and a step of theirs takes microseconds
+        self.executor.context.check_rows(len(matrix), len(matrix))
+        # C's own losses refuse nothing more, and a step of theirs takes microseconds
         careful = isinstance(chosen, CustomLoss)
         with (
             self.executor.turns.changing,
@@ -604,6 +605,11 @@ class Sequential(NetworkState):
             return "cross_entropy"
         if array.dtype.kind == "f":
             return "squared_error"
+        if array.ndim == 2 and np.all((array == 0) | (array == 1)) and np.all(array.sum(1) == 1):
+            raise ValueError(
+                "y looks one-hot; for one class a row pass labels, y.argmax(axis=1), for several "
+                'loss="binary_cross_entropy"'
+            )
         raise ValueError(
             f"the loss cannot be told from y ({array.dtype}, shape {array.shape}) and "
             f'{self.n_out} outputs; pass loss="binary_cross_entropy" for 0 and 1, "poisson" for '

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .batch_statistics import has_batch_norm, statistics_of
 from .config import resolve_threads
-from .data import Array, as_finite
+from .data import Array, as_finite, as_numbers
 from .errors import DivergenceError
 from .executor import Executor
 from .layout import aligned_zeros
@@ -308,7 +308,7 @@ class NetworkState:
         """Replace all weights and biases by a flat array in the layout of `params`, and their
         average as well where one is kept; `stats` by what belongs to them, where that is given.
 
-        Raises ValueError for another size.
+        Raises ValueError for another size, NaN and infinity, TypeError for what is not numeric.
         """
         values = self._flat(params, self.params, "params")
         statistics = None if stats is None else self._flat(stats, self.stats, "stats")
@@ -320,12 +320,16 @@ class NetworkState:
                 self._set_stats(statistics, are_of_average=True)
 
     def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
-        array = np.asarray(values, self.dtype)
+        array = as_numbers(values, name)
         if array.shape != place.shape:
             raise ValueError(
                 f"{name} has the shape {array.shape}, but this network has {place.size} of them; "
                 f"give an array of the shape {place.shape}"
             )
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, self.dtype)
+        if _core.first_nonfinite(array) >= 0:
+            raise ValueError(f"{name} holds NaN, infinity or numbers too large for {self.dtype}")
         return array
 
     def _weights(self) -> list[Array]:

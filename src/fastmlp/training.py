@@ -5,7 +5,7 @@ them.
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from .full_batch import FullBatchLoop
 from .hints import warn_of_activation, warn_of_schedule
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, check_targets, get_metrics
-from .numeric import as_real, check_count
+from .numeric import as_real, check_count, check_flag
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
@@ -108,6 +108,8 @@ class TrainingData:
             self._split(validation_split, net.seed)
         by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out, self.weights)
         self.weights = combined(self.weights, by_class)
+        if self.weights is not None and not self.weights[self.rows].any():
+            raise ValueError("no row has a weight above 0, so there is nothing to learn from")
 
     def _split(self, share: float, seed: int) -> None:
         """Set a random share of the rows aside; only those are copied."""
@@ -151,8 +153,9 @@ def fit(
     """Train for `epochs` passes; see Sequential.fit."""
     # All checks first, those of the callbacks too: what is refused has changed nothing.
     loss = get_loss(chosen)
-    if not (isinstance(metrics, str) or callable(metrics)):  # those get_metrics refuses
+    if isinstance(metrics, Iterable) and not isinstance(metrics, str):  # else get_metrics refuses
         metrics = tuple(metrics)
+    shuffle, drop_last = check_flag(shuffle, "shuffle"), check_flag(drop_last, "drop_last")
     functions = get_metrics(metrics, loss)
     for y in (data.y, *(() if data.validation is None else data.validation[1:2])):
         check_targets(functions, loss, y, net.n_out)
@@ -354,8 +357,8 @@ def check_weights(params: Array) -> None:
 
 def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
     """Them as a list; TypeError unless every one is a Callback."""
-    listed = [] if isinstance(callbacks, Callback) else list(callbacks)
-    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in listed):
+    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    if not (isinstance(callbacks, Iterable) and all(isinstance(c, Callback) for c in listed)):
         raise TypeError(
             "callbacks must be a list of Callback objects, [EarlyStopping()] for instance"
         )
