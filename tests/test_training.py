@@ -1,5 +1,7 @@
 """fit around its steps: history, validation, stopping, metrics, progress, tasks."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import rounding
@@ -456,3 +458,49 @@ def test_loader_covers_every_row_once():
     assert [len(x) for x, _ in DataLoader(X, LABELS, batch_size=64, drop_last=True)] == [64] * 4
     with pytest.raises(ValueError, match="as many rows"):
         DataLoader(X, LABELS[:-1])
+
+
+# ---- names and places in the history -------------------------------------------------------------
+
+
+class LogsAt(Callback):
+    """Logs `value` as "x" in the given epochs."""
+
+    def __init__(self, epochs, value):
+        self.epochs, self.value = epochs, value
+
+    def on_epoch_end(self, run):
+        if run.epoch in self.epochs:
+            run.logs["x"] = self.value
+
+
+def test_what_is_logged_now_and_then_keeps_its_epochs():
+    history = classifier().fit(X, LABELS, epochs=5, callbacks=[LogsAt((2, 3), 7.0)])
+    np.testing.assert_array_equal(history["x"], [np.nan, 7, 7, np.nan, np.nan])
+    assert len(history["loss"]) == 5
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_logs_that_are_no_numbers_can_be_shown(verbose, capsys):
+    how = {"epochs": 2, "callbacks": [LogsAt((1, 2), "warm")], "verbose": verbose}
+    assert classifier().fit(X, LABELS, **how)["x"] == ["warm", "warm"]
+    assert "x warm" in "".join(capsys.readouterr())
+
+
+def test_metrics_without_a_name_are_called_by_their_function_or_class():
+    class Share:
+        def __init__(self, label):
+            self.label = label
+
+        def __call__(self, y, out):
+            return np.mean(out.argmax(axis=1) == self.label)
+
+    def scaled(y, out, factor):
+        return factor * out.mean()
+
+    history = classifier().fit(
+        X, LABELS, epochs=1, metrics=[Share(1), functools.partial(scaled, factor=2)]
+    )
+    assert list(history) == ["loss", "Share", "scaled"]
+    with pytest.raises(ValueError, match="cannot be called 'Share'"):
+        classifier().fit(X, LABELS, metrics=[Share(0), Share(1)])

@@ -5,6 +5,7 @@ weights do not enter.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric
     functions: set[str] = set()
     for metric in metrics:
         if callable(metric):
-            name = str(getattr(metric, "__name__", repr(metric)))
+            name = _name_of(metric)
             if name in found or name in ("loss", "lr") or name.startswith("val_"):
                 raise ValueError(
                     f"a metric cannot be called {name!r}: that name is taken; give each function "
@@ -99,6 +100,12 @@ def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) 
         out = np.zeros((len(y), n_out), np.float32)
         for name in metrics.keys() & METRICS.keys():
             metrics[name](y, out)
+
+
+def _name_of(metric: Metric) -> str:
+    """That of the function, of what functools.partial wraps, or of the object's class."""
+    function = metric.func if isinstance(metric, partial) else metric
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _of_function(name: str, function: Metric) -> Metric:

@@ -2,11 +2,13 @@
 them.
 """
 
+import math
 import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,9 +40,10 @@ class History(dict[str, list[float]]):
     stop_reason: str | None = None
 
     def add(self, logs: dict[str, float]) -> None:
-        """Append the logs of one epoch."""
-        for name, value in logs.items():
-            self.setdefault(name, []).append(value)
+        """Append the logs of one epoch; NaN where a callback logs now and then."""
+        epochs = len(next(iter(self.values()), []))
+        for name in {**self, **logs}:
+            self.setdefault(name, [math.nan] * epochs).append(logs.get(name, math.nan))
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
@@ -464,7 +467,10 @@ class BarProgress(Progress):
 
 def format_logs(logs: dict[str, float]) -> str:
     """The logs of an epoch in one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, Real) else f"{name} {value}"
+        for name, value in logs.items()
+    )
 
 
 def check_verbose(verbose: int) -> None:
