@@ -10,6 +10,7 @@ import pytest
 
 import fastmlp
 from fastmlp import (
+    LBFGS,
     SGD,
     SWA,
     Adam,
@@ -17,6 +18,7 @@ from fastmlp import (
     Callback,
     DivergenceError,
     EarlyStopping,
+    LevenbergMarquardt,
     Linear,
     NAdam,
     ReLU,
@@ -390,3 +392,16 @@ def test_one_row_before_a_batch_norm_changes_nothing():
         net.train_step(X[:1], np.ones((1, 3)), loss="squared_error", optimizer=SGD())
     assert (net.loss, net.optimizer) == ("cross_entropy", Adam())
     np.testing.assert_array_equal(net.state[0], moments)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", LBFGS(), LevenbergMarquardt()])
+def test_full_batch_methods_are_for_fit(method):
+    net = make()
+    for call in (lambda: net.train_step(X, LABELS, optimizer=method), lambda: net.update(method)):
+        with pytest.raises(ValueError, match="sees all rows in every step; pass it to fit"):
+            call()
+    with pytest.raises(TypeError, match=r"LBFGS is a class; pass an object, LBFGS\(\)"):
+        net.fit(X, LABELS, optimizer=LBFGS)
+    with pytest.raises(TypeError, match=r"Adam is a class; pass an object, Adam\(\)"):
+        net.train_step(X, LABELS, optimizer=Adam)
+    assert (net.step, net.loss, net.optimizer) == (0, None, None)

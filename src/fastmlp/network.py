@@ -628,4 +628,11 @@ class Sequential(NetworkState):
     def _choose_optimizer(self, optimizer: str | Optimizer | None) -> Optimizer:
         if optimizer is None:
             return self.optimizer or Adam()
+        if isinstance(optimizer, type):
+            name = optimizer.__name__
+            raise TypeError(f"optimizer={name} is a class; pass an object, {name}()")
+        if isinstance(optimizer, FullBatchMethod) or (
+            isinstance(optimizer, str) and optimizer in METHODS
+        ):
+            raise ValueError(f"{optimizer!r} sees all rows in every step; pass it to fit")
         return get_optimizer(optimizer)

@@ -223,8 +223,8 @@ class Standardize(Normalization):
         constant = _is_constant(mean, std, matrix.dtype)
         coarse = ~constant & (std < _COARSE * np.finfo(matrix.dtype).eps * np.abs(mean))
         if given is not matrix and constant.any():  # the conversion may have made it so
-            values = as_numbers(given, "X")[:, constant]
-            mean_given, std_given = column_statistics(values, rows)
+            values = as_numbers(given, "X")
+            mean_given, std_given = column_statistics(values, rows, constant)
             coarse[constant] = ~_is_constant(mean_given, std_given, values.dtype)
         if coarse.any():
             warn(
@@ -253,22 +253,23 @@ def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bo
     return np.asarray(std <= np.maximum(_TRACE * np.abs(mean), tiny))
 
 
-def column_statistics(matrix: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Mean and standard deviation (n,) of the rows, in float64; ValueError where they are not
-    finite.
+def column_statistics(
+    matrix: Array, rows: NDArray[np.int64], columns: slice | NDArray[np.bool_] = slice(None)
+) -> tuple[Array, Array]:
+    """Mean and standard deviation (n,) of the rows in some columns, in float64; ValueError where
+    they are not finite.
 
     In two passes, and less the first row: a constant column then has its own value and exactly 0.
     """
-    first = matrix[rows[0]].astype(np.float64)
+    first = matrix[rows[0], columns].astype(np.float64)
     blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
-    mean = np.zeros(matrix.shape[1])
-    squares = np.zeros(matrix.shape[1])
+    mean, squares = np.zeros(len(first)), np.zeros(len(first))
     with np.errstate(over="ignore", invalid="ignore"):
         for block in blocks:
-            mean += (matrix[block].astype(np.float64) - first).sum(axis=0)
+            mean += (matrix[block][:, columns].astype(np.float64) - first).sum(axis=0)
         mean = first + mean / len(rows)
         for block in blocks:
-            squares += ((matrix[block].astype(np.float64) - mean) ** 2).sum(axis=0)
+            squares += ((matrix[block][:, columns].astype(np.float64) - mean) ** 2).sum(axis=0)
         std = np.sqrt(squares / len(rows))
     bad = np.flatnonzero(~np.isfinite(mean + std))
     if len(bad):
