@@ -171,7 +171,7 @@ class Standardize(Normalization):
     of the first `fit`; they are stored with the network and not trained. A constant column keeps
     std 1 and so becomes 0. Any other use before that is a ValueError. X is converted to the
     network's type first: in float32 columns far from zero, such as times in seconds, lose their
-    differences, all of them perhaps, and a warning names such a column.
+    differences, all of them perhaps, as do values below 1e-45; a warning names such a column.
     """
 
     kind = "standardize"
@@ -228,8 +228,9 @@ class Standardize(Normalization):
             coarse[constant] = ~_is_constant(mean_given, std_given, values.dtype)
         if coarse.any():
             warn(
-                f"column {int(np.argmax(coarse))} of X lies so far from zero that {matrix.dtype} "
-                'hardly tells its values apart; subtract its mean first, or use dtype="float64"'
+                f"column {int(np.argmax(coarse))} of X holds values that {matrix.dtype} hardly "
+                "tells apart, being far from zero or tiny; subtract its mean and rescale it first, "
+                'or use dtype="float64"'
             )
         self.mean[:], self.std[:] = mean, np.where(constant, 1.0, std)
         return self
