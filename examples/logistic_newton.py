@@ -23,13 +23,11 @@ def cost(model):
 
 
 best = LogisticRegression().fit(X, y)
+plain = {"solver": "sgd", "batch_size": len(X), "momentum": 0.0, "lr": 1.0}
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)  # stopped on purpose after k steps
     newton = [cost(LogisticRegression(max_steps=k).fit(X, y)) for k in range(1, best.n_steps_ + 1)]
-descent = [
-    cost(LogisticRegression(solver="sgd", batch_size=len(X), epochs=k, lr=1.0).fit(X, y))
-    for k in range(1, 61)
-]
+    descent = [cost(LogisticRegression(epochs=k, **plain).fit(X, y)) for k in range(1, 61)]
 
 figure, (left, right) = panels(2)
 for costs, name, colour, marker in (

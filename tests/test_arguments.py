@@ -321,3 +321,9 @@ def test_layers_take_the_turn_of_their_network():
     net.fit(X, LABELS, optimizer=Adam(), epochs=2, callbacks=[Meddle()])
     assert len(errors) == 2
     net.layers[0].forward(X)
+
+
+def test_the_version_has_the_usual_name():
+    assert fastmlp.__version__ == fastmlp.get_config()["version"]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fastmlp.nothing

@@ -46,6 +46,7 @@ def make(dtype="float32"):
     return Sequential(parts, seed=3, dtype=dtype)
 
 
+@pytest.mark.filterwarnings("ignore:.*has ended")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES)
 def test_a_loaded_network_goes_on_with_the_same_bits(tmp_path, optimizer, dtype):

@@ -8,11 +8,14 @@ from helpers import AROUND, DTYPES, OPTIMIZERS, digest, inputs, interrupted, rou
 
 import fastmlp
 from fastmlp import (
+    EMA,
     SGD,
+    SWA,
     Adam,
     AdamW,
     BatchNorm,
     Callback,
+    CosineDecay,
     CustomLoss,
     DivergenceError,
     Dropout,
@@ -20,6 +23,7 @@ from fastmlp import (
     Linear,
     ReLU,
     Sequential,
+    Standardize,
 )
 
 ROWS, N_IN, N_OUT = 157, 11, 6
@@ -438,3 +442,96 @@ def test_a_loss_may_not_run_its_own_network(use):
             train(x, y, loss=meddling)
     np.testing.assert_array_equal(net.params, kept)
     net.fit(x, y, loss="squared_error", epochs=1)  # nothing is held
+
+
+# ---- a first step that fails ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(net):
+        net.save(tmp_path / "m")
+        return tmp_path / "m"
+
+    return save
+
+
+def state_of(net):
+    context = net.executor.context
+    counters = (context.t, context.updates, context.epoch, context.position, context.passes)
+    more = (context.schedule_start, context.n_averaged, context.running, net.interrupted_batches)
+    arrays = (
+        net.params,
+        net.stats,
+        *(net.state or ()),
+        *([] if net.average is None else [net.average]),
+    )
+    kept = (net.loss, net.metrics, net.history, net.optimizer, net.keeps_average)
+    return *counters, *more, *kept, digest(*arrays)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("way", ["fit", "train_step", "lbfgs"])
+def test_a_loss_that_fails_in_its_first_step_changes_nothing(way, trained, saved):
+    X, y = data()
+    layers = [Standardize(), Linear(N_IN, 9), ReLU(), Dropout(0.5 * (way != "lbfgs"))]
+    net = Sequential([*layers, Linear(9, N_OUT)], dtype="float64")
+    if trained:
+        adam = Adam(lr=CosineDecay(0.1, steps=99), weight_average=EMA(0.9))
+        net.fit(X, y, optimizer=adam, metrics=["mae"], epochs=2)
+    elif way == "train_step":
+        net.layers[0].adapt(X)
+    before = state_of(net)
+
+    def wrong(pred, target):
+        return pred, target  # of the wrong shape
+
+    how = {"loss": wrong, "optimizer": "lbfgs" if way == "lbfgs" else AdamW(weight_average=SWA(1))}
+    with pytest.raises(ValueError, match="must have the shape"):
+        (net.train_step if way == "train_step" else net.fit)(X, y, **how)
+    assert state_of(net) == before
+    if trained:
+        twin = Sequential.load(saved(net))
+        for each in (net, twin):
+            each.fit(X, y, epochs=1)
+        assert digest(net.params, *net.state) == digest(twin.params, *twin.state)
+    else:
+        assert (net.loss, net.optimizer, net.history) == (None, None, None)
+        assert net.standardize.is_adapted == (way == "train_step")
+
+
+def test_a_loss_that_fails_later_leaves_what_was_trained():
+    X, y = data()
+    net, calls = build(), []
+
+    def fails_in_its_second_step(pred, target):
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("no more")
+        return squared(pred, target)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        net.fit(X, y, loss=fails_in_its_second_step, optimizer=Adam(), batch_size=50)
+    assert net.step == 1
+    assert net.loss.function is fails_in_its_second_step
+    assert net.optimizer == Adam()
+
+
+def broadcasts(pred, target):
+    return ((pred - target) ** 2).sum(axis=1), 2 * (pred - target)
+
+
+def nan(pred, target):
+    return pred.sum(axis=1), np.nan * pred
+
+
+def test_what_a_loss_returns_is_named_as_the_function_s():
+    X, y = data()
+    with pytest.raises(ValueError, match=r"of nan holds NaN at row 0, column 0; correct nan$"):
+        build().fit(X, y, loss=nan)
+    net = Sequential([Linear(N_IN, 1)])
+    with pytest.raises(
+        ValueError, match=r"pred \(50, 1\) .* \(50,\); use target\[:, np\.newaxis\]"
+    ):
+        net.fit(X, y[:, 0], loss=broadcasts, batch_size=50)
+    net.fit(X, y[:, :1], loss=broadcasts, batch_size=50)

@@ -23,13 +23,20 @@ from helpers import (
 
 import fastmlp
 from fastmlp import (
+    ELU,
+    GELU,
     BatchNorm,
     Dropout,
     LayerNorm,
+    LeakyReLU,
     Linear,
+    ReLU,
     Residual,
     RMSNorm,
     Sequential,
+    Sigmoid,
+    SiLU,
+    Softplus,
     Tanh,
     check_gradients,
     derivatives,
@@ -131,27 +138,40 @@ def test_jacobian_times_residual_is_the_gradient():
 
 
 def torch_function(net, x, y, loss):
+    """(torch, outputs of the flat parameters, loss of them): the same network in PyTorch."""
     torch = pytest.importorskip("torch")
-    shapes = [layer.weight.shape for layer in net.layers if isinstance(layer, Linear)]
     functions = torch.nn.functional
-    inner = {"tanh": torch.tanh, "gelu": functions.gelu, "mish": functions.mish}
-    inner |= {"relu": torch.relu, "leakyrelu": functions.leaky_relu, "elu": functions.elu}
-    g = inner[type(net.layers[1]).__name__.lower()]
     error = {
-        "cross_entropy": torch.nn.functional.cross_entropy,
-        "binary_cross_entropy": torch.nn.functional.binary_cross_entropy_with_logits,
-        "squared_error": torch.nn.functional.mse_loss,
+        "cross_entropy": functions.cross_entropy,
+        "binary_cross_entropy": functions.binary_cross_entropy_with_logits,
+        "squared_error": functions.mse_loss,
+        "absolute_error": functions.l1_loss,
+        "poisson": functions.poisson_nll_loss,
     }[loss]
+    x, y = (torch.tensor(a if a.dtype == np.int64 else a.astype(np.float64)) for a in (x, y))
+
+    def part(p, array):
+        first = (array.ctypes.data - net.params.ctypes.data) // net.dtype.itemsize
+        return p[first : first + array.size].reshape(array.shape)
 
     def outputs(p):
-        h, place, bias_place = torch.tensor(x), 0, sum(n * m for n, m in shapes)
-        for i, (n, m) in enumerate(shapes):
-            h = h @ p[place : place + n * m].reshape(n, m) + p[bias_place : bias_place + m]
-            place, bias_place = place + n * m, bias_place + m
-            h = g(h) if i < len(shapes) - 1 else h
+        h = x
+        for layer in net.layers:
+            name = type(layer).__name__
+            if name == "Linear":
+                h = h @ part(p, layer.weight)
+                h = h if layer.bias is None else h + part(p, layer.bias)
+            elif name == "LayerNorm":
+                scale, shift = part(p, layer.scale), part(p, layer.shift)
+                h = functions.layer_norm(h, scale.shape, scale, shift, layer.eps)
+            elif name == "RMSNorm":
+                mean = (h**2).mean(axis=1, keepdims=True)
+                h = h / torch.sqrt(mean + layer.eps) * part(p, layer.scale)
+            elif name != "Dropout":
+                h = getattr(functions, "leaky_relu" if name == "LeakyReLU" else name.lower())(h)
         return h
 
-    return torch, outputs, lambda p: error(outputs(p), torch.tensor(y))
+    return torch, outputs, lambda p: error(outputs(p), y)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
@@ -164,12 +184,12 @@ def test_derivatives_equal_autograd(name, loss):
     assert np.abs(net.jacobian(x) - jacobian).max() <= 1e-12 * np.abs(jacobian).max()
     want = torch.func.hessian(value)(p).numpy()
     hessian = net.hessian(x, y, loss=loss)
-    assert np.abs(hessian - want).max() <= 1e-8 * np.abs(want).max()
+    assert np.abs(hessian - want).max() <= 1e-10 * np.abs(want).max()
     np.testing.assert_array_equal(hessian, hessian.T)
     for scale in (1e-6, 1.0, 1e6):
         v = scale * np.random.default_rng(3).standard_normal(net.n_params)
         got = net.hessian_vector(x, y, v, loss=loss)
-        assert np.abs(got - want @ v).max() <= 1e-8 * np.abs(want @ v).max()
+        assert np.abs(got - want @ v).max() <= 1e-10 * np.abs(want @ v).max()
 
 
 @pytest.mark.parametrize(
@@ -183,6 +203,66 @@ def test_hessian_beside_kinks_and_on_large_inputs(name, size):
     exact = torch.autograd.functional.hessian(value, torch.tensor(net.params.copy())).numpy()
     error = np.abs(net.hessian(x, y, loss="squared_error") - exact).max()
     assert error <= 1e-7 * np.abs(exact).max()
+
+
+SMOOTH, KINKED, FAR = 1e-9, 1e-7, 3e-6  # errors: FAR for inputs of 1e6
+NETWORKS = {
+    "tanh": ([Linear, Tanh], SMOOTH),
+    "tanh, 10 layers": ([Linear, Tanh] * 10, SMOOTH),
+    "gelu": ([Linear, GELU] * 2, SMOOTH),
+    "softplus": ([Linear, Softplus] * 2, SMOOTH),
+    "layer norm": ([Linear, LayerNorm, SiLU] * 2, SMOOTH),
+    "rms norm": ([Linear, RMSNorm, Sigmoid], SMOOTH),
+    "linear": ([Linear, Linear], SMOOTH),
+    "relu": ([Linear, ReLU] * 2, KINKED),
+    "leaky relu": ([Linear, LeakyReLU] * 2, KINKED),
+    "elu": ([Linear, ELU] * 2, KINKED),
+    "kinks and curves": ([Linear, ReLU, Linear, Tanh], KINKED),
+}
+TASKS = ["squared_error", "cross_entropy", "poisson", "absolute_error"]
+SCALED_TASKS = [
+    (loss, scale)
+    for loss in TASKS
+    for scale in (1e-6, 1.0, 1e6)
+    if (loss, scale) != ("absolute_error", 1e6)  # its kinks ask for steps of 1e-12, below rounding
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("loss", "scale"), SCALED_TASKS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_hessian_vector_at_any_scale_of_the_inputs(name, loss, scale, dtype):
+    """Steps of 1e-6 in the parameters were 62% off for inputs of 1e6."""
+    kinds, tolerance = NETWORKS[name]
+    layers = [kind(6) if kind is Linear else kind() for kind in kinds]
+    net = Sequential([*layers, Linear(6, N_OUT)], n_in=N_IN, dtype=dtype)
+    randomize(net)
+    x, y = scale * inputs(60, N_IN, dtype), targets(loss, 60, N_OUT, dtype)
+    if scale > 1:
+        tolerance = FAR
+        net.layers[-1].weight[:] /= scale  # outputs stay in the range of exp
+    elif loss == "absolute_error":
+        tolerance = KINKED
+    torch, _, value = torch_function(net, x, y, loss)
+    p, rng = torch.tensor(net.params.astype(np.float64)), np.random.default_rng(3)
+    first = np.zeros(net.n_params)
+    first[: N_IN * 6] = rng.standard_normal(N_IN * 6)  # weights of the inputs alone
+    for v in (rng.standard_normal(net.n_params), 1e9 * first, np.eye(net.n_params)[0]):
+        _, want = torch.autograd.functional.hvp(value, p, torch.tensor(v))
+        got, size = net.hessian_vector(x, y, v, loss=loss), np.abs(want.numpy()).max()
+        assert np.abs(got - want.numpy()).max() <= tolerance * size
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_check_gradients_at_any_scale_of_the_inputs(name, scale):
+    layers = [kind(6) if kind is Linear else kind() for kind in NETWORKS[name][0]]
+    net = Sequential([*layers, Linear(6, N_OUT)], n_in=N_IN, dtype="float64")
+    randomize(net)
+    net.layers[-1].weight[:] /= max(scale, 1)
+    x, y = scale * inputs(6, N_IN), targets("squared_error", 6, N_OUT)
+    lines = check_gradients(net, x, y, loss="squared_error", verbose=False)
+    assert all(line.ok for line in lines), derivatives.format_checks(lines)
 
 
 def test_hessian_of_linear_least_squares():

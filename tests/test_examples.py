@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -240,3 +242,25 @@ def test_links_lead_to_files_that_hold_the_name(page):
         if target.suffix == ".py" and name != target.name:
             for word in name.split(", "):
                 assert re.search(rf"\b{word}\b", target.read_text()), f"{link} has no {word}"
+
+
+# ---- the README ----------------------------------------------------------------------------------
+
+
+def test_the_readme_s_python_runs(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) >= 4
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for block in blocks:
+            exec(block.replace("verbose=1", "verbose=0"), names)
+    assert "Dropout(0.2)" in capsys.readouterr().out
+    # its own loss, for errors beyond those whose cosh float32 can hold
+    error = np.array([[1e-3], [-3.0], [88.0], [-1e4]], np.float32)
+    values, gradient = names["log_cosh"](error, np.zeros_like(error))
+    want = np.abs(error[:, 0]) + np.log1p(np.exp(-2.0 * np.abs(error[:, 0]))) - np.log(2)
+    np.testing.assert_allclose(values, want, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(gradient, np.tanh(error), rtol=1e-6)

@@ -1,6 +1,9 @@
 """Each layer alone against its twin: every size around the vector and tile widths, and the far
 ends of the line."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference
@@ -377,3 +380,94 @@ def test_layers_of_a_network_are_fixed():
             setattr(net, name, value)
     with pytest.raises(AttributeError, match=r"p of Dropout\(p=0.1\) is fixed; make a new layer"):
         net.layers[2].p = 0.9
+
+
+# ---- the message names the layer as the user sees it ---------------------------------------------
+
+
+def test_width_errors_count_layers_as_the_user_does():
+    block = [fastmlp.LayerNorm(), Linear(9, 8), ReLU()]
+
+    def message(*layers, **settings):
+        with pytest.raises(ValueError, match="what comes in has") as refused:
+            Sequential(layers, **settings)
+        return str(refused.value)
+
+    assert message(Linear(3, 8), ReLU(), Linear(9, 2)) == (
+        "layer 2 is Linear(9, 2), but what comes in has 8 features; use Linear(8, 2) or Linear(2)"
+    )
+    assert message(Linear(3, 8), Residual(block)).startswith("layer 1.layers.1 is Linear(9, 8)")
+    inner = Residual([ReLU(), Residual([Linear(8, 8), Linear(7, 8)])])
+    assert message(Linear(3, 8), ReLU(), inner, Linear(8, 2)).startswith(
+        "layer 2.layers.1.layers.1 is Linear(7, 8)"
+    )
+    # behind a block, whose own two ends are no layers of the user's
+    fits = Residual([Linear(8, 8), ReLU()])
+    assert message(Linear(3, 8), fits, Linear(9, 2)).startswith("layer 2 is Linear(9, 2)")
+    with pytest.raises(ValueError, match=r"^Residual\.layers\.1 is Linear\(7, 8\), but"):
+        Residual([Linear(8, 8), Linear(7, 8)]).forward(np.ones((2, 8)))
+
+
+def test_a_layer_that_has_seen_other_data_is_named():
+    used = fastmlp.Standardize().adapt(np.arange(15.0).reshape(3, 5))
+    with pytest.raises(
+        ValueError, match=r"layer 0 is Standardize\(\), but what comes in has 4 .* with 5;"
+    ):
+        Sequential([used, Linear(4, 2)])
+    norm = fastmlp.LayerNorm()
+    norm.forward(np.ones((2, 5)))
+    with pytest.raises(ValueError, match=r"layer 1 is LayerNorm\(.* with 5;"):
+        Sequential([Linear(4, 4), norm])
+
+
+# ---- summary -------------------------------------------------------------------------------------
+
+
+def test_summary_lists_layers_shapes_and_parameters():
+    block = Residual([fastmlp.LayerNorm(), Linear(64, 64, bias=False), ReLU()])
+    net = Sequential([Linear(8, 64), fastmlp.Dropout(0.25), block, Linear(64, 3)], dtype="float64")
+    lines = net.summary().splitlines()
+    assert [line.split() for line in lines] == [
+        ["layer", "in", "out", "parameters"],
+        ["Linear", "8", "64", "576"],
+        ["Dropout(0.25)", "64", "64", "-"],
+        ["Residual", "64", "64", "4,224"],
+        ["LayerNorm", "64", "64", "128"],
+        ["Linear", "64", "64", "4,096"],
+        ["ReLU", "64", "64", "-"],
+        ["Linear", "64", "3", "195"],
+        ["total", "4,995"],
+    ]
+    assert net.n_params == 4995
+    inside = next(line for line in lines if "LayerNorm" in line)
+    assert len(inside) - len(inside.lstrip()) > len(lines[1]) - len(lines[1].lstrip())
+    with pytest.raises(ValueError, match="input width is not known"):
+        Sequential([Linear(3)]).summary()
+
+
+# ---- copies of layers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_of_a_network_s_layer_is_free(copied):
+    """So that what one network has learned can begin another."""
+    block = Residual([fastmlp.LayerNorm(), Linear(64), ReLU()])
+    layers = [fastmlp.Standardize(), Linear(5, 64), fastmlp.BatchNorm(), fastmlp.GELU(), block]
+    net, x = Sequential([*layers, Dropout(0.1), Linear(64, 3)], seed=1), inputs(40, 5, "float32")
+    net.fit(x, np.arange(40) % 3, epochs=1, batch_size=20)
+    kept = [copied(layer) for layer in net.layers[:-1]]
+    other = Sequential([*kept, Linear(64, 2)], seed=2)
+    for old, new in zip(net.layers[:-1], other.layers, strict=False):
+        assert repr(old) == repr(new)
+        np.testing.assert_array_equal(old.forward(x), new.forward(x))
+        x = old.forward(x)
+    x = inputs(40, 5, "float32")
+    other.fit(x, np.arange(40) % 2, epochs=1)
+    assert not np.array_equal(net.layers[1].weight, other.layers[1].weight)
+    # alone it has its own parameters, and no others
+    alone = copied(net.layers[1])
+    np.testing.assert_array_equal(alone.forward(x), net.layers[1].forward(x))
+    alone.weight[:] = 0
+    assert net.layers[1].weight.all()
+    assert len(pickle.dumps(net.layers[-1])) < 5_000
+    assert len(pickle.dumps(net.layers[3])) < 1_000

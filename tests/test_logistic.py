@@ -158,6 +158,8 @@ def test_sgd_comes_near_newton(kind, n_classes, fit_intercept):
     np.testing.assert_allclose(mini.coef_, exact.coef_, atol=4 * np.sqrt(0.02 / 32))
     again = kind(5.0, fit_intercept=fit_intercept, solver="sgd", lr=0.02, seed=3).fit(X, y)
     np.testing.assert_array_equal(mini.coef_, again.coef_)
+    plain = kind(5.0, fit_intercept=fit_intercept, momentum=0.0, **settings).fit(X, y)
+    np.testing.assert_allclose(plain.coef_, exact.coef_, atol=1e-6)
 
 
 # ---- no minimum ----------------------------------------------------------------------------------
@@ -313,6 +315,8 @@ def test_bad_inputs_are_named(kind):
         ({"max_steps": 0}, "max_steps must be an integer >= 1"),
         ({"solver": "sgd", "lr": -1.0}, "lr must be"),
         ({"solver": "sgd", "batch_size": 0}, "batch_size"),
+        ({"solver": "sgd", "epochs": 0}, "epochs"),
+        ({"solver": "sgd", "momentum": 1.0}, "momentum must be below 1"),
     ]:
         with pytest.raises(ValueError, match=match):
             kind(**settings).fit(X, y)
@@ -326,4 +330,52 @@ def test_classes_must_suit_the_model():
     with pytest.raises(ValueError, match="5 is none of the classes"):
         model.log_odds(5)
     with pytest.raises(ValueError, match="need the Hessian"):
-        SoftmaxRegression(solver="sgd", epochs=1).fit(X, y).log_odds(0)
+        SoftmaxRegression(solver="sgd", l2=1.0).fit(X, y).log_odds(0)
+
+
+# ---- how near stochastic gradient descent comes --------------------------------------------------
+
+
+def mean_cost(model, X, y):
+    places = np.searchsorted(model.classes_, y)
+    own = np.take_along_axis(model.predict_proba(X), places[:, np.newaxis], axis=1)
+    return -np.log(own).mean() + model.l2 / 2 * np.sum(model.coef_**2) / len(X)
+
+
+@pytest.mark.parametrize("shift", [0.0, 100.0])
+@pytest.mark.parametrize("name", ["load_digits", "load_breast_cancer", "load_iris", "load_wine"])
+def test_sgd_s_defaults_come_near_the_minimum(name, shift, recwarn):
+    datasets = pytest.importorskip("sklearn.datasets")
+    X, y = getattr(datasets, name)(return_X_y=True)
+    X = (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1) + shift
+    kind = LogisticRegression if len(np.unique(y)) == 2 else SoftmaxRegression
+    best, found = kind(1.0).fit(X, y), kind(1.0, solver="sgd").fit(X, y)
+    assert mean_cost(found, X, y) < 1.005 * mean_cost(best, X, y)
+    np.testing.assert_allclose(found.predict_proba(X), best.predict_proba(X), atol=0.06)
+    assert not recwarn.list
+
+
+def test_the_distance_to_the_minimum_is_that_of_a_newton_step():
+    X, y = problem(3)
+    onto = np.linalg.qr(np.c_[np.ones(3), np.eye(3)[:, :2]])[0][:, 1:]
+    for cost in (SoftmaxCost(X, y, onto, 2.0, True), SoftmaxCost(X, y, onto, 0.0, False)):
+        phi = 0.1 * inputs(cost.zero.size, 1).reshape(cost.zero.shape)
+        P = cost.probabilities(phi)
+        g = cost.gradient(phi, P).ravel()
+        want = g @ np.linalg.solve(cost.hessian(P), g) / 2
+        assert cost.distance(phi) == pytest.approx(want, rel=1e-9)
+        np.testing.assert_allclose(cost.phi(cost.theta(phi)), phi, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"epochs": 1}, {"lr": 1e-4}, {"lr": 3.0}])
+def test_sgd_far_from_the_minimum_says_what_to_do(settings):
+    datasets = pytest.importorskip("sklearn.datasets")
+    X, y = datasets.load_digits(return_X_y=True)
+    if settings:
+        X = (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1)
+    model = SoftmaxRegression(1.0, solver="sgd", **settings)
+    advice = r'standardise the columns of X.* epochs.* lr.* solver="newton"'
+    with pytest.warns(ConvergenceWarning, match=advice) as shown:
+        model.fit(X, y)
+    assert shown[0].filename == __file__
+    assert mean_cost(model, X, y) > 1.02 * mean_cost(SoftmaxRegression(1.0).fit(X, y), X, y)

@@ -464,3 +464,54 @@ def test_gradients_of_scikit_learn():
         value, dz = loss_function(case)(z[:, None], target)
         assert value == pytest.approx(factor * losses_.mean(), rel=1e-12)
         np.testing.assert_allclose(dz[:, 0], factor * slopes / 60, rtol=1e-11)
+
+
+# ---- what the outputs already went through -------------------------------------------------------
+
+
+def last_activation_cases():
+    """Pairs of a loss and a last activation that can only be a mistake."""
+    bounded = ["Sigmoid", "Tanh"]
+    below = [*bounded, "ReLU", "Softplus", "ELU", "SELU", "GELU", "SiLU", "Mish"]
+    for loss in ("cross_entropy", "focal"):  # a softmax does not feel a bound on one side
+        yield from ((loss, name, name in [*bounded, "ReLU"]) for name in [*below, "LeakyReLU"])
+    for loss in (
+        "binary_cross_entropy",
+        "binary_focal",
+        "poisson",
+        "gaussian_nll",
+        "pinball-three",
+    ):
+        yield from ((loss, name, True) for name in below)
+        yield from ((loss, name, False) for name in ("Identity", "LeakyReLU"))
+    for loss in (
+        "squared_error",
+        "absolute_error",
+        "huber",
+        "pinball",
+    ):  # whatever suits the target
+        yield from ((loss, name, False) for name in below)
+
+
+@pytest.mark.parametrize(("case", "name", "is_mistake"), list(last_activation_cases()))
+def test_an_activation_in_front_of_the_loss_s_own_is_named(case, name, is_mistake, recwarn):
+    n_out = fitting(case, 2)
+    layers = [Linear(3, n_out), getattr(fastmlp, name)(), fastmlp.Dropout(0.1)]
+    x, y = inputs(20, 3), targets(case, 20, n_out)
+    Sequential(layers, seed=0).fit(x, y, loss=LOSSES[case], epochs=3)
+    shown = [str(warning.message) for warning in recwarn]
+    assert len(shown) == int(is_mistake)
+    if is_mistake:
+        assert f"leave out the last {name}(" in shown[0]
+        assert LOSSES[case].name in shown[0]
+
+
+def test_sigmoid_before_binary_cross_entropy_says_what_to_do():
+    net = Sequential([Linear(3, 1), fastmlp.Sigmoid()])
+    message = (
+        r"binary_cross_entropy takes logits and applies the sigmoid itself: leave out the last "
+        r"Sigmoid\(\)"
+    )
+    with pytest.warns(UserWarning, match=message) as shown:
+        net.fit(inputs(9, 3), np.ones(9), loss="binary_cross_entropy", epochs=2)
+    assert shown[0].filename == __file__

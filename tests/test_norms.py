@@ -433,7 +433,7 @@ def test_blocks_alone_draw_masks_and_weights_of_their_own():
 
 def test_columns_that_float32_cannot_tell_apart_are_named():
     times = 1.7e9 + np.arange(200.0)[:, np.newaxis]
-    with pytest.warns(UserWarning, match="column 0 of X lies so far from zero that float32"):
+    with pytest.warns(UserWarning, match="column 0 of X holds values that float32"):
         Sequential([Standardize(), Linear(1, 1)], seed=0).fit(times, np.arange(200.0), epochs=1)
     net = Sequential([Standardize(), Linear(1, 1)], seed=0, dtype="float64")
     net.fit(times, np.arange(200.0), epochs=1)
@@ -444,3 +444,26 @@ def test_small_differences_of_large_numbers_are_no_constant():
     x = 1.7e18 + 1e6 * np.random.default_rng(0).standard_normal((100, 1))
     layer = Standardize().adapt(x)
     assert layer.forward(x).std() == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize(("middle", "width"), [(1.7e9, 60), (1.7e9 - 1, 1e-3), (0, 1e-60)])
+def test_a_column_that_float32_makes_constant_is_named(by_hand, middle, width):
+    """Times within a minute: in float32 all of them are one number."""
+    times = middle + np.linspace(0, width, 200)
+    x = np.column_stack([inputs(200, 1)[:, 0], np.full(200, 0.1), times])
+    net = Sequential([Standardize(), Linear(3, 1)], seed=0)
+    learn = net.layers[0].adapt if by_hand else net.fit
+    how = () if by_hand else (np.arange(200.0),)
+    with pytest.warns(UserWarning, match="column 2 of X holds values that float32"):
+        learn(x.tolist(), *how)
+    assert net.standardize.std[2] == 1
+
+
+def test_constant_columns_are_no_reason_to_warn(recwarn):
+    x = np.column_stack(
+        [np.full(50, 0.1), np.full(50, 1.7e9), np.zeros(50), 0.1 * 3 + inputs(50, 1)]
+    )
+    x[::2, 0] = np.nextafter(0.1, 1)  # what rounding leaves of a constant
+    Sequential([Standardize(), Linear(4, 1)], seed=0).fit(x, x[:, 3], epochs=1)
+    assert not recwarn.list

@@ -8,13 +8,17 @@ import time
 import numpy as np
 import pytest
 
+import fastmlp
 from fastmlp import (
+    LBFGS,
     SGD,
     SWA,
     Adam,
+    BatchNorm,
     Callback,
     DivergenceError,
     EarlyStopping,
+    LevenbergMarquardt,
     Linear,
     NAdam,
     ReLU,
@@ -299,3 +303,105 @@ def test_layers_must_be_layers():
     for bad in (7, [7]):
         with pytest.raises(TypeError, match="list of layers"):
             Sequential(bad)
+
+
+# ---- what a call says of its arguments -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "settings"),
+    [
+        (TypeError, "shuffle must be True or False, not 'batch'", {"shuffle": "batch"}),
+        (TypeError, "shuffle must be True or False, not None", {"shuffle": None}),
+        (TypeError, "drop_last must be True or False, not 'no'", {"drop_last": "no"}),
+        (ValueError, r"\(2,\), expected \(3,\): one a class", {"class_weight": [1, 2]}),
+        (ValueError, "no row has a weight above 0", {"sample_weight": np.zeros(200)}),
+        (ValueError, "no row has a weight above 0", {"class_weight": {0: 0, 1: 0, 2: 0}}),
+        (TypeError, "metrics must be a list", {"metrics": 3}),
+        (TypeError, "callbacks must be a list", {"callbacks": 3}),
+    ],
+)
+def test_a_bad_setting_of_fit_is_named(error, message, settings):
+    net = make()
+    with pytest.raises(error, match=message):
+        net.fit(X, LABELS, epochs=1, **settings)
+    assert (net.step, net.loss) == (0, None)
+
+
+def test_no_metrics_and_no_callbacks_may_be_said_with_none():
+    net, plain = make(), make()
+    how = {"epochs": 1, "shuffle": np.bool_(True), "drop_last": 0}
+    assert net.fit(X, LABELS, metrics=None, callbacks=None, **how) == plain.fit(X, LABELS, epochs=1)
+    # a weight for some rows is enough, and a mini-batch may be masked
+    net.fit(X, LABELS, sample_weight=np.arange(200) == 3)
+    net.train_step(X, LABELS, sample_weight=np.zeros(200))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array(list("abcd") * 50), r"numpy\.unique\(y, return_inverse=True\)"),
+        (np.array(list("abcd") * 50, object), r"numpy\.unique\(y, return_inverse=True\)"),
+        (np.eye(3, dtype=int)[LABELS], r"y\.argmax\(axis=1\)"),
+        (np.zeros((200, 2)), r"expected 1 dimension and 200 rows"),
+    ],
+)
+def test_labels_of_another_form_are_told_how_to_become_some(y, message):
+    for loss in (None, "cross_entropy"):
+        if loss or y.dtype.kind != "f":
+            with pytest.raises((ValueError, TypeError), match=message):
+                make().fit(X, y, loss=loss)
+
+
+def test_what_refuses_to_become_an_array_is_a_type_error():
+    class Stubborn:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("detach me first")
+
+    with pytest.raises(TypeError, match="X cannot be made an array: detach me first"):
+        make().predict(Stubborn())
+
+
+def test_functions_of_losses_count_rows_of_z():
+    with pytest.raises(ValueError, match="y has 3 rows but z has 200"):
+        fastmlp.cross_entropy(np.zeros((200, 3)), LABELS[:3])
+    with pytest.raises(ValueError, match="y has 3 rows but z has 200"):
+        fastmlp.squared_error(np.zeros((200, 3)), np.zeros((3, 3)))
+
+
+def test_parameters_that_are_not_finite_are_refused():
+    net = make()
+    before = net.params.copy()
+    for bad in (np.nan, np.inf, 1e300):
+        values = before.astype(np.float64)
+        values[7] = bad
+        with pytest.raises(
+            ValueError, match="params holds NaN, infinity or numbers too large for float32"
+        ):
+            net.set_params(values)
+    with pytest.raises(TypeError, match="params has the type"):
+        net.set_params("a")
+    np.testing.assert_array_equal(net.params, before)
+
+
+def test_one_row_before_a_batch_norm_changes_nothing():
+    net = Sequential([Linear(4, 8), BatchNorm(), ReLU(), Linear(8, 3)])
+    net.fit(X, LABELS, optimizer=Adam(), epochs=1)
+    moments = net.state[0].copy()
+    with pytest.raises(ValueError, match="BatchNorm needs at least 2 rows"):
+        net.train_step(X[:1], np.ones((1, 3)), loss="squared_error", optimizer=SGD())
+    assert (net.loss, net.optimizer) == ("cross_entropy", Adam())
+    np.testing.assert_array_equal(net.state[0], moments)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", LBFGS(), LevenbergMarquardt()])
+def test_full_batch_methods_are_for_fit(method):
+    net = make()
+    for call in (lambda: net.train_step(X, LABELS, optimizer=method), lambda: net.update(method)):
+        with pytest.raises(ValueError, match="sees all rows in every step; pass it to fit"):
+            call()
+    with pytest.raises(TypeError, match=r"LBFGS is a class; pass an object, LBFGS\(\)"):
+        net.fit(X, LABELS, optimizer=LBFGS)
+    with pytest.raises(TypeError, match=r"Adam is a class; pass an object, Adam\(\)"):
+        net.train_step(X, LABELS, optimizer=Adam)
+    assert (net.step, net.loss, net.optimizer) == (0, None, None)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -310,6 +311,78 @@ def test_an_own_schedule_may_set_the_momentum():
         assert fresh.step == 0
 
 
+def test_the_ways_out_of_an_own_schedule_work(tmp_path):
+    net = build()
+    net.fit(X, Y, optimizer=SGD(lr=Inverse(0.1, (30,)), momentum=0.9), epochs=2, batch_size=50)
+    with pytest.raises(TypeError) as refused:
+        net.save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+    twin = pickle.loads(pickle.dumps(net))
+    advice = "net.use_optimizer(dataclasses.replace(net.optimizer, lr=0.001))"
+    assert advice in str(refused.value)
+    assert "pickle" in str(refused.value)
+    moments = net.state[0].copy()
+    exec(advice, {"net": net, "dataclasses": dataclasses})
+    net.save(tmp_path / "m")
+    loaded = Sequential.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.state[0], moments)
+    assert moments.any()
+    assert loaded.optimizer == SGD(lr=0.001, momentum=0.9)
+    assert twin.optimizer.lr == Inverse(0.1, (30,))
+    other = build()
+    other.fit(X, Y, optimizer=twin.optimizer, epochs=2, batch_size=50)
+    for each in (twin, other):  # the pickled one goes on where it stood
+        each.fit(X, Y, epochs=1, batch_size=50)
+    np.testing.assert_array_equal(twin.params, other.params)
+
+
+# ---- a schedule that is over ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Switch(Schedule):
+    def rate(self, step):
+        return self.lr * (step < 4)
+
+
+ENDED = r"has ended.*net.optimizer = None"
+
+
+@pytest.mark.parametrize("schedule", [CosineDecay(0.1, steps=4), OneCycle(0.1, steps=4), Switch(1)])
+def test_going_on_with_a_schedule_that_is_over_is_told(schedule, recwarn):
+    net = build()
+    how = {"optimizer": SGD(lr=schedule), "epochs": 2, "batch_size": 50}
+    net.fit(X, Y, **how)
+    net.fit(X, Y, **how | {"epochs": 0})  # which trains nothing
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=ENDED) as shown:
+        net.fit(X, Y, **how)
+    assert len(shown) == 1
+    assert shown[0].filename == __file__
+    before = net.params.copy()
+    net.optimizer = None  # as the warning says
+    net.fit(X, Y, **how)
+    assert not np.array_equal(net.params, before)
+    with pytest.warns(UserWarning, match=ENDED):
+        net.fit(X, Y, epochs=1)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        CosineDecay(0.1, steps=4, final=0.01),
+        CosineDecay(0.1, steps=7),
+        ExponentialDecay(0.1, 0.01),
+        LinearWarmup(0.1, warmup=2),
+    ],
+)
+def test_other_schedules_go_on_without_a_word(schedule, recwarn):
+    net = build()
+    for _ in range(2):
+        net.fit(X, Y, optimizer=SGD(lr=schedule), epochs=2, batch_size=50)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -379,7 +452,7 @@ def test_reduce_on_plateau_is_torch_s(name, cooldown, threshold):
         scheduler.step(value)
     gain = {"rtol": 1e-3} if threshold == "rel" else {"rtol": 0.0, "min_delta": 1e-3}
     plateau = ReduceOnPlateau(
-        "score", factor=0.5, patience=3, cooldown=cooldown, min_lr=0.01, **gain
+        "score", mode="min", factor=0.5, patience=3, cooldown=cooldown, min_lr=0.01, **gain
     )
     net = build()
     history = net.fit(
@@ -389,8 +462,25 @@ def test_reduce_on_plateau_is_torch_s(name, cooldown, threshold):
     assert net.optimizer.lr == pytest.approx(other.param_groups[0]["lr"], rel=1e-15)
 
 
+def test_patience_0_lowers_the_rate_after_every_epoch_without_a_gain():
+    """PyTorch's 0, and our 1."""
+    torch = pytest.importorskip("torch")
+    curve = [5, 4, 4, 4, 3, 4, 4]
+    other = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(other, patience=0)
+    want = []
+    for value in curve:
+        want.append(other.param_groups[0]["lr"])
+        scheduler.step(value)
+    for patience in (0, 1):
+        plateau = ReduceOnPlateau("score", patience=patience, mode="min")
+        callbacks = [Scripted(curve), plateau]
+        found = build().fit(X, Y, optimizer=SGD(0.1), epochs=len(curve), callbacks=callbacks)["lr"]
+        np.testing.assert_allclose(found, want, rtol=1e-12)
+
+
 def test_the_lowered_rate_is_trained_with_and_saved(tmp_path):
-    plateau = ReduceOnPlateau("score", factor=0.5, patience=1)
+    plateau = ReduceOnPlateau("score", mode="min", factor=0.5, patience=1)
     a, b = build(), build()
     a.fit(X, Y, optimizer=Adam(0.1), epochs=4, callbacks=[Scripted([1, 1, 1, 1]), plateau])
     for lr in (0.1, 0.1, 0.05, 0.025):
@@ -409,7 +499,7 @@ def test_reduce_on_plateau_says_what_it_needs():
     with pytest.raises(ValueError, match="ReduceOnPlateau monitors 'val_loss', but fit has no"):
         fit(ReduceOnPlateau())
     with pytest.raises(ValueError, match="logged are loss"):
-        fit(ReduceOnPlateau("f1"))
-    for bad in ({"factor": 1.0}, {"cooldown": -1}, {"min_lr": -1.0}, {"patience": 0}, {"rtol": 1}):
+        fit(ReduceOnPlateau("f1", mode="max"))
+    for bad in ({"factor": 1.0}, {"cooldown": -1}, {"min_lr": -1.0}, {"patience": -1}, {"rtol": 1}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             ReduceOnPlateau(**bad)

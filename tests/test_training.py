@@ -1,5 +1,7 @@
 """fit around its steps: history, validation, stopping, metrics, progress, tasks."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import rounding
@@ -14,6 +16,7 @@ from fastmlp import (
     EarlyStopping,
     Linear,
     Pinball,
+    ReduceOnPlateau,
     ReLU,
     Sequential,
     Tanh,
@@ -196,6 +199,8 @@ class Scripted(Callback):
 @pytest.mark.parametrize(
     ("curve", "settings", "epochs", "best"),
     [
+        ([5, 4, 3, 4, 5, 6, 7], {"patience": 0}, 4, 3),
+        ([5, 4, 3, 4, 5, 6, 7], {"patience": 1}, 4, 3),
         ([5, 4, 3, 4, 5, 6, 7], {"patience": 2}, 5, 3),
         ([5, 4, 3, 4, 5, 2, 7], {"patience": 3}, 7, 6),
         ([5, 4.9, 4.8, 4.7, 4.6], {"patience": 2, "min_delta": 0.5}, 3, 1),
@@ -205,7 +210,7 @@ class Scripted(Callback):
     ],
 )
 def test_early_stopping(curve, settings, epochs, best):
-    script, stopping = Scripted(curve), EarlyStopping("score", **settings)
+    script, stopping = Scripted(curve), EarlyStopping("score", **{"mode": "min", **settings})
     net = classifier()
     history = net.fit(X, LABELS, epochs=len(curve), callbacks=[script, stopping])
     assert len(history["loss"]) == epochs
@@ -218,20 +223,67 @@ def test_early_stopping(curve, settings, epochs, best):
 
 def test_early_stopping_may_leave_the_last_weights():
     script = Scripted([1, 2, 3])
-    stopping = EarlyStopping("score", patience=2, restore_best=False)
+    stopping = EarlyStopping("score", patience=2, mode="min", restore_best=False)
     net = classifier()
     net.fit(X, LABELS, epochs=9, callbacks=[script, stopping])
     assert np.array_equal(net.params, script.weights[2])
 
 
-def test_early_stopping_names_what_is_not_logged():
-    with pytest.raises(ValueError, match=r"'val_f1'.* logged are loss, val_loss"):
-        classifier().fit(X, LABELS, validation_split=0.1, callbacks=[EarlyStopping("val_f1")])
+class NoEpoch(Callback):
+    """Fails where training begins."""
+
+    def on_epoch_end(self, run):
+        raise AssertionError("an epoch was trained")
 
 
-def test_accuracy_is_maximised():
-    assert EarlyStopping("val_accuracy").mode == "max"
-    assert EarlyStopping("val_loss").mode == "min"
+class Logger(Callback):
+    def on_epoch_end(self, run):
+        run.logs["f1"] = float(run.epoch)
+
+
+def test_what_will_not_be_logged_is_refused_before_training():
+    def refused(message, *callbacks, **settings):
+        net = classifier()
+        before = net.params.copy()
+        with pytest.raises(ValueError, match=message):
+            net.fit(X, LABELS, epochs=2, callbacks=callbacks, **settings)
+        assert net.step == 0
+        assert net.history is None
+        np.testing.assert_array_equal(net.params, before)
+
+    split = {"validation_split": 0.1, "metrics": ["accuracy"]}
+    logged = "logged are loss, accuracy, val_loss, val_accuracy"
+    for kind in (EarlyStopping, ReduceOnPlateau):
+        refused(f"{kind.__name__} monitors 'val_f1'.*{logged}", kind("val_f1", mode="max"), **split)
+        refused("'r2', which is not logged", kind("r2"), **split)
+        refused("'accuracy', which is not logged; logged are loss; ", kind("accuracy"))
+        refused("has no validation data", kind("val_f1", mode="max"))
+    # ReduceOnPlateau logs the rate, for those behind it
+    lr = EarlyStopping("lr", mode="min")
+    classifier().fit(X, LABELS, epochs=2, callbacks=[ReduceOnPlateau("loss"), lr])
+    refused("'lr', which is not logged", lr, ReduceOnPlateau("loss"))
+
+
+def test_what_a_callback_logs_may_be_watched():
+    stopping = EarlyStopping("f1", mode="max")
+    classifier().fit(X, LABELS, epochs=3, callbacks=[Logger(), stopping])
+    assert (stopping.best, stopping.best_epoch) == (3.0, 3)
+    with pytest.raises(ValueError, match="'f2', which is not logged; logged are loss, f1"):
+        classifier().fit(X, LABELS, callbacks=[Logger(), EarlyStopping("f2", mode="max")])
+
+
+def test_auto_infers_for_what_fastmlp_knows_alone():
+    modes = {"loss": "min", "mae": "min", "rmse": "min", "accuracy": "max", "r2": "max"}
+    for name, mode in modes.items():
+        for kind in (EarlyStopping, ReduceOnPlateau):
+            assert kind(name).mode == kind("val_" + name).mode == mode
+    for name in ("val_f1", "auc", "val_", ""):
+        for kind in (EarlyStopping, ReduceOnPlateau):
+            with pytest.raises(ValueError, match='mode="min" or mode="max"'):
+                kind(name)
+            assert kind(name, mode="max").mode == "max"
+    with pytest.raises(TypeError, match="monitor must be a name"):
+        EarlyStopping(5)
 
 
 # ---- going on ------------------------------------------------------------------------------------
@@ -406,3 +458,49 @@ def test_loader_covers_every_row_once():
     assert [len(x) for x, _ in DataLoader(X, LABELS, batch_size=64, drop_last=True)] == [64] * 4
     with pytest.raises(ValueError, match="as many rows"):
         DataLoader(X, LABELS[:-1])
+
+
+# ---- names and places in the history -------------------------------------------------------------
+
+
+class LogsAt(Callback):
+    """Logs `value` as "x" in the given epochs."""
+
+    def __init__(self, epochs, value):
+        self.epochs, self.value = epochs, value
+
+    def on_epoch_end(self, run):
+        if run.epoch in self.epochs:
+            run.logs["x"] = self.value
+
+
+def test_what_is_logged_now_and_then_keeps_its_epochs():
+    history = classifier().fit(X, LABELS, epochs=5, callbacks=[LogsAt((2, 3), 7.0)])
+    np.testing.assert_array_equal(history["x"], [np.nan, 7, 7, np.nan, np.nan])
+    assert len(history["loss"]) == 5
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_logs_that_are_no_numbers_can_be_shown(verbose, capsys):
+    how = {"epochs": 2, "callbacks": [LogsAt((1, 2), "warm")], "verbose": verbose}
+    assert classifier().fit(X, LABELS, **how)["x"] == ["warm", "warm"]
+    assert "x warm" in "".join(capsys.readouterr())
+
+
+def test_metrics_without_a_name_are_called_by_their_function_or_class():
+    class Share:
+        def __init__(self, label):
+            self.label = label
+
+        def __call__(self, y, out):
+            return np.mean(out.argmax(axis=1) == self.label)
+
+    def scaled(y, out, factor):
+        return factor * out.mean()
+
+    history = classifier().fit(
+        X, LABELS, epochs=1, metrics=[Share(1), functools.partial(scaled, factor=2)]
+    )
+    assert list(history) == ["loss", "Share", "scaled"]
+    with pytest.raises(ValueError, match="cannot be called 'Share'"):
+        classifier().fit(X, LABELS, metrics=[Share(0), Share(1)])

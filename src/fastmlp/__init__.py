@@ -71,7 +71,17 @@ globals().update(ACTIVATION_CLASSES)
 if TYPE_CHECKING:
     from .layers import Activation
 
+    __version__: str
+
     def __getattr__(name: str) -> type[Activation]: ...  # the classes in ACTIVATION_CLASSES
+
+else:
+
+    def __getattr__(name):
+        """The version, which takes as long to find as NumPy to load: where it is asked for."""
+        if name == "__version__":
+            return get_config()["version"]
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ class Callback:
         """Before fit raises DivergenceError."""
 
 
+_MODES = {"loss": "min", "mae": "min", "rmse": "min", "accuracy": "max", "r2": "max"}
+
+
 class _Monitor(Callback):
     """Watches one logged quantity for a better value."""
 
@@ -47,33 +51,46 @@ class _Monitor(Callback):
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
+        if not isinstance(monitor, str):
+            raise TypeError(f'monitor must be a name, "val_loss" for instance, not {monitor!r}')
         epochs, delta = as_whole(patience), as_real(min_delta)
-        if epochs is None or epochs < 1:
-            raise ValueError(f"patience must be an integer >= 1, not {patience!r}")
+        if epochs is None or epochs < 0:
+            raise ValueError(f"patience must be an integer >= 0, not {patience!r}")
         if delta is None or delta < 0:
             raise ValueError(f"min_delta must be a finite number >= 0, not {min_delta!r}")
         if mode == "auto":
-            mode = "max" if monitor.removeprefix("val_") in ("accuracy", "r2") else "min"
+            quantity = monitor.removeprefix("val_")
+            if quantity not in _MODES:
+                raise ValueError(
+                    f"whether less or more of {monitor!r} is better is not known; pass "
+                    'mode="min" or mode="max"'
+                )
+            mode = _MODES[quantity]
         self.monitor, self.patience, self.min_delta, self.rtol = monitor, epochs, delta, rtol
         self.mode = mode
         self.best = math.nan
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Start afresh; ValueError if the monitored quantity will not be logged."""
+        """Start afresh."""
+        self.best = math.nan
+
+    def check_monitor(self, run: "Run", logged: Iterable[str]) -> None:
+        """ValueError if the monitored quantity is not among those that are logged."""
+        if self.monitor in logged:
+            return
         if self.monitor.startswith("val_") and not run.has_validation:
             raise ValueError(
                 f"{type(self).__name__} monitors {self.monitor!r}, but fit has no validation data; "
                 "pass validation_data=(Xv, yv) or validation_split=0.1"
             )
-        self.best = math.nan
+        raise ValueError(
+            f"{type(self).__name__} monitors {self.monitor!r}, which is not logged; logged are "
+            f"{', '.join(logged)}; metrics=[...] adds others"
+        )
 
     def _improves(self, run: "Run") -> bool:
         """Whether this epoch's value is better than the best, which it then becomes."""
-        if self.monitor not in run.logs:
-            raise ValueError(
-                f"{type(self).__name__} monitors {self.monitor!r}, which is not logged; logged are "
-                f"{', '.join(run.logs)}"
-            )
+        self.check_monitor(run, run.logs)
         value = run.logs[self.monitor]
         gain = self.best - value if self.mode == "min" else value - self.best
         better = not math.isnan(value) if math.isnan(self.best) else gain > self._least_gain()
@@ -90,7 +107,8 @@ class EarlyStopping(_Monitor):
     lecture's slide.
 
     `monitor` is any logged name ("val_loss", "val_accuracy", "loss", ...). mode "auto" maximises
-    accuracy and r2 and minimises the rest. With `restore_best` the weights of the best epoch come
+    accuracy and r2, minimises loss, mae and rmse, and is a ValueError for what else is logged.
+    patience 0 means 1. With `restore_best` the weights of the best epoch come
     back at the end of fit. After fit: `best`, `best_epoch` (from 1), `stopped_epoch` (None if it
     never stopped). Where the optimizer averages weights, the averaged ones are scored and come
     back.
@@ -112,7 +130,7 @@ class EarlyStopping(_Monitor):
         self._best_stats: Any = None
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Start afresh; ValueError if the monitored quantity will not be logged."""
+        """Start afresh."""
         super().on_fit_begin(run)
         self.best_epoch, self.stopped_epoch, self._best_params = 0, None, None
 
@@ -154,7 +172,8 @@ class EarlyStopping(_Monitor):
 class ReduceOnPlateau(_Monitor):
     """Multiply the learning rate by `factor` when `monitor` has not improved by more than
     rtol |best| + min_delta for `patience` epochs; never below `min_lr`. optax's reduce_on_plateau;
-    PyTorch's ReduceLROnPlateau with a patience that is smaller by 1.
+    PyTorch's ReduceLROnPlateau with a patience that is smaller by 1. patience 0 means 1, PyTorch's
+    0; mode as in EarlyStopping.
 
     After a change `cooldown` epochs pass before waiting begins again. The rate of every epoch is
     logged as "lr". The network's optimizer is replaced by one with the new rate: the next fit
@@ -188,9 +207,7 @@ class ReduceOnPlateau(_Monitor):
         self._waited = self._cooling = 0
 
     def on_fit_begin(self, run: "Run") -> None:
-        """Start afresh; ValueError if the monitored quantity will not be logged or the learning
-        rate follows a schedule.
-        """
+        """Start afresh; ValueError if the learning rate follows a schedule."""
         super().on_fit_begin(run)
         if not isinstance(run.optimizer, Optimizer):
             raise ValueError(
@@ -211,7 +228,7 @@ class ReduceOnPlateau(_Monitor):
         run.logs["lr"] = lr
         self._waited = 0 if better or self._cooling else self._waited + 1
         self._cooling = max(self._cooling - 1, 0)
-        if self._waited >= self.patience:
+        if self._waited >= max(self.patience, 1):
             self._waited, self._cooling = 0, self.cooldown
             lowered = max(lr * self.factor, self.min_lr)
             if lowered < lr:
@@ -244,6 +261,20 @@ class GradientNorms(Callback):
         """One more row."""
         linear = [leaf for leaf in leaves_of(run.net.layers) if isinstance(leaf, Linear)]
         self._norms.append([_norm(layer.weight_grad) for layer in linear])
+
+
+def check_monitors(callbacks: Sequence[Callback], run: "Run") -> None:
+    """ValueError where one monitors what neither fit nor a callback before it logs. What a callback
+    of the user's own logs is known after the first epoch only.
+    """
+    logged = list(run.logged)
+    for callback in callbacks:
+        if type(callback).on_epoch_end.__module__ != __name__:
+            return
+        if isinstance(callback, _Monitor):
+            callback.check_monitor(run, logged)
+        if isinstance(callback, ReduceOnPlateau):
+            logged.append("lr")
 
 
 def _norm(x: NDArray[Any]) -> float:

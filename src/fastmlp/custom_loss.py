@@ -101,6 +101,12 @@ class CustomLoss(Loss):
             raise TypeError(
                 f"{self.label} returned {type(result).__name__}, not a pair (values, gradient)"
             )
+        if target.ndim == 1 and z.shape[1] == 1 and np.shape(result[1]) == (len(z), len(z)):
+            raise ValueError(
+                f"the gradient of {self.label} compares every row with every other: pred "
+                f"{z.shape} was broadcast against target {target.shape}; use "
+                "target[:, np.newaxis], or give fit a y of one column"
+            )
         values = self._array(result[0], "values", (len(z),), np.dtype(np.float64))
         return values, self._array(result[1], "gradient", z.shape, z.dtype)
 
@@ -133,7 +139,7 @@ class CustomLoss(Loss):
         values, gradient = self.call(z.copy(), target.copy())
         if not np.isfinite(values).all():
             return float("nan"), gradient
-        check_finite(gradient, f"the gradient of {self.label}")
+        check_finite(gradient, f"the gradient of {self.label}", f"correct {self.label}")
         if self.reduction == "mean":
             gradient /= len(z)
         if weights is not None:

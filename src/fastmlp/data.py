@@ -36,6 +36,13 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
     return _convert(array, dtype, name)
 
 
+def as_finite(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
+    """`as_matrix`; ValueError for NaN and infinity too."""
+    matrix = as_matrix(x, dtype, n_in, name)
+    check_finite(matrix, name)
+    return matrix
+
+
 def _is_ready(x: ArrayLike, dtype: np.dtype[Any]) -> TypeGuard[Array]:
     """Whether x is an array that C takes as it stands: asked first, as it is for most calls."""
     return type(x) is np.ndarray and x.dtype is dtype and x.flags.carray
@@ -146,16 +153,16 @@ def as_given(y: ArrayLike, rows: int, dtype: np.dtype[Any], name: str) -> Array:
     return values
 
 
-def check_finite(x: Array, name: str) -> None:
+_IMPUTE = "remove or impute such rows (numpy.nan_to_num, or a median per column)"
+
+
+def check_finite(x: Array, name: str, advice: str = _IMPUTE) -> None:
     """ValueError that names the first NaN or infinity."""
     bad = _core.first_nonfinite(x)
     if bad >= 0:
         row, column = divmod(bad, x.shape[1]) if x.ndim == 2 else (bad, 0)
         kind = "NaN" if np.isnan(x.flat[bad]) else "infinity"
-        raise ValueError(
-            f"{name} holds {kind} at row {row}, column {column}; remove or impute such rows "
-            f"(numpy.nan_to_num, or a median per column)"
-        )
+        raise ValueError(f"{name} holds {kind} at row {row}, column {column}; {advice}")
 
 
 def as_numbers(x: ArrayLike, name: str) -> Array:
@@ -172,11 +179,21 @@ def as_numbers(x: ArrayLike, name: str) -> Array:
         array = np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is no rectangular array: {error}") from None
+    except Exception as error:  # of its __array__, as a tensor's with a gradient
+        raise TypeError(f"{name} cannot be made an array: {error}") from None
     if array.dtype.kind == "O":
         array = _of_objects(array, name)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} has the type {array.dtype}; numbers are needed, encode it first")
+        raise TypeError(
+            f"{name} has the type {array.dtype}; numbers are needed, encode it first"
+            + _how_to_encode(array, name)
+        )
     return array
+
+
+def _how_to_encode(array: Array, name: str) -> str:
+    """What makes labels of text."""
+    return f": numpy.unique({name}, return_inverse=True)[1]" if array.ndim == 1 else ""
 
 
 def _of_objects(array: Array, name: str) -> Array:
@@ -187,7 +204,10 @@ def _of_objects(array: Array, name: str) -> Array:
             raise TypeError
         return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} holds objects that are not numbers; encode them first") from None
+        raise TypeError(
+            f"{name} holds objects that are not numbers; encode them first"
+            + _how_to_encode(array, name)
+        ) from None
 
 
 def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
@@ -205,7 +225,8 @@ def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
 def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
     if array.ndim != ndim:
         raise ValueError(
-            f"{name} has the shape {array.shape}, expected {ndim} dimensions and {rows} rows"
+            f"{name} has the shape {array.shape}, expected {ndim} dimension{'s' * (ndim != 1)} "
+            f"and {rows} rows"
         )
     if array.shape[0] != rows:
         raise ValueError(f"{name} has {array.shape[0]} rows but X has {rows}")

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import resolve_threads
-from .data import as_matrix, as_target, check_finite
+from .data import as_finite, as_target
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .numeric import check_number
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
+from .steps import step_along
 from .weights import as_weights
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Larger steps, up to eps^(1/5), have less rounding for smooth networks and inputs of size 1; but
-# every input that crosses a kink within two of them (ReLU) is a wrong term.
-STEP = 1e-6
-_ROUNDINGS = 8  # of the loss in a difference of two
-_SMALL_STEP = float(np.cbrt(np.finfo(np.float64).eps))  # and there those of a second-order one
+_ROUNDINGS = 8  # of the loss in a difference
 
 
 def _executor(net: "Sequential", X: ArrayLike) -> Executor:
@@ -57,8 +54,7 @@ def gradient(
 def jacobian(net: "Sequential", X: ArrayLike, threads: int | None) -> Array:
     """See Sequential.jacobian."""
     executor, n_threads = _executor(net, X), resolve_threads(threads)
-    x = as_matrix(X, net.dtype, net.n_in)
-    check_finite(x, "X")
+    x = as_finite(X, net.dtype, net.n_in)
     out = np.empty((len(x), net.n_out, net.n_params), net.dtype)
     size = net.n_out * net.n_params
     rows = max(1, min(len(x), BLOCK_NUMBERS // max(1, size)))
@@ -77,7 +73,7 @@ def hessian_vector(
     v: ArrayLike,
     loss: str | Loss | LossFunction | None,
     sample_weight: ArrayLike | None,
-    step: float,
+    step: float | None,
     threads: int | None,
 ) -> Vector:
     """See Sequential.hessian_vector."""
@@ -88,7 +84,7 @@ def hessian_vector(
             f"v must hold {net.n_params} finite numbers, one for each parameter; its shape is "
             f"{direction.shape}"
         )
-    step = check_number(step, "step", positive=True)
+    step = None if step is None else check_number(step, "step", positive=True)
     return _along(objective, objective.params(), direction, step)
 
 
@@ -98,7 +94,7 @@ def hessian(
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
     sample_weight: ArrayLike | None,
-    step: float,
+    step: float | None,
     threads: int | None,
 ) -> NDArray[np.float64]:
     """See Sequential.hessian."""
@@ -108,7 +104,8 @@ def hessian(
         raise ValueError(
             f"the Hessian of {n:,} parameters has {n:,} x {n:,} numbers; use hessian_vector"
         )
-    params, step = objective.params(), check_number(step, "step", positive=True)
+    step = None if step is None else check_number(step, "step", positive=True)
+    params = objective.params()
     columns = np.empty((n, n))
     unit = np.zeros(n)
     for i in range(n):
@@ -118,12 +115,15 @@ def hessian(
     return np.asarray((columns + columns.T) / 2)
 
 
-def _along(objective: Objective, params: Vector, v: Vector, step: float) -> Vector:
+def _along(objective: Objective, params: Vector, v: Vector, step: float | None) -> Vector:
     """The fourth-order central difference of the gradient along v."""
     size = float(np.abs(v).max(initial=0.0))
     if size == 0:
         return np.zeros_like(v)
-    h = step * (v / size)  # step / size may overflow
+    v = v / size  # step / size may overflow
+    if step is None:
+        step = step_along(objective, params, v)
+    h = step * v
     near, far = (
         objective.at(params + t * h).grad - objective.at(params - t * h).grad for t in (1, 2)
     )
@@ -142,8 +142,7 @@ def _objective(
     """Checked arrays in the executor's type."""
     chosen = net._choose_loss(loss, y)
     n_threads = resolve_threads(threads)
-    x = as_matrix(X, executor.dtype, net.n_in)
-    check_finite(x, "X")
+    x = as_finite(X, executor.dtype, net.n_in)
     target = as_target(y, chosen, len(x), net.n_out, executor.dtype)
     weights = as_weights(sample_weight, len(x))
     return Objective(executor, x, target, get_loss(chosen), n_threads, weights=weights)
@@ -160,7 +159,7 @@ def _exact_objective(
     """The same in a float64 copy of the network."""
     dtype = np.dtype(np.float64)
     with _executor(net, X).turns.reading:
-        layout = plan(net.layers, net.n_in, dtype)
+        layout = plan(net.layers, net.n_in, dtype, fuse=False)  # for step_along
         params, grads = (aligned_zeros(net.n_params, dtype) for _ in range(2))
         stats = aligned_zeros(layout.n_stats, dtype)
         params[:], stats[:] = net.params, net.stats
@@ -208,44 +207,48 @@ def check_gradients(
 
         for line in check_gradients(net, X[:8], y[:8]): assert line.ok
 
-    Two evaluations of the loss for each parameter: a few rows and a small network will do. X
-    (rows, n_in), y, loss and sample_weight as in `fit`; at inference, without
-    dropout and with BatchNorm's running statistics. The step is eps^(1/3),
-    about 6e-6; the tolerance on the relative difference is the square root of the network's eps
-    (1.5e-8 in float64, 3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as
-    rounding: 3e-10 |loss| in float64, 1e-6 |loss| in float32. An input that lies within a step of
-    a kink (ReLU) may fail it: take other rows; so may inputs of 100 and more, whose differences
-    have a larger error: scale them. Raises ValueError and TypeError for bad input.
+    About ten passes for each parameter: a few rows and a small network will do. X (rows, n_in), y,
+    loss and sample_weight as in `fit`; at inference, without dropout and with BatchNorm's running
+    statistics. The differences are of fourth order with the steps of `hessian_vector`; the
+    tolerance on the relative difference is the square root of the network's eps (1.5e-8 in float64,
+    3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as rounding. An input
+    that lies within a step of a kink (ReLU) may fail it: take other rows; so may a float32 network
+    on inputs of 1e4 and more, whose outputs are off by as much: scale them. Raises ValueError and
+    TypeError for bad input.
     """
     value, gradients = gradient(net, X, y, loss, sample_weight, threads)
     analytic = gradients.astype(np.float64)
     objective = _exact_objective(net, X, y, loss, sample_weight, threads)
-    numeric = _differences(objective)
+    numeric, steps = _differences(objective)
     eps, exact = (float(np.finfo(dtype).eps) for dtype in (net.dtype, np.float64))
-    tolerance, noise = math.sqrt(eps), _ROUNDINGS * abs(value) * (exact / _SMALL_STEP + eps)
-    lines = []
+    tolerance, lines = math.sqrt(eps), []
     for name, shape, place in parameter_places(net):
         a, b = analytic[place], numeric[place]
         size = float(np.linalg.norm(a) + np.linalg.norm(b))
         relative = float(np.linalg.norm(a - b)) / size if size else 0.0
         difference = float(np.abs(a - b).max(initial=0.0))
+        noise = _ROUNDINGS * abs(value) * (exact / float(steps[place].min(initial=1.0)) + eps)
         lines.append(GradientCheck(name, shape, difference, relative, tolerance, noise))
     if verbose:
         print(format_checks(lines))
     return lines
 
 
-def _differences(objective: Objective) -> Vector:
-    params, slopes = objective.params(), np.empty(objective.n_params)
-    for i, middle in enumerate(params.copy()):
-        losses = []
-        for side in (middle + _SMALL_STEP, middle - _SMALL_STEP):
-            params[i] = side
-            losses.append(objective.loss_at(params))
-        width = (middle + _SMALL_STEP) - (middle - _SMALL_STEP)
-        slopes[i] = (losses[0] - losses[1]) / width
-        params[i] = middle
-    return slopes
+def _differences(objective: Objective) -> tuple[Vector, Vector]:
+    """Fourth-order central differences of the loss by each parameter, and their steps."""
+    params = objective.params()
+    slopes, steps, unit = np.empty_like(params), np.empty_like(params), np.zeros_like(params)
+    for i in range(len(params)):
+        unit[i] = 1
+        h = steps[i] = step_along(objective, params, unit)
+        near, far = (
+            objective.loss_at(params + t * h * unit) - objective.loss_at(params - t * h * unit)
+            for t in (1, 2)
+        )
+        width = (params[i] + h) - (params[i] - h)
+        slopes[i] = (8 * near - far) / (6 * width)
+        unit[i] = 0
+    return slopes, steps
 
 
 def parameter_places(net: "Sequential") -> Iterator[tuple[str, tuple[int, ...], slice]]:

@@ -1,5 +1,7 @@
 """Exceptions of our own; bad arguments raise ValueError and TypeError."""
 
+import sys
+import warnings
 from typing import Any
 
 
@@ -27,3 +29,15 @@ class CheckpointError(ValueError):
 
 class ConvergenceWarning(UserWarning):
     """An iteration ended before its result was as exact as asked for."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of the line outside of this package that called into it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(names: dict[str, Any]) -> bool:
+    return str(names.get("__name__")).partition(".")[0] == __name__.partition(".")[0]

@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_matrix, as_values, check_finite
+from .data import as_finite, as_values
 from .weights import Weights, as_weights
 
 Matrix = NDArray[np.float64]
@@ -45,9 +45,7 @@ class Estimator:
 
 def inputs(X: ArrayLike, name: str = "X") -> Matrix:
     """X as a finite float64 array (rows, n_in); ValueError or TypeError else."""
-    matrix = as_matrix(X, FLOAT64, None, name)
-    check_finite(matrix, name)
-    return matrix
+    return as_finite(X, FLOAT64, None, name)
 
 
 def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:

@@ -77,6 +77,10 @@ class Layer:
         """This layer as one op for an input of n_in features, at place `index`, without offsets."""
         raise NotImplementedError
 
+    def width_hint(self, n_in: int) -> str:
+        """What to do where n_in features come in and this layer has another width."""
+        return f"it has seen data with {self.n_in}; make a new one"
+
     def config(self) -> dict[str, Any]:
         """The arguments that make this layer again, as JSON types."""
         return {}
@@ -106,8 +110,23 @@ class Layer:
         return f"{type(self).__name__}({shown})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: all but the buffers, which the next forward makes again."""
-        return {name: value for name, value in vars(self).items() if name != "_executor"}
+        """For copies and pickles: all but the buffers, which the next forward makes again. A copy
+        of a network's layer is free, with arrays of its own.
+        """
+        state = {name: value for name, value in vars(self).items() if name != "_executor"}
+        if self._home is not None and self._home.in_network:
+            state["_home"] = self._home_of_copy(self._home)
+        return state
+
+    def _home_of_copy(self, home: Home) -> Home | None:
+        own = Layer._make_home(self, int(home.layout.ops[home.op]["n_in"]), home.dtype)
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _home=own)
+        for (_, place), (_, values) in zip(
+            twin.arrays().items(), self.arrays().items(), strict=True
+        ):
+            place[...] = values
+        return own
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Output (rows, n_out) for x (rows, n_in); remembers what backward needs, x itself among
@@ -159,7 +178,7 @@ class Layer:
 
     def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
         """A place for a layer alone, which has no parameters unless its class says so."""
-        layout = plan([self], n_in, dtype, fuse=False)
+        layout = plan([self], n_in, dtype, fuse=False, alone=True)
         params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
         stats = aligned_zeros(layout.n_stats, dtype)
         return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats, Turns())
@@ -198,13 +217,12 @@ class Linear(Layer):
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""
-        if self.n_in not in (None, n_in):
-            raise ValueError(
-                f"layer {index} is {self!r}, but what comes in has {n_in} features; "
-                f"use Linear({n_in}, {self.n_out}) or Linear({self.n_out})"
-            )
         variant = _core.ACTIVATIONS["identity"]["index"]
         return make_record("linear", variant, n_in, self.n_out, b=0 if self.has_bias else ABSENT)
+
+    def width_hint(self, n_in: int) -> str:
+        """See Layer.width_hint."""
+        return f"use Linear({n_in}, {self.n_out}) or Linear({self.n_out})"
 
     def config(self) -> dict[str, Any]:
         """See Layer.config."""

@@ -52,19 +52,30 @@ def leaves_of(layers: Sequence["Layer"]) -> list["Layer"]:
 
 
 def plan(
-    layers: Sequence["Layer"], n_in: int, dtype: DTypeLike = "float32", fuse: bool = True
+    layers: Sequence["Layer"],
+    n_in: int,
+    dtype: DTypeLike = "float32",
+    fuse: bool = True,
+    alone: bool = False,
 ) -> Layout:
     """Lay out layers one after another.
 
     An activation whose slope is a function of its output is fused into the Linear before it, unless
-    `fuse` is False. Raises ValueError where widths do not follow on each other.
+    `fuse` is False. `alone`: a single layer outside of a network. Raises ValueError where widths do
+    not follow on each other.
     """
     if not layers:
         raise ValueError(
             "layers is empty; a network needs at least one, [Linear(4, 3)] for instance"
         )
     ops: list[NDArray[Any]] = []
+    names = _names(layers, alone)
     for index, layer in enumerate(leaves_of(layers)):
+        if layer.n_in not in (None, n_in):
+            raise ValueError(
+                f"{names[id(layer)]} is {layer!r}, but what comes in has {n_in} features; "
+                f"{layer.width_hint(n_in)}"
+            )
         record = layer.record(n_in, index)
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
@@ -76,6 +87,15 @@ def plan(
     widths = _place_activations(program)
     n_decayed, n_params, n_stats = _place_parameters(program, np.dtype(dtype))
     return Layout(program, n_params, n_decayed, *widths, n_stats)
+
+
+def _names(layers: Sequence["Layer"], alone: bool) -> dict[int, str]:
+    """What the user calls each layer that may hold arrays, by its identity."""
+    return {
+        id(leaf): name
+        for i, layer in enumerate(layers)
+        for name, leaf in layer.named_leaves(type(layer).__name__ if alone else f"layer {i}")
+    }
 
 
 def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:

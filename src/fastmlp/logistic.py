@@ -14,16 +14,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import ConvergenceWarning, warn
 from .estimators import Estimator, Matrix, check_choice, inputs, used_rows
 from .layers import Linear
 from .losses import CrossEntropy, probabilities
 from .network import Sequential
 from .numeric import check_count, check_number
 from .optimizers import SGD
+from .schedules import CosineDecay
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .training import History
 from .weights import Weights, class_weights, combined
 
+_FAR = 0.01  # above the minimum, as a share of the cost
 _SOLVERS = ("newton", "lbfgs", "sgd")
 _OF_A_SOLVER = ("covariance_", "coef_std_", "intercept_std_", "_spread", "n_steps_", "history_")
 
@@ -33,11 +36,14 @@ class Classifier(Estimator):
 
     solver: "newton" (iteratively reweighted least squares: exact Hessian, the step halved while the
     cost rises), "lbfgs" (SciPy's; for many features), or "sgd" (mini-batches through `Sequential`:
-    `lr`, `batch_size`, `epochs` and `seed` are its own). newton ends when no logit changes by more
-    than `tol`, lbfgs when no element of the gradient of the mean cost exceeds it; both take at most
-    `max_steps` steps and warn with ConvergenceWarning if those are not enough. sgd ends after
-    `epochs`, wherever that is, without a warning: watch `history_`, standardise X, and take one of
-    the others where digits count.
+    `lr`, `momentum`, `batch_size`, `epochs` and `seed` are its own). newton ends when no logit
+    changes by more than `tol`, lbfgs when no element of the gradient of the mean cost exceeds it;
+    both take at most `max_steps` steps and warn with ConvergenceWarning if those are not enough.
+
+    sgd has Nesterov momentum, and a rate that falls from `lr` to 0 along half a cosine; with all
+    rows in one batch, whose gradient has no noise, the rate stays. It ends after `epochs`, near the
+    minimum where columns are standardised, and warns with ConvergenceWarning where gradient and
+    Hessian say that the cost is more than 1% above it. Take one of the others where digits count.
 
     class_weight: {label: weight}, 1 for labels that it lacks, or "balanced": rows / (classes times
     rows of the class), every row counting as its sample_weight, as in scikit-learn; both multiply.
@@ -57,6 +63,7 @@ class Classifier(Estimator):
         tol: float = 1e-8,
         max_steps: int = 1000,
         lr: float = 0.1,
+        momentum: float = 0.9,
         batch_size: int = 32,
         epochs: int = 100,
         seed: int = 0,
@@ -65,7 +72,8 @@ class Classifier(Estimator):
         self.class_weight = class_weight
         self.l2, self.solver, self.fit_intercept = l2, solver, fit_intercept
         self.tol, self.max_steps = tol, max_steps
-        self.lr, self.batch_size, self.epochs, self.seed = lr, batch_size, epochs, seed
+        self.lr, self.momentum, self.seed = lr, momentum, seed
+        self.batch_size, self.epochs = batch_size, epochs
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn from X (rows, n_in) and labels y (rows,): integers, booleans or strings; rows count
@@ -83,10 +91,13 @@ class Classifier(Estimator):
         contrast = self._contrast(classes)
         for name in _OF_A_SOLVER:  # what another one has learned is not true of this fit
             vars(self).pop(name, None)
+        cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept), weights)
         if self.solver == "sgd":
-            theta = self._fit_sgd(matrix, labels, weights, len(classes), l2)
+            theta = self._fit_sgd(matrix - cost.mean, labels, weights, len(classes), l2)
+            if self.fit_intercept:
+                theta[0] -= cost.mean @ theta[1:]
+            self._warn_if_far(cost, cost.phi(theta))
         else:
-            cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept), weights)
             minimize = minimize_newton if self.solver == "newton" else minimize_lbfgs
             phi, self.n_steps_ = minimize(cost, tol, max_steps)
             theta = cost.theta(phi)
@@ -155,8 +166,13 @@ class Classifier(Estimator):
         n_classes: int,
         l2: float,
     ) -> Matrix:
-        """Train one Linear layer from zero; plain SGD on the mean cost, so l2 counts by the row."""
-        binary = self._binary
+        """Train one Linear layer from zero on the mean cost, so that l2 counts by the row. X is
+        centred: columns far from zero would be all but parallel to the ones.
+        """
+        binary, n = self._binary, len(X)
+        batch_size = check_count(self.batch_size, "batch_size")
+        epochs = check_count(self.epochs, "epochs")
+        steps = epochs * -(-n // batch_size)
         n_out = 1 if binary else n_classes
         layer = Linear(X.shape[1], n_out, init="zeros", bias=bool(self.fit_intercept))
         net = Sequential([layer], seed=self.seed, dtype="float64")
@@ -164,13 +180,27 @@ class Classifier(Estimator):
             X,
             labels.astype(np.float64) if binary else labels,
             loss="binary_cross_entropy" if binary else "cross_entropy",
-            optimizer=SGD(lr=self.lr, weight_decay=l2 / len(X)),
-            batch_size=self.batch_size,
-            epochs=self.epochs,
+            optimizer=SGD(
+                lr=self.lr if batch_size >= n else CosineDecay(self.lr, steps),
+                momentum=self.momentum,
+                nesterov=self.momentum != 0,
+                l2=l2 / n,
+            ),
+            batch_size=batch_size,
+            epochs=epochs,
             sample_weight=weights,
         )
         theta = layer.weight if layer.bias is None else np.vstack([layer.bias, layer.weight])
         return np.column_stack([np.zeros(len(theta)), theta]) if binary else theta.copy()
+
+    def _warn_if_far(self, cost: SoftmaxCost, phi: Matrix) -> None:
+        if cost.distance(phi) > _FAR * cost.value(phi):
+            warn(
+                f"sgd ended far from the minimum after epochs={self.epochs}; standardise the "
+                f"columns of X, allow more epochs, change lr={self.lr:g} (lower it where history_ "
+                'is not calm), use l2 > 0, or take solver="newton"',
+                ConvergenceWarning,
+            )
 
 
 class LogisticRegression(Classifier):

@@ -208,6 +208,9 @@ def _loss(loss: Loss, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | Non
     z = as_numbers(z, "z")
     dtype = np.dtype(np.float64 if z.dtype == np.float64 else np.float32)
     outputs = as_matrix(z, dtype, None, "z")
+    y = as_numbers(y, "y")
+    if y.ndim and len(y) != len(outputs):
+        raise ValueError(f"y has {len(y)} rows but z has {len(outputs)}")
     target = as_target(y, loss, len(outputs), outputs.shape[1], dtype)
     dz = np.empty_like(outputs)
     return loss.value(outputs, target, dz, as_weights(sample_weight, len(outputs))), dz

@@ -24,6 +24,8 @@ from .settings import Settings
 Array = NDArray[Any]
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
+_UNBOUNDED = ("identity", "leaky_relu")  # to both sides
+_HALF_OPEN = ("softplus", "elu", "selu", "gelu", "silu", "mish")  # to one, with a slope everywhere
 
 
 def _check_smoothing(value: float) -> None:
@@ -48,6 +50,7 @@ class Loss(Settings):
     """
 
     predicts: ClassVar[str] = "values"  # or "classes"; "" where only the user knows
+    link: ClassVar[str] = ""  # what it makes of raw outputs, in a sentence about the loss
     low: ClassVar[float] = -math.inf  # of the targets
     high: ClassVar[float] = math.inf
     _: KW_ONLY
@@ -96,6 +99,12 @@ class Loss(Settings):
     def _outputs(self) -> str:
         return "other outputs"
 
+    def is_narrowed_by(self, activation: str) -> bool:
+        """Whether its link leaves some predictions out of reach behind this activation, as bounded
+        logits do: then that can only be a mistake.
+        """
+        return bool(self.link) and activation not in _UNBOUNDED
+
     def reduce(self, total: float, rows: int) -> float:
         """The mean of a sum over rows, or that sum, as `reduction` says."""
         return total if self.reduction == "sum" else total / rows
@@ -138,6 +147,7 @@ class CrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "cross_entropy"
+    link: ClassVar[str] = "takes logits and applies the softmax itself"
     predicts: ClassVar[str] = "classes"
     label_smoothing: float = 0.0
 
@@ -148,6 +158,10 @@ class CrossEntropy(Loss):
         """Softmax of the rows."""
         return softmax(z)
 
+    def is_narrowed_by(self, activation: str) -> bool:
+        """As Loss says; but only differences of logits count, so that one end may be bounded."""
+        return super().is_narrowed_by(activation) and activation not in _HALF_OPEN
+
 
 @dataclass(frozen=True, repr=False)
 class BinaryCrossEntropy(Loss):
@@ -157,6 +171,7 @@ class BinaryCrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
+    link: ClassVar[str] = "takes logits and applies the sigmoid itself"
     predicts: ClassVar[str] = "classes"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
@@ -178,6 +193,7 @@ class Focal(Loss):
     """
 
     name: ClassVar[str] = "focal"
+    link: ClassVar[str] = "takes logits and applies the softmax itself"
     predicts: ClassVar[str] = "classes"
     gamma: float = 2.0
 
@@ -188,6 +204,10 @@ class Focal(Loss):
         """Softmax of the rows."""
         return softmax(z)
 
+    def is_narrowed_by(self, activation: str) -> bool:
+        """As Loss says; but only differences of logits count, so that one end may be bounded."""
+        return super().is_narrowed_by(activation) and activation not in _HALF_OPEN
+
 
 @dataclass(frozen=True, repr=False)
 class BinaryFocal(Loss):
@@ -197,6 +217,7 @@ class BinaryFocal(Loss):
     """
 
     name: ClassVar[str] = "binary_focal"
+    link: ClassVar[str] = "takes logits and applies the sigmoid itself"
     predicts: ClassVar[str] = "classes"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
@@ -257,6 +278,7 @@ class Poisson(Loss):
     """
 
     name: ClassVar[str] = "poisson"
+    link: ClassVar[str] = "takes logarithms of rates and applies exp itself"
     low: ClassVar[float] = 0.0
 
     def response(self, z: Array) -> Array:
@@ -276,6 +298,7 @@ class Pinball(Loss):
     """
 
     name: ClassVar[str] = "pinball"
+    link: ClassVar[str] = "applies softplus to the gaps between quantiles itself"
     quantiles: tuple[float, ...] = (0.5,)
 
     def _check(self) -> None:
@@ -292,6 +315,10 @@ class Pinball(Loss):
 
     def _outputs(self) -> str:
         return f"{len(self.quantiles)} outputs (quantiles) for each column of y"
+
+    def is_narrowed_by(self, activation: str) -> bool:
+        """As Loss says; one quantile alone has no gap."""
+        return len(self.quantiles) > 1 and super().is_narrowed_by(activation)
 
     def response(self, z: Array) -> Array:
         """The quantiles (rows, n_out), ascending for each column of y."""
@@ -319,6 +346,7 @@ class GaussianNLL(Loss):
     """
 
     name: ClassVar[str] = "gaussian_nll"
+    link: ClassVar[str] = "applies softplus to the variances itself"
     min_variance: float = 1e-6
 
     def _check(self) -> None:

@@ -4,7 +4,8 @@ mae, rmse and r2 by name compare y with what the outputs mean under the loss: `L
 weights do not enter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,14 +64,14 @@ METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
 
 def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric]:
     """{name: function}; ValueError for an unknown name or one that does not suit the loss."""
-    if isinstance(metrics, str) or callable(metrics):
-        shown = repr(metrics) if isinstance(metrics, str) else "function"
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        shown = "function" if callable(metrics) else repr(metrics)
         raise TypeError(f"metrics must be a list, [{shown}] for instance")
     found: dict[str, Metric] = {}
     functions: set[str] = set()
     for metric in metrics:
         if callable(metric):
-            name = str(getattr(metric, "__name__", repr(metric)))
+            name = _name_of(metric)
             if name in found or name in ("loss", "lr") or name.startswith("val_"):
                 raise ValueError(
                     f"a metric cannot be called {name!r}: that name is taken; give each function "
@@ -99,6 +100,12 @@ def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) 
         out = np.zeros((len(y), n_out), np.float32)
         for name in metrics.keys() & METRICS.keys():
             metrics[name](y, out)
+
+
+def _name_of(metric: Metric) -> str:
+    """That of the function, of what functools.partial wraps, or of the object's class."""
+    function = metric.func if isinstance(metric, partial) else metric
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _of_function(name: str, function: Metric) -> Metric:

@@ -132,7 +132,7 @@ def _load_network(path: str) -> Sequential:
 def info(options: Namespace) -> int:
     """`fastmlp info`: what a model file holds."""
     net = _load_network(options.model)
-    print(reports.architecture(net))
+    print(net.summary())
     print()
     lines = [
         ["dtype", net.dtype.name],

@@ -10,11 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .batch_statistics import has_batch_norm, statistics_of
 from .config import resolve_threads
-from .data import Array, as_matrix, check_finite
+from .data import Array, as_finite, as_numbers
+from .errors import DivergenceError
 from .executor import Executor
 from .layout import aligned_zeros
 from .optimizers import Optimizer, get_optimizer
 from .turns import Turns
+
+# what training changes beside weights and statistics: of the network, and of its context
+_KEPT = (
+    *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
+    "interrupted_batches",
+)
+_COUNTERS = (
+    *("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged", "running"),
+)
 
 
 class NetworkState:
@@ -60,7 +70,9 @@ class NetworkState:
 
     @property
     def params(self) -> Array:
-        """All weights, then all biases, scales and shifts, flat; writing changes the network."""
+        """All weights, then all biases, scales and shifts, flat; writing changes the network, but
+        neither averages of the weights, which `set_params` changes too, nor the moments.
+        """
         return self.executor.context.params
 
     @property
@@ -165,6 +177,29 @@ class NetworkState:
         average[:] = self.params
         return average
 
+    @contextmanager
+    def unchanged_before_a_step(self) -> Iterator[None]:
+        """Where an error comes before the first step, all that this class and Sequential keep goes
+        back to what it was: a custom loss may refuse its first mini-batch. Divergence is no such
+        error: training has begun then, and its history says how.
+        """
+        context = self.executor.context
+        kept = {name: getattr(self, name) for name in _KEPT}
+        counters = {name: getattr(context, name) for name in _COUNTERS}
+        stats = self.stats.copy()
+        try:
+            yield
+        except DivergenceError:
+            raise
+        except Exception:
+            if context.updates == counters["updates"]:
+                context.set_state(kept["state"] or (), kept["average"])
+                for place, values in ((self, kept), (context, counters)):
+                    for name, value in values.items():
+                        setattr(place, name, value)
+                self.stats[:] = stats
+            raise
+
     # ---- averaged weights ------------------------------------------------------------------------
 
     @property
@@ -213,6 +248,15 @@ class NetworkState:
             stats = statistics_of(self.executor, params, matrix, rows, threads)
             self.average_stats = self.step, stats
 
+    def _stats_from(self, X: ArrayLike, params: Array, threads: int) -> Array:
+        """What `stats` would be with these weights, BatchNorm's being computed from X (rows, n_in);
+        ValueError and TypeError for bad input.
+        """
+        matrix = as_finite(X, self.dtype, self.executor.layout.n_in)
+        if not has_batch_norm(self.executor):
+            return self.stats.copy()
+        return statistics_of(self.executor, params, matrix, np.arange(len(matrix)), threads)
+
     def _set_stats(self, stats: Array, are_of_average: bool) -> None:
         self.stats[:] = stats
         if are_of_average and self.keeps_average and has_batch_norm(self.executor):
@@ -239,10 +283,9 @@ class NetworkState:
                 raise RuntimeError("the network has its averaged weights already")
             averaged, places = self.averaged_params, [*self._weights(), self.stats]
             if X is not None:
-                matrix = as_matrix(X, self.dtype, self.executor.layout.n_in)
-                check_finite(matrix, "X")
-                rows = np.arange(len(matrix))
-                self.update_average_statistics(matrix, rows, resolve_threads(None))
+                found = self._stats_from(X, averaged, resolve_threads(None))
+                if has_batch_norm(self.executor):
+                    self.average_stats = self.step, found
             stats = self.averaged_stats
             kept = [place.copy() for place in places]
             interrupt: KeyboardInterrupt | None = None
@@ -265,7 +308,7 @@ class NetworkState:
         """Replace all weights and biases by a flat array in the layout of `params`, and their
         average as well where one is kept; `stats` by what belongs to them, where that is given.
 
-        Raises ValueError for another size.
+        Raises ValueError for another size, NaN and infinity, TypeError for what is not numeric.
         """
         values = self._flat(params, self.params, "params")
         statistics = None if stats is None else self._flat(stats, self.stats, "stats")
@@ -277,12 +320,16 @@ class NetworkState:
                 self._set_stats(statistics, are_of_average=True)
 
     def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
-        array = np.asarray(values, self.dtype)
+        array = as_numbers(values, name)
         if array.shape != place.shape:
             raise ValueError(
                 f"{name} has the shape {array.shape}, but this network has {place.size} of them; "
                 f"give an array of the shape {place.shape}"
             )
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, self.dtype)
+        if _core.first_nonfinite(array) >= 0:
+            raise ValueError(f"{name} holds NaN, infinity or numbers too large for {self.dtype}")
         return array
 
     def _weights(self) -> list[Array]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations  # numpy.random is slow to load: on first use
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_matrix, check_finite
+from .data import as_finite, as_numbers
+from .errors import warn
 from .layers import LAYERS, Array, Home, Layer, make_record
 from .numeric import as_real
 
@@ -171,7 +171,7 @@ class Standardize(Normalization):
     of the first `fit`; they are stored with the network and not trained. A constant column keeps
     std 1 and so becomes 0. Any other use before that is a ValueError. X is converted to the
     network's type first: in float32 columns far from zero, such as times in seconds, lose their
-    differences, and a warning names them.
+    differences, all of them perhaps, as do values below 1e-45; a warning names such a column.
     """
 
     kind = "standardize"
@@ -212,22 +212,25 @@ class Standardize(Normalization):
         a standard deviation.
         """
         dtype = self._home.dtype if self._home else self._dtype_alone(X)
-        matrix = as_matrix(X, dtype, self.n_in)
-        check_finite(matrix, "X")
-        return self.adapt_rows(matrix, np.arange(len(matrix)))
+        matrix = as_finite(X, dtype, self.n_in)
+        return self.adapt_rows(matrix, np.arange(len(matrix)), X)
 
-    def adapt_rows(self, matrix: Array, rows: NDArray[np.int64]) -> Self:
-        """`adapt` for some rows of a checked matrix."""
+    def adapt_rows(self, matrix: Array, rows: NDArray[np.int64], given: ArrayLike) -> Self:
+        """`adapt` for some rows of a checked matrix, and of what the user gave it as."""
         mean, std = column_statistics(matrix, rows)
         if self._home is None:
             self._make_home(matrix.shape[1], matrix.dtype)
-        constant = std <= np.maximum(_TRACE * np.abs(mean), np.finfo(matrix.dtype).tiny)
+        constant = _is_constant(mean, std, matrix.dtype)
         coarse = ~constant & (std < _COARSE * np.finfo(matrix.dtype).eps * np.abs(mean))
+        if given is not matrix and constant.any():  # the conversion may have made it so
+            values = as_numbers(given, "X")
+            mean_given, std_given = column_statistics(values, rows, constant)
+            coarse[constant] = ~_is_constant(mean_given, std_given, values.dtype)
         if coarse.any():
-            warnings.warn(
-                f"column {int(np.argmax(coarse))} of X lies so far from zero that {matrix.dtype} "
-                'hardly tells its values apart; subtract its mean first, or use dtype="float64"',
-                stacklevel=2,
+            warn(
+                f"column {int(np.argmax(coarse))} of X holds values that {matrix.dtype} hardly "
+                "tells apart, being far from zero or tiny; subtract its mean and rescale it first, "
+                'or use dtype="float64"'
             )
         self.mean[:], self.std[:] = mean, np.where(constant, 1.0, std)
         return self
@@ -245,22 +248,29 @@ class Standardize(Normalization):
         return super()._executor_for(n_in, dtype)
 
 
-def column_statistics(matrix: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Mean and standard deviation (n,) of the rows, in float64; ValueError where they are not
-    finite.
+def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Which columns hold one value, up to what rounding in float64 leaves of it."""
+    tiny = np.finfo(dtype).tiny if dtype.kind == "f" else 0.0
+    return np.asarray(std <= np.maximum(_TRACE * np.abs(mean), tiny))
+
+
+def column_statistics(
+    matrix: Array, rows: NDArray[np.int64], columns: slice | NDArray[np.bool_] = slice(None)
+) -> tuple[Array, Array]:
+    """Mean and standard deviation (n,) of the rows in some columns, in float64; ValueError where
+    they are not finite.
 
     In two passes, and less the first row: a constant column then has its own value and exactly 0.
     """
-    first = matrix[rows[0]].astype(np.float64)
+    first = matrix[rows[0], columns].astype(np.float64)
     blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
-    mean = np.zeros(matrix.shape[1])
-    squares = np.zeros(matrix.shape[1])
+    mean, squares = np.zeros(len(first)), np.zeros(len(first))
     with np.errstate(over="ignore", invalid="ignore"):
         for block in blocks:
-            mean += (matrix[block].astype(np.float64) - first).sum(axis=0)
+            mean += (matrix[block][:, columns].astype(np.float64) - first).sum(axis=0)
         mean = first + mean / len(rows)
         for block in blocks:
-            squares += ((matrix[block].astype(np.float64) - mean) ** 2).sum(axis=0)
+            squares += ((matrix[block][:, columns].astype(np.float64) - mean) ** 2).sum(axis=0)
         std = np.sqrt(squares / len(rows))
     bad = np.flatnonzero(~np.isfinite(mean + std))
     if len(bad):

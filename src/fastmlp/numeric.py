@@ -4,6 +4,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 
 def as_real(value: Any) -> float | None:
     """The float of a finite real number; None for anything else, 10**400 among it."""
@@ -32,6 +34,13 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     if whole is None or whole < least:
         raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
     return whole
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """The bool of True, False, 1 or 0, NumPy's among them; else TypeError."""
+    if not isinstance(value, int | np.integer | np.bool_) or value not in (0, 1):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def check_seed(seed: Any) -> int:

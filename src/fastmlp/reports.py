@@ -2,15 +2,13 @@
 
 import io
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .layers import Dropout, Linear
-from .network import Sequential
 from .preparations import Target
+from .summary import table
 from .training import History
 
 Array = NDArray[Any]
@@ -18,20 +16,6 @@ Scores = dict[str, float]
 
 _MAX_CLASS_ROWS = 20
 _TINY = 1e-15
-
-
-def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: str = "  ") -> str:
-    """Columns aligned: the first to the left, the others to the right."""
-    lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-
-    def cell(i: int, text: str) -> str:
-        return text.rjust(widths[i]) if i else text.ljust(widths[i])
-
-    return "\n".join(
-        (indent + "  ".join(cell(i, text) for i, text in enumerate(line))).rstrip()
-        for line in lines
-    )
 
 
 def number(value: float) -> str:
@@ -104,24 +88,6 @@ def per_class(target: Target, labels: Array, predicted: Array) -> str:
 def shows_classes(target: Target) -> bool:
     """Whether there are few enough classes for a table."""
     return 0 < len(target.classes) <= _MAX_CLASS_ROWS
-
-
-# ---- the network ---------------------------------------------------------------------------------
-
-
-def architecture(net: Sequential) -> str:
-    """One line a layer, with shapes and parameters."""
-    width, rows = net.n_in, []
-    for layer in net.layers:
-        n_out, params = width, 0
-        if isinstance(layer, Linear):
-            n_out = layer.weight.shape[1]
-            params = layer.weight.size + (0 if layer.bias is None else layer.bias.size)
-        name = type(layer).__name__ + (f"({layer.p:g})" if isinstance(layer, Dropout) else "")
-        rows.append([name, f"{width:,}", f"{n_out:,}", f"{params:,}" if params else "-"])
-        width = n_out
-    rows.append(["total", "", "", f"{net.n_params:,}"])
-    return table(rows, ["layer", "in", "out", "parameters"])
 
 
 # ---- the picture ---------------------------------------------------------------------------------

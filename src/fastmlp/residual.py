@@ -76,6 +76,9 @@ class Residual(Layer):
             layer.attach(home.at(op))
             op += len(layer.leaves())
 
+    def _home_of_copy(self, home: Home) -> None:
+        """None: the layers inside take theirs along."""
+
     def _mask_seed(self) -> int:
         # Of the dropout inside; without any seed there each block alone draws other masks.
         seeds = [leaf.seed for leaf in self.leaves() if isinstance(leaf, Dropout)]

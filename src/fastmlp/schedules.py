@@ -51,8 +51,9 @@ class Schedule:
         name = type(self).__name__
         if SCHEDULES.get(name) is not type(self):
             raise TypeError(
-                f"a {name} cannot be saved, only the schedules of fastmlp can; before you save, "
-                "give net.use_optimizer(...) one with a number or such a schedule for lr"
+                f"{name} cannot be saved in a model file, only the schedules of fastmlp can; "
+                "before you save, call net.use_optimizer(dataclasses.replace(net.optimizer, "
+                "lr=0.001)), which keeps the moments; pickle and copy.deepcopy keep the schedule"
             )
         return {"type": name, **vars(self)}
 

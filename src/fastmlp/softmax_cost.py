@@ -7,19 +7,19 @@ orthonormal columns that sum to zero make it softmax regression without the dire
 nothing.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConvergenceWarning
+from .errors import ConvergenceWarning, warn
 from .estimators import Matrix, with_ones
 from .least_squares import power_of_two_norms
 from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
 _MAX_HALVINGS = 40
+_CG_STEPS = 30
 _FLAT = 10 * _EPS**0.5  # gradients that change a cost by its rounding: no line search sees them
 
 
@@ -56,6 +56,13 @@ class SoftmaxCost:
         if self.fit_intercept:
             theta[0] -= self.mean @ theta[1:]
         return np.asarray(theta)
+
+    def phi(self, theta: Matrix) -> Matrix:
+        """The inverse of `theta`, for (p, n_classes) up to what changes no probability."""
+        centred = theta.copy()
+        if self.fit_intercept:
+            centred[0] += self.mean @ theta[1:]
+        return np.asarray(self.scale[:, np.newaxis] * centred @ self.B)
 
     def logits(self, phi: Matrix) -> Matrix:
         """Z (rows, n_classes)."""
@@ -96,6 +103,26 @@ class SoftmaxCost:
         flat = H.reshape(p * q, p * q)
         flat[np.diag_indices(p * q)] += np.repeat(self.penalty[:, 0], q)
         return flat
+
+    def distance(self, phi: Matrix) -> float:
+        """g^T H^-1 g / 2, how far the cost is above its minimum by a step of Newton's: from below,
+        by conjugate gradients, which need no Hessian (Nocedal, Wright 2006, algorithm 5.2).
+        """
+        P = self.probabilities(phi)
+        rest = self.gradient(phi, P)
+        direction, square, found = rest.copy(), float(np.sum(rest**2)), 0.0
+        for _ in range(_CG_STEPS):
+            Z = self.logits(direction)
+            curved = self.weights[:, np.newaxis] * P * (Z - np.sum(P * Z, axis=1, keepdims=True))
+            product = self.A.T @ (curved @ self.B) + self.penalty * direction
+            bend = float(np.sum(direction * product))
+            if not bend > 0:
+                break
+            found += square**2 / bend / 2
+            rest = rest - square / bend * product
+            before, square = square, float(np.sum(rest**2))
+            direction = rest + square / before * direction
+        return found
 
     def covariance(self, phi: Matrix) -> Matrix:
         """The inverse Hessian by what phi is for [1, X]: (p, q, p, q)."""
@@ -210,9 +237,8 @@ def _solve_positive(H: Matrix, g: Matrix) -> Matrix | None:
 
 
 def _warn(max_steps: int) -> None:
-    warnings.warn(
+    warn(
         f"no convergence in max_steps={max_steps}; scale the columns of X, use l2 > 0, or allow "
         "more",
         ConvergenceWarning,
-        stacklevel=4,
     )

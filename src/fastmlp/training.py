@@ -2,27 +2,30 @@
 them.
 """
 
+import math
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .callbacks import Callback
+from .callbacks import Callback, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import as_matrix, as_target, check_finite
+from .data import as_finite, as_target
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
+from .hints import warn_of_activation, warn_of_schedule
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, check_targets, get_metrics
-from .numeric import as_real, check_count
+from .numeric import as_real, check_count, check_flag
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
@@ -37,9 +40,10 @@ class History(dict[str, list[float]]):
     stop_reason: str | None = None
 
     def add(self, logs: dict[str, float]) -> None:
-        """Append the logs of one epoch."""
-        for name, value in logs.items():
-            self.setdefault(name, []).append(value)
+        """Append the logs of one epoch; NaN where a callback logs now and then."""
+        epochs = len(next(iter(self.values()), []))
+        for name in {**self, **logs}:
+            self.setdefault(name, [math.nan] * epochs).append(logs.get(name, math.nan))
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
@@ -61,6 +65,7 @@ class Run:
         self.logs: dict[str, float] = {}
         self.history = History()
         self.has_validation = False
+        self.logged: tuple[str, ...] = ()  # the names that fit itself will log
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
         """Go on with other settings from the next epoch on; ValueError in a full-batch method."""
@@ -88,6 +93,7 @@ class TrainingData:
         sample_weight: ArrayLike | None,
         class_weight: ClassWeight | None,
     ) -> None:
+        self.given = X
         self.X, self.y = checked_pair(net, X, y, loss, "X", "y")
         self.weights = as_weights(sample_weight, len(self.X))
         self.rows: NDArray[np.int64] = np.arange(len(self.X))
@@ -105,6 +111,8 @@ class TrainingData:
             self._split(validation_split, net.seed)
         by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out, self.weights)
         self.weights = combined(self.weights, by_class)
+        if self.weights is not None and not self.weights[self.rows].any():
+            raise ValueError("no row has a weight above 0, so there is nothing to learn from")
 
     def _split(self, share: float, seed: int) -> None:
         """Set a random share of the rows aside; only those are copied."""
@@ -126,8 +134,7 @@ def checked_pair(
     net: "Sequential", X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """X and y in the form that C takes; ValueError or TypeError before any work."""
-    x = as_matrix(X, net.dtype, net.n_in, x_name)
-    check_finite(x, x_name)
+    x = as_finite(X, net.dtype, net.n_in, x_name)
     return x, as_target(y, loss, len(x), net.n_out, net.dtype, y_name)
 
 
@@ -149,8 +156,9 @@ def fit(
     """Train for `epochs` passes; see Sequential.fit."""
     # All checks first, those of the callbacks too: what is refused has changed nothing.
     loss = get_loss(chosen)
-    if not (isinstance(metrics, str) or callable(metrics)):  # those get_metrics refuses
+    if isinstance(metrics, Iterable) and not isinstance(metrics, str):  # else get_metrics refuses
         metrics = tuple(metrics)
+    shuffle, drop_last = check_flag(shuffle, "shuffle"), check_flag(drop_last, "drop_last")
     functions = get_metrics(metrics, loss)
     for y in (data.y, *(() if data.validation is None else data.validation[1:2])):
         check_targets(functions, loss, y, net.n_out)
@@ -158,17 +166,21 @@ def fit(
     check_verbose(verbose)
     run = Run(net, optimizer, check_count(epochs, "epochs", 0))
     run.has_validation = data.validation is not None
+    names = ("loss", *functions)
+    run.logged = names + tuple(f"val_{name}" for name in names if run.has_validation)
     batch_size, n_threads = check_count(batch_size, "batch_size"), resolve_threads(threads)
+    check_monitors(callbacks, run)
     _each(callbacks, "on_fit_begin", run)
+    warn_of_activation(net.layers, loss)
     epoch_loop: EpochLoop | FullBatchLoop
     if isinstance(optimizer, FullBatchMethod):
         epoch_loop = FullBatchLoop(net, data, loss, optimizer, n_threads)
     else:
         epoch_loop = EpochLoop(
-            net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads
+            net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads, run.epochs
         )
     if net.standardize is not None and not net.standardize.is_adapted:
-        net.standardize.adapt_rows(data.X, data.rows)
+        net.standardize.adapt_rows(data.X, data.rows, data.given)
     # those of the pass, while the weights change; room for them where metrics need them
     outputs = np.zeros((len(data.X), net.n_out), net.dtype) if functions else None
     net.loss, net.metrics, net.history = chosen, metrics or None, run.history
@@ -223,6 +235,7 @@ class EpochLoop:
         shuffle: bool,
         drop_last: bool,
         threads: int,
+        epochs: int,
     ) -> None:
         self.net, self.data, self.shuffle = net, data, shuffle
         self.loss, self.threads = loss, threads
@@ -233,6 +246,8 @@ class EpochLoop:
         net.executor.context.check_rows(self.n, self.batch_size)
         net.executor.reserve(self.batch_size)
         net.use_optimizer(optimizer)
+        if epochs > 0:
+            warn_of_schedule(net, optimizer, -(-self.n // self.batch_size))
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
         if net.executor.context.position and net.interrupted_batches != self._batches():
             net.executor.context.position = 0
@@ -345,8 +360,8 @@ def check_weights(params: Array) -> None:
 
 def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
     """Them as a list; TypeError unless every one is a Callback."""
-    listed = [] if isinstance(callbacks, Callback) else list(callbacks)
-    if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in listed):
+    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    if not (isinstance(callbacks, Iterable) and all(isinstance(c, Callback) for c in listed)):
         raise TypeError(
             "callbacks must be a list of Callback objects, [EarlyStopping()] for instance"
         )
@@ -452,7 +467,10 @@ class BarProgress(Progress):
 
 def format_logs(logs: dict[str, float]) -> str:
     """The logs of an epoch in one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, Real) else f"{name} {value}"
+        for name, value in logs.items()
+    )
 
 
 def check_verbose(verbose: int) -> None:

@@ -21,7 +21,8 @@ def as_weights(
         return None
     weights = np.ascontiguousarray(as_numbers(sample_weight, name), dtype=np.float64)
     if weights.shape != (rows,):
-        raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a row")
+        each = "class" if name == "class_weight" else "row"
+        raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a {each}")
     if not np.all(np.isfinite(weights) & (weights >= 0)):
         raise ValueError(f"{name} holds NaN, infinity or negative numbers; weights are >= 0")
     return weights
