@@ -37,6 +37,7 @@ TESTS = [
     "layers",
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += ["float_mode", "threads"]
 
 
 class Mutant(NamedTuple):
@@ -278,8 +279,8 @@ MUTANTS = [
     Mutant(
         "weights: loss alone",
         "kernels/loss.c",
-        "*= (real)weight;",
-        "*= (real)1;",
+        "dz[j] * (real)weight;",
+        "dz[j];",
     ),
     Mutant(
         "train: weights of the first rows for all",
@@ -511,7 +512,7 @@ MUTANTS = [
     Mutant(
         "layer_norm: variance around zero",
         "kernels/layer_norm.c",
-        "kept[0] = centers ? row_sum(x, n) / (real)n : 0;",
+        "kept[0] = x[0] + row_sum(y, n) / (real)n;",
         "kept[0] = 0;",
     ),
     Mutant(
@@ -553,8 +554,8 @@ MUTANTS = [
     Mutant(
         "train: running statistics are not kept",
         "network.c",
-        "    keep_stats(r);\n",
-        "",
+        "    keep_stats(r);\n    job->loss_sum += loss_sum;",
+        "    job->loss_sum += loss_sum;",
     ),
     Mutant(
         "narrow weight gradient: every panel into the first rows",
@@ -573,6 +574,36 @@ MUTANTS = [
         "kernels/vmath.h",
         "fma_(high, low_share, t * p_low)",
         "t * p_low",
+    ),
+    Mutant(
+        "labels: one behind the last is used",
+        "kernels/loss.c",
+        "label < n_out ? label",
+        "label <= n_out ? label",
+    ),
+    Mutant(
+        "weights: 0 times infinity",
+        "kernels/loss.c",
+        "row_loss[r] = weight == 0 ? 0 : row_loss[r] * weight;",
+        "row_loss[r] *= weight;",
+    ),
+    Mutant(
+        "clip_norm: squares of large gradients overflow",
+        "network.c",
+        "(x[i] / largest) * (x[i] / largest)",
+        "x[i] * x[i]",
+    ),
+    Mutant(
+        "threads: helpers keep their floating-point mode",
+        "threads.c",
+        "const uint32_t mode = default_mode();\n            serve",
+        "const uint32_t mode = _mm_getcsr();\n            serve",
+    ),
+    Mutant(
+        "threads: asks for what was never proven",
+        "threads.c",
+        "proven += threads_to_be_had(threads - proven);",
+        "proven = threads;",
     ),
     Mutant(
         "check: statistics may overlap",

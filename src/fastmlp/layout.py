@@ -57,7 +57,8 @@ def plan(
     """Lay out layers one after another.
 
     An activation whose slope is a function of its output is fused into the Linear before it, unless
-    `fuse` is False. Raises ValueError where widths do not follow on each other.
+    `fuse` is False. Raises ValueError where widths do not follow on each other, or a setting is too
+    large for dtype.
     """
     if not layers:
         raise ValueError(
@@ -66,6 +67,7 @@ def plan(
     ops: list[NDArray[Any]] = []
     for index, layer in enumerate(leaves_of(layers)):
         record = layer.record(n_in, index)
+        _check_range(layer, index, np.dtype(dtype))
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
         else:
@@ -76,6 +78,17 @@ def plan(
     widths = _place_activations(program)
     n_decayed, n_params, n_stats = _place_parameters(program, np.dtype(dtype))
     return Layout(program, n_params, n_decayed, *widths, n_stats)
+
+
+def _check_range(layer: "Layer", index: int, dtype: np.dtype[Any]) -> None:
+    """ValueError for a setting that would be infinite in the kernels."""
+    largest = float(np.finfo(dtype).max)
+    for name, value in layer.config().items():
+        if isinstance(value, float) and value > largest:
+            raise ValueError(
+                f"layer {index} is {layer!r}, but {name} may be at most {largest:.3g} in {dtype}; "
+                'use a smaller one, or dtype="float64"'
+            )
 
 
 def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
