@@ -232,10 +232,14 @@ int32_t fm_is_forked_child(void) { return atomic_load(&forked_child); }
  * libgomp ends the process where it cannot create a thread: under RLIMIT_NPROC, in a container that
  * counts processes, without memory for stacks. It keeps the threads it made for each thread that
  * calls. So before such a caller asks for more than it ever had, as many as would be new are made
- * here and joined; where some cannot be, it gets as many as could. */
+ * here and joined; where some cannot be, it gets as many as could.
+ *
+ * Where a team is smaller than the last one, libgomp ends the threads that are left over and later
+ * makes others, beside those that have not quite ended. Where there is no room for both, teams keep
+ * their size and those that are left over do nothing. */
 
 #ifdef _OPENMP
-#define MOST_THREADS 1024
+#define MOST_TRIALS 2048
 #define DENIED_NS 1000000000 /* then it is tried again */
 #define GONE_NS 100000000    /* at most: the kernel counts a joined thread for some us more */
 
@@ -247,6 +251,7 @@ typedef struct {
 
 static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER; /* until libgomp has made its own */
 static _Thread_local int32_t proven = 1;                    /* threads, the calling one too */
+static _Thread_local int32_t is_tight;                      /* no room for twice as many */
 static _Thread_local int64_t denied_until;
 
 static void *wait_at_gate(void *arg) {
@@ -266,7 +271,7 @@ static void end_trial(trial *t) {
 
 /* How many of n threads could be created, all there at the same time */
 static int32_t threads_to_be_had(int32_t n) {
-    trial trials[MOST_THREADS];
+    trial trials[MOST_TRIALS];
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     pthread_attr_t attributes;
     int32_t count = 0;
@@ -292,11 +297,13 @@ static int32_t prove(int32_t threads) {
     const int64_t now = now_ns();
     if (threads <= proven || now < denied_until)
         return threads < proven ? threads : proven;
-    if (threads > MOST_THREADS)
-        threads = MOST_THREADS;
-    proven += threads_to_be_had(threads - proven);
-    if (proven < threads)
+    if (threads > MOST_TRIALS / 2)
+        threads = MOST_TRIALS / 2;
+    const int32_t new = threads - proven, had = threads_to_be_had(2 * new);
+    is_tight |= had < 2 * new;
+    if (had < new)
         denied_until = now + DENIED_NS;
+    proven += had < new ? had : new;
     return proven;
 }
 
@@ -304,8 +311,9 @@ static int32_t prove(int32_t threads) {
 static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team *, void *),
                          void *arg) {
     fm_team team = {.threads = threads};
+    const int32_t size = is_tight ? proven : threads;
     int64_t stopped = 0;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(size)
     {
         if (omp_get_thread_num() == 0) {
             if (is_growing)
@@ -313,7 +321,7 @@ static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team 
             drive(&team, arg);
             stopped = now_ns();
             atomic_store_explicit(&team.stop, 1, memory_order_release);
-        } else {
+        } else if (omp_get_thread_num() < threads) {
             const uint32_t mode = default_mode();
             serve(&team, omp_get_thread_num());
             restore_mode(mode);
