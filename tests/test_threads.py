@@ -78,12 +78,12 @@ def test_a_limit_on_threads_leaves_as_many_as_can_be_had(room):
 
 @pytest.mark.parametrize("room", [2, 10, 20])
 def test_no_memory_for_stacks_leaves_as_many_as_can_be_had(room):
-    assert threads_added("megabytes", room) < 5
+    assert threads_added("megabytes", room, OMP_STACKSIZE="8M") < 5
 
 
 @pytest.mark.parametrize(("kind", "room"), [("threads", 3), ("megabytes", 20)])
 def test_teams_may_shrink_and_grow_where_there_is_no_room_for_others(kind, room):
-    assert threads_added(kind, room, 2000) <= 3
+    assert threads_added(kind, room, 2000, OMP_STACKSIZE="8M") <= 3
 
 
 def test_stacks_are_as_large_as_openmp_is_told():
