@@ -37,7 +37,7 @@ TESTS = [
     "layers",
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
-TESTS += ["float_mode", "threads"]
+TESTS += ["door", "float_mode", "threads"]
 
 
 class Mutant(NamedTuple):

@@ -8,11 +8,11 @@ class DivergenceError(FloatingPointError):
 
     The weights are finite. Where the loss, or the norm that `clip_norm` needs, was not finite, the
     step has changed nothing. Where the update was not, it is written in part: elements that stay
-    finite have their new weights, moments and averaged weights, the others their old ones. The step
-    does not count in either case: step, epoch, schedule, running statistics of BatchNorm and
-    dropout masks stay those before it. To go on from the very state before, keep a copy of it
-    (`copy.deepcopy(net)`, `net.save`), or the best weights by `EarlyStopping`; after
-    `net.optimizer = None` moments and averages begin anew.
+    finite have their new weights and moments, the others their old ones, and averaged weights have
+    moved towards them. The step does not count in either case: step, epoch, schedule, running
+    statistics of BatchNorm and dropout masks stay those before it. To go on from the very state
+    before, keep a copy of it (`copy.deepcopy(net)`, `net.save`), or the best weights by
+    `EarlyStopping`; after `net.optimizer = None` moments and averages begin anew.
 
     Attributes: `epoch` and `step` (both counted from 1) at which it happened, and the `history` so
     far.
