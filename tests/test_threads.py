@@ -15,8 +15,8 @@ import os, resource, sys, threading
 import numpy as np
 from fastmlp import Linear, ReLU, Sequential
 net = Sequential([Linear(64, 256), ReLU(), Linear(256, 10)])
-X = np.random.default_rng(0).standard_normal((512, 64)).astype("f")
-want, y = net.predict(X, threads=1).tobytes(), np.arange(512) % 10
+X = np.random.default_rng(0).standard_normal((192, 64)).astype("f")
+want, y = net.predict(X, threads=1).tobytes(), np.arange(192) % 10
 kind, room = sys.argv[1], int(sys.argv[2])
 
 def tasks():
@@ -28,7 +28,7 @@ def predict(*threads):
 
 # this thread has helpers of its own, for which nothing is left
 go, done = threading.Event(), []
-other = threading.Thread(target=lambda: go.wait() and done.append(predict(6, 6)))
+other = threading.Thread(target=lambda: go.wait() and done.append(predict(6, 6)), daemon=True)
 other.start()
 before = tasks()
 if kind == "threads":
@@ -81,9 +81,8 @@ def test_no_memory_for_stacks_leaves_as_many_as_can_be_had(room):
     assert threads_added("megabytes", room, OMP_STACKSIZE="8M") < 5
 
 
-@pytest.mark.parametrize(("kind", "room"), [("threads", 3), ("megabytes", 20)])
-def test_teams_may_shrink_and_grow_where_there_is_no_room_for_others(kind, room):
-    assert threads_added(kind, room, 2000, OMP_STACKSIZE="8M") <= 3
+def test_teams_may_shrink_and_grow_where_there_is_no_room_for_others():
+    assert threads_added("threads", 3, 500) == 3
 
 
 def test_stacks_are_as_large_as_openmp_is_told():
