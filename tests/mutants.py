@@ -594,10 +594,10 @@ MUTANTS = [
         "x[i] * x[i]",
     ),
     Mutant(
-        "threads: helpers keep their floating-point mode",
+        "threads: the caller's floating-point mode",
         "threads.c",
-        "const uint32_t mode = default_mode();\n            serve",
-        "const uint32_t mode = _mm_getcsr();\n            serve",
+        "const uint32_t mode = default_mode();\n    run_in_mode",
+        "const uint32_t mode = _mm_getcsr();\n    run_in_mode",
     ),
     Mutant(
         "threads: asks for what was never proven",
