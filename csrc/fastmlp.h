@@ -2,8 +2,9 @@
  *
  * What a network is (fm_net: immutable) stands apart from where its numbers are (fm_ctx: borrowed
  * buffers). fm_net_check runs once on whatever it is given; after FM_OK no op can reach outside
- * buffers of the sizes that the net names, whatever the data. Nothing here allocates, prints or
- * exits. */
+ * buffers of the sizes that the net names, whatever the data, and also where another thread writes
+ * to the data meanwhile. Nothing here allocates, prints or exits. All is computed in the default
+ * floating-point mode (float_mode.h); the caller's is left as it was. */
 #ifndef FASTMLP_H
 #define FASTMLP_H
 
@@ -191,7 +192,8 @@ typedef struct {
 } fm_op_kernels;
 
 /* Loss of rows [0, n) of z (n, n_out), one double a row into row_loss, and, unless dz is NULL, the
- * gradient times `scale` into dz. Row r has its target at index order[r], or r if order is NULL. */
+ * gradient times `scale` into dz. Row r has its target at index order[r], or r if order is NULL. A
+ * label outside [0, n_out) makes both NaN. */
 typedef void (*fm_loss_fn)(double *row_loss, void *dz, const void *z, const void *target,
                            const int64_t *order, double scale, int64_t n, int64_t n_out,
                            const fm_loss_settings *settings);
@@ -211,7 +213,8 @@ typedef struct {
     int32_t has_blas;
     fm_op_kernels ops[FM_N_OPS];
     fm_loss_fn losses[FM_N_LOSSES];
-    /* row r: its loss and, unless dz is NULL, its gradient times weights[order[r]] */
+    /* row r: its loss and, unless dz is NULL, its gradient times weights[order[r]]; weight 0 gives
+     * 0, whatever they are */
     void (*weigh_rows)(double *row_loss, void *dz, const double *weights, const int64_t *order,
                        int64_t n, int64_t n_out);
     fm_update_fn updates[FM_N_OPTIMIZERS];
@@ -246,7 +249,8 @@ const fm_build *fm_builds(int64_t *n);
 
 typedef struct fm_team fm_team;
 
-/* Run `drive` on the calling thread while threads - 1 others serve the chunks it hands out. */
+/* Run `drive` on the calling thread while threads - 1 others, or as many of them as can be created,
+ * serve the chunks it hands out. */
 void fm_parallel(int32_t threads, void (*drive)(fm_team *team, void *arg), void *arg);
 
 /* Call chunk(arg, i, worker) once for every i in [0, n), on whichever threads are awake; returns

@@ -13,11 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 #include "fastmlp.h"
+#include "float_mode.h"
 #include "profile.h"
 #include "random.h"
 #include "step.h"
@@ -151,22 +148,6 @@ static void backward_chunk(void *arg, int64_t chunk, int32_t worker) {
     rows_of_chunk(r, chunk, &r0, &r1);
     backward_rows(r->net, r->k, r->ctx, r0, r1);
 }
-
-/* Moments whose gradient has become zero decay into subnormal numbers and stay there, and
- * arithmetic on those is many times slower. While the optimizer runs they count as zero; the mode
- * is put back after. */
-#if defined(__SSE2__)
-#define FLUSH_SUBNORMALS 0x8040u
-static uint32_t flush_subnormals(void) {
-    const uint32_t mode = _mm_getcsr();
-    _mm_setcsr(mode | FLUSH_SUBNORMALS);
-    return mode;
-}
-static void restore_mode(uint32_t mode) { _mm_setcsr(mode); }
-#else
-static uint32_t flush_subnormals(void) { return 0; }
-static void restore_mode(uint32_t mode) { (void)mode; }
-#endif
 
 static void average_range(const run *r, int64_t first, int64_t n) {
     const fm_ctx *c = r->ctx;
@@ -310,6 +291,8 @@ static void drive_forward(fm_team *team, void *arg) {
         forward_by_layers(team, arg);
     else
         all_rows(team, arg, forward_chunk);
+    if (r->ctx->training)
+        keep_stats(r);
 }
 
 static void drive_backward(fm_team *team, void *arg) {
@@ -325,8 +308,6 @@ void fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32
     fm_ctx c = *ctx;
     run r = {.net = net, .k = k, .ctx = &c};
     fm_parallel(useful_threads(net, ctx->rows, threads), drive_forward, &r);
-    if (ctx->training)
-        keep_stats(&r);
 }
 
 void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
@@ -372,6 +353,17 @@ static void norm_chunk(void *arg, int64_t chunk, int32_t worker) {
                                           at_most(size, r->net->n_params - first));
 }
 
+/* The norm where squares overflow, which those of float32 cannot do in double; NaN and infinity
+ * give NaN. */
+static double norm_of_large(const double *x, int64_t n) {
+    double largest = 0, squares = 0;
+    for (int64_t i = 0; i < n; i++)
+        largest = fabs(x[i]) > largest ? fabs(x[i]) : largest;
+    for (int64_t i = 0; i < n; i++)
+        squares += (x[i] / largest) * (x[i] / largest);
+    return largest * sqrt(squares);
+}
+
 /* What clipping by norm leaves of the gradient, 1 where it is short enough; NaN where it is not
  * finite (Pascanu et al. 2013). */
 static double clipped_share(fm_team *team, run *r, double clip_norm) {
@@ -381,7 +373,9 @@ static double clipped_share(fm_team *team, run *r, double clip_norm) {
     fm_team_run(team, norm_chunk, r, chunks);
     for (int64_t i = 0; i < chunks; i++)
         sum += partial[i];
-    const double norm = sqrt(sum);
+    double norm = sqrt(sum);
+    if (!isfinite(norm) && r->k->real_size == sizeof(double))
+        norm = norm_of_large(r->ctx->grads, r->net->n_params);
     return !isfinite(norm) ? (double)NAN : norm > clip_norm ? clip_norm / norm : 1;
 }
 
@@ -496,14 +490,25 @@ int64_t fm_target_columns(int32_t loss, const fm_loss_settings *settings, int64_
     return per_column > 0 && n_out % per_column == 0 ? n_out / per_column : 0;
 }
 
-double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settings,
-               double *row_loss, void *dz, const void *z, const void *target, const double *weights,
-               int64_t n, int64_t n_out) {
+static APART double loss_of_rows(const fm_kernels *k, int32_t loss,
+                                 const fm_loss_settings *settings, double *row_loss, void *dz,
+                                 const void *z, const void *target, const double *weights,
+                                 int64_t n, int64_t n_out) {
     const double divisor = settings->sum ? 1 : (double)n;
     k->losses[loss](row_loss, dz, z, target, NULL, 1 / divisor, n, n_out, settings);
     if (weights)
         k->weigh_rows(row_loss, dz, weights, NULL, n, n_out);
     return sum(row_loss, n) / divisor;
+}
+
+double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settings,
+               double *row_loss, void *dz, const void *z, const void *target, const double *weights,
+               int64_t n, int64_t n_out) {
+    const uint32_t mode = default_mode();
+    const double value =
+        loss_of_rows(k, loss, settings, row_loss, dz, z, target, weights, n, n_out);
+    restore_mode(mode);
+    return value;
 }
 
 static double now(void) {
@@ -568,7 +573,9 @@ void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, v
     fm_ctx c = *ctx;
     c.training = 0;
     c.rows = c.capacity = 1;
+    const uint32_t mode = default_mode();
     forward_rows(net, k, &c, 0, 1);
+    restore_mode(mode);
     memcpy(out, fm_output(net, k, &c), (size_t)(last_op(net)->n_out * k->real_size));
 }
 

@@ -1,4 +1,5 @@
-/* The OpenMP region and how work is handed out; nothing else in the library knows of threads.
+/* The OpenMP region, whose threads can be had, and how work is handed out; nothing else in the
+ * library knows of threads.
  *
  * One thread drives the program, the others serve. Work is claimed chunk by chunk from one atomic
  * ticket, and the driver waits only for chunks that somebody has claimed: a thread that the
@@ -8,9 +9,14 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fastmlp.h"
+#include "float_mode.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -211,29 +217,155 @@ static void begin_child(void) {
     atomic_store(&inside_blas, 0);
 }
 
-void fm_threads_init(void) { pthread_atfork(before_fork, after_fork, begin_child); }
+static size_t stack_bytes; /* of libgomp's threads; 0: the default */
+
+/* OMP_STACKSIZE as libgomp reads it, when it is loaded: a number of kilobytes, or of the unit that
+ * follows it, B, K, M or G */
+static size_t stack_size(void) {
+    const char *text = getenv("OMP_STACKSIZE"), *units = "BKMG";
+    char *unit;
+    if (!text && !(text = getenv("GOMP_STACKSIZE")))
+        return 0;
+    const unsigned long size = strtoul(text, &unit, 10);
+    while (*unit == ' ')
+        unit++;
+    const char *found = *unit ? strchr(units, *unit & ~0x20) : units + 1;
+    return found ? (size_t)size << 10 * (found - units) : 0;
+}
+
+void fm_threads_init(void) {
+    stack_bytes = stack_size();
+    pthread_atfork(before_fork, after_fork, begin_child);
+}
+
 int32_t fm_is_forked_child(void) { return atomic_load(&forked_child); }
 
-void fm_parallel(int32_t threads, void (*drive)(fm_team *, void *), void *arg) {
-    fm_team team = {.threads = 1};
+/* ---- where threads cannot be had ----------------------------------------------------------------
+ *
+ * libgomp ends the process where it cannot create a thread: under RLIMIT_NPROC, in a container that
+ * counts processes, without memory for stacks. It keeps the threads it made for each thread that
+ * calls. So before such a caller asks for more than it ever had, as many as would be new are made
+ * here and joined; where some cannot be, it gets as many as could.
+ *
+ * Where a team is smaller than the last one, libgomp ends the threads that are left over and later
+ * makes others, beside those that have not quite ended. Where there is no room for both, teams keep
+ * their size and those that are left over do nothing. */
+
+#ifdef _OPENMP
+#define MOST_TRIALS 2048
+#define DENIED_NS 1000000000 /* then it is tried again */
+#define GONE_NS 100000000    /* at most: the kernel counts a joined thread for some us more */
+
+typedef struct {
+    pthread_t thread;
+    pthread_mutex_t *gate; /* locked until all are there */
+    int64_t id;
+} trial;
+
+static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER; /* until libgomp has made its own */
+static _Thread_local int32_t proven = 1;                    /* threads, the calling one too */
+static _Thread_local int32_t is_tight;                      /* no room for twice as many */
+static _Thread_local int64_t denied_until;
+
+static void *wait_at_gate(void *arg) {
+    trial *t = arg;
+    t->id = syscall(SYS_gettid);
+    pthread_mutex_lock(t->gate);
+    pthread_mutex_unlock(t->gate);
+    return NULL;
+}
+
+static void end_trial(trial *t) {
+    pthread_join(t->thread, NULL);
+    const int64_t until = now_ns() + GONE_NS;
+    while (syscall(SYS_tgkill, getpid(), t->id, 0) == 0 && now_ns() < until)
+        sched_yield();
+}
+
+/* How many of n threads could be created, all there at the same time */
+static int32_t threads_to_be_had(int32_t n) {
+    trial trials[MOST_TRIALS];
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_attr_t attributes;
+    int32_t count = 0;
+    if (pthread_attr_init(&attributes))
+        return 0;
+    if (stack_bytes)
+        pthread_attr_setstacksize(&attributes, stack_bytes); /* refuses what libgomp refuses too */
+    pthread_mutex_lock(&gate);
+    for (; count < n; count++) {
+        trials[count].gate = &gate;
+        if (pthread_create(&trials[count].thread, &attributes, wait_at_gate, &trials[count]))
+            break;
+    }
+    pthread_mutex_unlock(&gate);
+    for (int32_t i = 0; i < count; i++)
+        end_trial(&trials[i]);
+    pthread_attr_destroy(&attributes);
+    return count;
+}
+
+/* With `growing` held: `threads`, or as many as there can be. */
+static int32_t prove(int32_t threads) {
+    const int64_t now = now_ns();
+    if (threads <= proven || now < denied_until)
+        return threads < proven ? threads : proven;
+    if (threads > MOST_TRIALS / 2)
+        threads = MOST_TRIALS / 2;
+    const int32_t new = threads - proven, had = threads_to_be_had(2 * new);
+    is_tight |= had < 2 * new;
+    if (had < new)
+        denied_until = now + DENIED_NS;
+    proven += had < new ? had : new;
+    return proven;
+}
+
+/* The region. Where it has new threads, nobody else makes some until it has begun. */
+static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team *, void *),
+                         void *arg) {
+    fm_team team = {.threads = threads};
+    const int32_t size = is_tight ? proven : threads;
+    int64_t stopped = 0;
+#pragma omp parallel num_threads(size)
+    {
+        if (omp_get_thread_num() == 0) {
+            if (is_growing)
+                pthread_mutex_unlock(&growing);
+            drive(&team, arg);
+            stopped = now_ns();
+            atomic_store_explicit(&team.stop, 1, memory_order_release);
+        } else if (omp_get_thread_num() < threads) {
+            const uint32_t mode = default_mode();
+            serve(&team, omp_get_thread_num());
+            restore_mode(mode);
+        }
+    }
+    waited_since(stopped, 0); /* the region's end waits for everybody */
+}
+#endif
+
+static void run_in_mode(int32_t threads, void (*drive)(fm_team *, void *), void *arg) {
 #ifdef _OPENMP
     if (threads > 1 && !fm_is_forked_child() && !omp_in_parallel() && !working_alone()) {
-        int64_t stopped = 0;
-        team.threads = threads;
-#pragma omp parallel num_threads(threads)
-        {
-            if (omp_get_thread_num() == 0) {
-                drive(&team, arg);
-                stopped = now_ns();
-                atomic_store_explicit(&team.stop, 1, memory_order_release);
-            } else {
-                serve(&team, omp_get_thread_num());
-            }
+        const int is_growing = threads > proven;
+        if (is_growing) {
+            pthread_mutex_lock(&growing);
+            threads = prove(threads);
         }
-        waited_since(stopped, 0); /* the region's end waits for everybody */
-        return;
+        if (threads > 1) {
+            run_together(threads, is_growing, drive, arg);
+            return;
+        }
+        pthread_mutex_unlock(&growing); /* it is alone because it could not grow */
     }
 #endif
     (void)threads;
-    drive(&team, arg);
+    fm_team alone = {.threads = 1};
+    drive(&alone, arg);
+}
+
+void fm_parallel(int32_t threads, void (*drive)(fm_team *, void *), void *arg) {
+    const uint32_t mode = default_mode();
+    run_in_mode(threads, drive, arg);
+    restore_mode(mode);
 }

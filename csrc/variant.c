@@ -13,8 +13,9 @@
 #include "kernels/residual.c"
 #include "kernels/standardize.c"
 
-static int64_t first_nonfinite(const void *x_, int64_t n) {
-    const real *x = x_;
+#include "float_mode.h"
+
+static APART int64_t search_nonfinite(const real *x, int64_t n) {
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         if (!all_finite(load(x + i)))
@@ -25,10 +26,19 @@ static int64_t first_nonfinite(const void *x_, int64_t n) {
     return -1;
 }
 
+static int64_t first_nonfinite(const void *x, int64_t n) {
+    const uint32_t mode = default_mode();
+    const int64_t found = search_nonfinite(x, n);
+    restore_mode(mode);
+    return found;
+}
+
 #define DEFINE_FUNCTION(name, ...)                                                                 \
     static void all_##name(void *y, const void *x, int64_t n) {                                    \
+        const uint32_t mode = default_mode();                                                      \
         for (int64_t i = 0; i < n; i += LANES)                                                     \
             store_upto((real *)y + i, v##name(load_upto((const real *)x + i, n - i)), n - i);      \
+        restore_mode(mode);                                                                        \
     }
 FM_FUNCTIONS(DEFINE_FUNCTION)
 

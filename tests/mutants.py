@@ -36,16 +36,8 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += [
-    "weights",
-    "core",
-    "equivalences",
-    "gradients",
-    "norms",
-    "derivatives",
-    "second_order",
-    "lasso",
-]
+TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += ["lasso", "door", "float_mode", "threads"]
 
 
 class Mutant(NamedTuple):
@@ -305,8 +297,8 @@ MUTANTS = [
     Mutant(
         "weights: loss alone",
         "kernels/loss.c",
-        "*= (real)weight;",
-        "*= (real)1;",
+        "dz[j] * (real)weight;",
+        "dz[j];",
     ),
     Mutant(
         "train: weights of the first rows for all",
@@ -592,8 +584,8 @@ MUTANTS = [
     Mutant(
         "train: running statistics are not kept",
         "network.c",
-        "    keep_stats(r);\n",
-        "",
+        "    keep_stats(r);\n    job->loss_sum += loss_sum;",
+        "    job->loss_sum += loss_sum;",
     ),
     Mutant(
         "narrow weight gradient: every panel into the first rows",
@@ -612,6 +604,36 @@ MUTANTS = [
         "kernels/vmath.h",
         "fma_(high, low_share, t * p_low)",
         "t * p_low",
+    ),
+    Mutant(
+        "labels: one behind the last is used",
+        "kernels/loss.c",
+        "label < n_out ? label",
+        "label <= n_out ? label",
+    ),
+    Mutant(
+        "weights: 0 times infinity",
+        "kernels/loss.c",
+        "row_loss[r] = weight == 0 ? 0 : row_loss[r] * weight;",
+        "row_loss[r] *= weight;",
+    ),
+    Mutant(
+        "clip_norm: squares of large gradients overflow",
+        "network.c",
+        "(x[i] / largest) * (x[i] / largest)",
+        "x[i] * x[i]",
+    ),
+    Mutant(
+        "threads: the caller's floating-point mode",
+        "threads.c",
+        "const uint32_t mode = default_mode();\n    run_in_mode",
+        "const uint32_t mode = _mm_getcsr();\n    run_in_mode",
+    ),
+    Mutant(
+        "threads: asks for what was never proven",
+        "threads.c",
+        "proven += had < new ? had : new;",
+        "proven += new;",
     ),
     Mutant(
         "check: statistics may overlap",

@@ -378,6 +378,51 @@ def test_a_forked_child_works(gemm):
     assert done.stdout.strip() == "alive", done.stderr
 
 
+FORKED_IN_A_FIT = """
+import os, threading, numpy as np
+from fastmlp import *
+net = Sequential([Linear(5, 8), ReLU(), Linear(8, 3)])
+X = np.random.default_rng(0).standard_normal((64, 5)).astype("f")
+y = np.arange(64) % 3
+
+def in_another_thread(f, *args):
+    result = []
+    def run():
+        try:
+            result.append(f(*args))
+        except RuntimeError as error:
+            result.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return result[0]
+
+class Fork(Callback):
+    child = None
+    def on_epoch_end(self, run):
+        if run.epoch == 2:
+            self.child = os.fork()
+        if self.child is not None:  # both go on with the fit, and nobody else may
+            assert "another thread" in str(in_another_thread(net.predict, X))
+
+fork = Fork()
+net.fit(X, y, epochs=4, batch_size=16, callbacks=[fork])
+assert in_another_thread(net.predict, X).tobytes() == net.predict(X).tobytes()
+assert in_another_thread(net.train_step, X, y) > 0
+assert net.fit(X, y, epochs=1)["loss"]
+if fork.child == 0:
+    os._exit(0)
+assert os.waitpid(fork.child, 0)[1] == 0
+print("alive")
+"""
+
+
+def test_a_child_forked_inside_a_fit_goes_on_with_it():
+    command = [sys.executable, "-c", FORKED_IN_A_FIT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "alive", done.stderr
+
+
 INTERRUPTED = """
 import sys, numpy as np
 from fastmlp import *

@@ -51,6 +51,25 @@ def data(dtype="float64", name="squared_error"):
     return inputs(ROWS, N_IN, dtype), targets(name, ROWS, N_OUT, dtype)
 
 
+def test_a_row_of_weight_zero_counts_for_nothing_whatever_its_loss():
+    X, y = data()
+    weights = WEIGHTS.copy()
+    weights[::5] = 0
+
+    def broken(pred, target):
+        values, gradient = squared(pred, target)
+        lost = target[:, 0] == 77
+        values[lost], gradient[lost] = np.inf, np.nan
+        return values, gradient
+
+    whole, part = build(), build()
+    how = {"sample_weight": weights, "optimizer": SGD(0.01)}
+    want = whole.train_step(X, y, loss=squared, **how)
+    y[::5] = 77
+    assert part.train_step(X, y, loss=broken, **how) == want
+    assert digest(part.params) == digest(whole.params)
+
+
 # ---- the same as in C ------------------------------------------------------------------------
 
 # Twelve steps carry the rounding of the first on; c covers that.

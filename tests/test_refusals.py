@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 import fastmlp
 from fastmlp import (
+    ELU,
     LBFGS,
     SGD,
     SWA,
@@ -18,10 +20,12 @@ from fastmlp import (
     Callback,
     DivergenceError,
     EarlyStopping,
+    LeakyReLU,
     LevenbergMarquardt,
     Linear,
     NAdam,
     ReLU,
+    Residual,
     RMSprop,
     Sequential,
 )
@@ -47,6 +51,24 @@ class At(Callback):
 
 
 # ---- refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layer", [LeakyReLU(1e39), ELU(alpha=3.5e38), Residual([LeakyReLU(1e300)])]
+)
+def test_a_setting_that_float32_does_not_hold_is_refused(layer):
+    leaves = layer.leaves()
+    message = re.escape(repr(leaves[len(leaves) // 2]))
+    with pytest.raises(ValueError, match=rf"layer \d is {message}, but (slope|alpha) .*float64"):
+        Sequential([Linear(4, 8), layer, Linear(8, 3)])
+    late = Sequential([Linear(8), layer, Linear(3)])
+    with pytest.raises(ValueError, match="may be at most"):
+        late.fit(X, LABELS, epochs=1)
+    with pytest.raises(ValueError, match="may be at most"):
+        layer.forward(X)
+    net = Sequential([Linear(4, 8), layer, Linear(8, 3)], dtype="float64")
+    assert np.isfinite(net.forward(X)).all()
+
 
 REFUSED = {
     "metric": {"metrics": ["nope"]},
@@ -151,6 +173,19 @@ def test_an_update_that_overflows_is_no_step(how, kind):
     assert after == counts
     assert (caught.value.epoch, caught.value.step) == (1, 2)
     assert np.isfinite(net.params).all()
+
+
+def test_a_refused_update_is_written_where_it_is_finite():
+    """As the docstring of DivergenceError says."""
+    net = make()
+    net.train_step(X, LABELS, optimizer=Adam())
+    before = [a.copy() for a in (net.params, *net.state)]
+    net.grads[:], net.grads[5] = 0.1, np.inf
+    with pytest.raises(DivergenceError):
+        net.update(net.optimizer)
+    refused = np.arange(net.n_params) == 5
+    for old, new in zip(before, (net.params, *net.state), strict=True):
+        assert np.array_equal(old == new, refused)
 
 
 def test_a_loss_that_overflows_is_no_step():

@@ -165,6 +165,20 @@ def test_a_penalty_pulls_weights_to_zero_and_spares_biases():
         np.testing.assert_array_equal(layer.bias, b)
 
 
+@pytest.mark.parametrize("size", [1e153, 1e160, 1e300])
+def test_clip_norm_takes_gradients_whose_squares_overflow(size):
+    small_net, large = build("float64"), build("float64")
+    grads = np.random.default_rng(3).standard_normal(small_net.n_params)
+    for net, scale in ((small_net, 1.0), (large, size)):
+        net.grads[...] = scale * grads
+        net.update(SGD(lr=0.1, clip_norm=0.5))
+    assert_within(large.params, small_net.params, np.abs(small_net.params) + 0.05)
+    assert np.abs(large.params - build("float64").params).max() > 0
+    large.grads[7] = np.inf
+    with pytest.raises(fastmlp.DivergenceError):
+        large.update(SGD(lr=0.1, clip_norm=0.5))
+
+
 @pytest.mark.parametrize("limit", ["clip_norm", "clip_value", "max_norm"])
 def test_a_limit_that_nothing_reaches_changes_nothing(limit):
     with_it, without = build("float32"), build("float32")

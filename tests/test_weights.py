@@ -49,6 +49,31 @@ def test_weights_multiply_loss_and_gradient_of_each_row(case, dtype):
         assert_within(dz, want_dz, np.abs(want_dz).max(), n=N_OUT, c=8)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("case", LOSSES)
+def test_a_row_of_weight_zero_counts_for_nothing_whatever_its_loss(case, bad, dtype):
+    z, y = inputs(ROWS, N_OUT, dtype), targets(case, ROWS, N_OUT, dtype)
+    weights = WEIGHTS.copy()
+    weights[::5] = 0
+    want, want_dz = loss_function(case)(z, y, sample_weight=weights)
+    z[::5] = bad
+    value = LOSSES[case].value(z, y, dz := np.empty_like(z), weights)
+    assert value == want
+    np.testing.assert_array_equal(dz, want_dz)
+    np.testing.assert_array_equal(dz[::5], 0)
+
+
+def test_training_passes_over_an_infinite_loss_of_weight_zero():
+    X, y = data("squared_error")
+    weights = np.ones(ROWS)
+    weights[3] = 0
+    y[3] = 1e30  # its square is infinite in float32
+    net = build()
+    net.fit(X, y, loss="squared_error", sample_weight=weights, epochs=2)
+    assert net.step == 4
+
+
 @pytest.mark.parametrize("case", LOSSES)
 def test_weights_of_one_change_no_bit(case):
     X, y = data(case)

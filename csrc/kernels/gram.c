@@ -3,6 +3,7 @@
  * Every element is one chain over k in ascending order (gemm_tile.h), so the bits depend neither on
  * how rows come in blocks nor on how triangles are split over threads. */
 
+#include "../float_mode.h"
 #include "gemm.h"
 #include "real.h"
 
@@ -57,9 +58,7 @@ static int32_t factor(real *a, int64_t n) {
     return 1;
 }
 
-/* x = A^-1 x; a as in `factor`. Returns 0, with x as it was, where A is not positive definite. */
-static int32_t cholesky_solve(void *a_, void *x_, int64_t n) {
-    real *a = a_, *x = x_;
+static APART int32_t factor_and_solve(real *a, real *x, int64_t n) {
     if (!factor(a, n))
         return 0;
     for (int64_t k = 0; k < n; k++) { /* R^T y = x */
@@ -76,6 +75,14 @@ static int32_t cholesky_solve(void *a_, void *x_, int64_t n) {
         x[k] = rest / rk[k];
     }
     return 1;
+}
+
+/* x = A^-1 x; a as in `factor`. Returns 0, with x as it was, where A is not positive definite. */
+static int32_t cholesky_solve(void *a, void *x, int64_t n) {
+    const uint32_t mode = default_mode();
+    const int32_t is_solved = factor_and_solve(a, x, n);
+    restore_mode(mode);
+    return is_solved;
 }
 
 /* out = a - b */

@@ -11,6 +11,16 @@
 
 INLINE int64_t at(const int64_t *order, int64_t r) { return order ? order[r] : r; }
 
+/* Labels stand in the user's array, which another thread may write to at any moment: each is read
+ * once and used only if it is one of n_out. Else it is NO_LABEL: the row's loss and gradient are
+ * NaN, and the step is refused. */
+#define NO_LABEL (-1)
+#define NOT_A_NUMBER __builtin_nan("")
+INLINE int64_t label_at(const int64_t *labels, const int64_t *order, int64_t r, int64_t n_out) {
+    const int64_t label = __atomic_load_n(&labels[at(order, r)], __ATOMIC_RELAXED);
+    return label >= 0 && label < n_out ? label : NO_LABEL;
+}
+
 /* all bits set in the first n lanes */
 INLINE mask first_lanes(int64_t n) {
     mask index;
@@ -116,17 +126,18 @@ static void cross_entropy_rows(double *row_loss, void *dz_, const void *z_, cons
         real *dz = dz_ ? (real *)dz_ + r0 * n_out : NULL;
         const softmax_parts s = softmax_rows(dz, z, rows, n_out);
         for (int64_t r = 0; r < rows; r++, z += n_out) {
-            const int64_t label = labels[at(order, r0 + r)];
-            double below = (double)s.top[r] - (double)z[label];
+            const int64_t label = label_at(labels, order, r0 + r, n_out);
+            double below = label == NO_LABEL ? NOT_A_NUMBER : (double)s.top[r] - (double)z[label];
             if (smoothing > 0)
                 below = (1 - smoothing) * below - smoothing * mean_below(z, n_out, s.top[r]);
             row_loss[r0 + r] = (double)s.log_sum[r] + below;
             if (!dz)
                 continue;
-            const real factor = (real)scale / s.sum[r];
+            const real factor = (real)(label == NO_LABEL ? NOT_A_NUMBER : scale) / s.sum[r];
             for (int64_t j = 0; j < n_out; j++)
                 dz[r * n_out + j] = dz[r * n_out + j] * factor - shared;
-            dz[r * n_out + label] -= own;
+            if (label != NO_LABEL)
+                dz[r * n_out + label] -= own;
         }
     }
 }
@@ -146,9 +157,13 @@ static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *
         real *dz = dz_ ? (real *)dz_ + r0 * n_out : NULL;
         const softmax_parts s = softmax_rows(dz, z, rows, n_out);
         real log_p[ROW_GROUP] = {0}, loss[ROW_GROUP], slope[ROW_GROUP];
-        for (int64_t r = 0; r < rows; r++)
-            log_p[r] = (real)((double)z[r * n_out + labels[at(order, r0 + r)]] - (double)s.top[r] -
-                              (double)s.log_sum[r]);
+        int64_t label[ROW_GROUP];
+        for (int64_t r = 0; r < rows; r++) {
+            label[r] = label_at(labels, order, r0 + r, n_out);
+            const double own =
+                label[r] == NO_LABEL ? NOT_A_NUMBER : (double)z[r * n_out + label[r]];
+            log_p[r] = (real)(own - (double)s.top[r] - (double)s.log_sum[r]);
+        }
         for (int v = 0; v < ROW_GROUP; v += LANES) {
             const vec l = load(log_p + v), wrong = -vexpm1_negative(l);
             const vec weight = vexp(gamma * vlog(vmax(wrong, tiny)));
@@ -163,7 +178,8 @@ static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *
             const real own = (real)scale * slope[r], factor = own / s.sum[r];
             for (int64_t j = 0; j < n_out; j++)
                 dz[r * n_out + j] *= factor;
-            dz[r * n_out + labels[at(order, r0 + r)]] -= own;
+            if (label[r] != NO_LABEL)
+                dz[r * n_out + label[r]] -= own;
         }
     }
 }
@@ -369,12 +385,14 @@ static void gaussian_nll_rows(double *row_loss, void *dz_, const void *z_, const
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static void weigh_rows(double *row_loss, void *dz, const double *weights, const int64_t *order,
+/* A row of weight 0 counts for nothing, even where its loss is infinite or NaN. */
+static void weigh_rows(double *row_loss, void *dz_, const double *weights, const int64_t *order,
                        int64_t n, int64_t n_out) {
     for (int64_t r = 0; r < n; r++) {
         const double weight = weights[at(order, r)];
-        row_loss[r] *= weight;
+        real *dz = dz_ ? (real *)dz_ + r * n_out : NULL;
+        row_loss[r] = weight == 0 ? 0 : row_loss[r] * weight;
         for (int64_t j = 0; dz && j < n_out; j++)
-            ((real *)dz)[r * n_out + j] *= (real)weight;
+            dz[j] = weight == 0 ? 0 : dz[j] * (real)weight;
     }
 }

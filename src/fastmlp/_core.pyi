@@ -18,8 +18,8 @@ def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int, int, int]: ...
 
 @disjoint_base
 class LossSettings:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         sum: bool = False,
         label_smoothing: float = 0.0,
         delta: float = 1.0,
@@ -28,7 +28,7 @@ class LossSettings:
         negative: float = 1.0,
         min_variance: float = 0.0,
         quantiles: Any = (),
-    ) -> None: ...
+    ) -> Self: ...
 
 def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...
 def loss_and_grad(
@@ -92,14 +92,14 @@ class Context:
     schedule_start: int
     n_averaged: int
     running: tuple[float, float]
-    def __init__(
-        self,
+    def __new__(
+        cls,
         program: Program,
         params: NDArray[Any],
         grads: NDArray[Any],
         seed: int,
         stats: NDArray[Any] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def check_rows(self, rows: int, batch_size: int) -> None: ...
     def release(self) -> None: ...
     @property

@@ -11,7 +11,7 @@ import os
 
 cimport numpy as cnp
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -372,6 +372,13 @@ cdef void *_data(cnp.ndarray array, dtype, int64_t size, str name, bint writable
     return cnp.PyArray_DATA(array)
 
 
+cdef int64_t _times(int64_t a, int64_t b) except -1:
+    """a * b; ValueError where that is no size: it would be negative or wrap around."""
+    if a < 0 or b < 0 or (b > 0 and a > INT64_MAX // b):
+        raise ValueError(f"{a} times {b} is no size")
+    return a * b
+
+
 def op_sizes(dtype, op):
     """(n_weights, n_biases, n_stats, n_kept) of one record of OP_DTYPE; ValueError if its kind refuses it."""
     cdef fm_op record
@@ -396,7 +403,7 @@ cdef class Program:
     cdef readonly int64_t n_in, n_out
     cdef readonly int64_t min_rows  # of a training pass
 
-    def __cinit__(self, cnp.ndarray ops, int64_t n_params, int64_t n_decayed, int64_t acts_width,
+    def __cinit__(self, cnp.ndarray ops not None, int64_t n_params, int64_t n_decayed, int64_t acts_width,
                   int64_t dacts_width, dtype="float32", int64_t n_stats=0):
         cdef int64_t bad = -1
         self.dtype = np.dtype(dtype)
@@ -476,8 +483,8 @@ cdef class LossSettings:
     cdef fm_loss_settings c
     cdef cnp.ndarray quantiles
 
-    def __init__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
-                 double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=()):
+    def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
+                  double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=()):
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
         self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
         self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
@@ -505,7 +512,7 @@ cdef void *_target(cnp.ndarray target, dtype, int32_t loss, LossSettings setting
     if columns == 0:
         raise ValueError(f"{n_out} outputs do not suit this loss")
     if not fm_loss_infos[loss].labels:
-        return _data(target, dtype, rows * columns, "target", False)
+        return _data(target, dtype, _times(rows, columns), "target", False)
     data = _data(target, np.int64, rows, "target", False)
     if scan and fm_first_bad_label(<const int64_t *>data, rows, n_out) >= 0:
         raise IndexError("target holds a label outside the outputs")
@@ -541,8 +548,9 @@ cdef class Context:
     cdef public uint64_t passes   # training passes, which fix the dropout masks of the next one
     cdef public int64_t schedule_start  # t at which the schedule of the learning rate began
 
-    def __init__(self, Program program, cnp.ndarray params, cnp.ndarray grads, uint64_t seed,
-                 cnp.ndarray stats=None):
+    # Not __init__, which could be left out or called again, while a run looks into what it lent.
+    def __cinit__(self, Program program not None, cnp.ndarray params not None, cnp.ndarray grads not None,
+                  uint64_t seed, cnp.ndarray stats=None):
         self.program, self.params, self.grads = program, params, grads
         self.stats = np.zeros(program.net.n_stats, program.dtype) if stats is None else stats
         self.batch_stats = np.zeros(program.net.n_stats, program.dtype)
@@ -571,13 +579,13 @@ cdef class Context:
         """Rows of the last forward pass; 0 when there is none to go back through."""
         return self.ctx.rows if self.forwarded else 0
 
-    def reserve(self, int64_t capacity, cnp.ndarray acts, cnp.ndarray dacts, cnp.ndarray batch,
-                cnp.ndarray row_loss):
+    def reserve(self, int64_t capacity, cnp.ndarray acts not None, cnp.ndarray dacts not None,
+                cnp.ndarray batch not None, cnp.ndarray row_loss not None):
         """Lend buffers for `capacity` rows: acts, dacts (capacity * width), batch (capacity * n_in)."""
         cdef Program p = self.program
-        cdef void *acts_data = _data(acts, p.dtype, capacity * p.net.acts_width, "acts", True)
-        cdef void *dacts_data = _data(dacts, p.dtype, capacity * p.net.dacts_width, "dacts", True)
-        _data(batch, p.dtype, capacity * p.n_in, "batch", True)
+        cdef void *acts_data = _data(acts, p.dtype, _times(capacity, p.net.acts_width), "acts", True)
+        cdef void *dacts_data = _data(dacts, p.dtype, _times(capacity, p.net.dacts_width), "dacts", True)
+        _data(batch, p.dtype, _times(capacity, p.n_in), "batch", True)
         _data(row_loss, np.float64, capacity, "row_loss", True)
         self._acquire()
         self.acts, self.dacts, self.batch, self.row_loss = acts, dacts, batch, row_loss
@@ -594,7 +602,7 @@ cdef class Context:
                 has = "this mini-batch has one; use a larger one"
             raise ValueError(f"BatchNorm needs at least 2 rows in training, but {has}")
 
-    def set_state(self, tuple state, cnp.ndarray average):
+    def set_state(self, tuple state not None, cnp.ndarray average):
         """Lend the optimizer's state arrays and, or None, that of the averaged parameters: flat like them."""
         cdef Program p = self.program
         cdef void *data[FM_MAX_STATES]
@@ -630,7 +638,7 @@ cdef class Context:
         return self.ctx.running[0], self.ctx.running[1]
 
     @running.setter
-    def running(self, tuple pair):
+    def running(self, tuple pair not None):
         self.ctx.running[0], self.ctx.running[1] = pair
 
     cdef int _check_optimizer(self, int32_t optimizer) except -1:
@@ -639,17 +647,17 @@ cdef class Context:
         return 0
 
     cdef int64_t _rows(self, cnp.ndarray x) except -1:
-        if x is None or x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != self.program.n_in:
+        if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != self.program.n_in:
             raise ValueError(f"x must have the shape (rows, {self.program.n_in})")
         return x.shape[0]
 
-    def forward(self, cnp.ndarray x, bint training, int32_t threads, bint is_step=False):
+    def forward(self, cnp.ndarray x not None, bint training, int32_t threads, bint is_step=False):
         """Output of the last op for the rows of x, as a view that the next run overwrites.
 
         `is_step`: the update with which this training pass ends will count it.
         """
         cdef int64_t rows = self._rows(x)
-        cdef void *data = _data(x, self.program.dtype, rows * self.program.n_in, "x", False)
+        cdef void *data = _data(x, self.program.dtype, _times(rows, self.program.n_in), "x", False)
         if rows > self.ctx.capacity:
             raise ValueError(f"{rows} rows, but buffers are reserved for {self.ctx.capacity}")
         if training:
@@ -672,15 +680,15 @@ cdef class Context:
         cdef int64_t first = (<char *>data - <char *>cnp.PyArray_DATA(buffer)) // self.program.k.real_size
         return buffer[first:first + size].reshape(self.ctx.rows, self.program.n_out)
 
-    def backward(self, cnp.ndarray dz, cnp.ndarray dx, int32_t threads):
+    def backward(self, cnp.ndarray dz not None, cnp.ndarray dx, int32_t threads):
         """Gradients of all parameters into grads, and by the input of the last forward into dx or, with None, not."""
         cdef int64_t rows = self.ctx.rows
         if not self.forwarded:
             raise RuntimeError("backward needs a forward pass first")
-        cdef void *dz_data = _data(dz, self.program.dtype, rows * self.program.n_out, "dz", False)
+        cdef void *dz_data = _data(dz, self.program.dtype, _times(rows, self.program.n_out), "dz", False)
         cdef void *dx_data = NULL
         if dx is not None:
-            dx_data = _data(dx, self.program.dtype, rows * self.program.n_in, "dx", True)
+            dx_data = _data(dx, self.program.dtype, _times(rows, self.program.n_in), "dx", True)
         self._acquire()
         try:
             self.ctx.dx = dx_data
@@ -692,8 +700,8 @@ cdef class Context:
             self.ctx.dx = NULL
             fm_unlock(&self.lock)
 
-    def jacobian(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray block, cnp.ndarray gram,
-                 cnp.ndarray scratch, int32_t threads):
+    def jacobian(self, cnp.ndarray x not None, cnp.ndarray target, cnp.ndarray block not None,
+                 cnp.ndarray gram, cnp.ndarray scratch not None, int32_t threads):
         """block (rows * n_out, n_params) = derivatives of the output of each row of x.
 
         With target (rows, n_out), block has one more column, output - target, and the upper triangle of gram
@@ -704,18 +712,18 @@ cdef class Context:
         cdef fm_jacobian_job job
         cdef int64_t width = p.net.n_params + (target is not None)
         job.rows = self._rows(x)
-        job.x = _data(x, p.dtype, job.rows * p.n_in, "x", False)
+        job.x = _data(x, p.dtype, _times(job.rows, p.n_in), "x", False)
         job.target = job.gram = NULL
         if target is not None:
-            job.target = _data(target, p.dtype, job.rows * p.n_out, "target", False)
+            job.target = _data(target, p.dtype, _times(job.rows, p.n_out), "target", False)
         if gram is not None:
             if target is None:
                 raise ValueError("gram needs target")
-            job.gram = _data(gram, p.dtype, width * width, "gram", True)
-        job.block = _data(block, p.dtype, job.rows * p.n_out * width, "block", True)
+            job.gram = _data(gram, p.dtype, _times(width, width), "gram", True)
+        job.block = _data(block, p.dtype, _times(_times(job.rows, p.n_out), width), "block", True)
         if threads < 1:
             raise ValueError("threads is out of range")
-        job.scratch = _data(scratch, p.dtype, threads * (p.net.acts_width + p.net.dacts_width), "scratch", True)
+        job.scratch = _data(scratch, p.dtype, _times(threads, p.net.acts_width + p.net.dacts_width), "scratch", True)
         self._acquire()
         try:
             with nogil:
@@ -723,7 +731,7 @@ cdef class Context:
         finally:
             fm_unlock(&self.lock)
 
-    def update(self, int32_t optimizer, dict settings, int32_t threads, cnp.ndarray rates=None,
+    def update(self, int32_t optimizer, dict settings not None, int32_t threads, cnp.ndarray rates=None,
                bint is_step=False, int64_t rows=0, int64_t n=1):
         """One optimizer step from grads; False if some new value would not have been finite.
 
@@ -750,18 +758,18 @@ cdef class Context:
             fm_unlock(&self.lock)
         return bool(ok)
 
-    def predict(self, cnp.ndarray x, cnp.ndarray out, cnp.ndarray acts, int64_t block, int64_t first,
-                int32_t threads, double seconds):
+    def predict(self, cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray acts not None,
+                int64_t block, int64_t first, int32_t threads, double seconds):
         """out[first:] = output for x[first:], in blocks of rows; returns the row reached in time."""
         cdef Program p = self.program
         cdef int64_t rows = self._rows(x), done
-        cdef char *data = <char *>_data(x, p.dtype, rows * p.n_in, "x", False)
-        cdef char *out_data = <char *>_data(out, p.dtype, rows * p.n_out, "out", True)
+        cdef char *data = <char *>_data(x, p.dtype, _times(rows, p.n_in), "x", False)
+        cdef char *out_data = <char *>_data(out, p.dtype, _times(rows, p.n_out), "out", True)
         cdef fm_ctx c = self.ctx
         if not 0 <= first < rows or threads < 1 or not 1 <= block < 2**31:
             raise ValueError("first, threads or block is out of range")
         cdef int64_t blocks = min(<int64_t>threads, (rows - first - 1) // block + 1)
-        if cnp.PyArray_SIZE(acts) < blocks * block * p.net.acts_width:
+        if cnp.PyArray_SIZE(acts) < _times(blocks * block, p.net.acts_width):
             raise ValueError("acts is too small")
         c.acts = _data(acts, p.dtype, cnp.PyArray_SIZE(acts), "acts", True)
         c.x = data + first * p.n_in * p.k.real_size
@@ -770,7 +778,7 @@ cdef class Context:
             done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
         return first + done
 
-    def predict_row(self, cnp.ndarray x, cnp.ndarray out):
+    def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None):
         """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
         cdef Program p = self.program
         cdef char small[_SMALL_ROW]
@@ -792,9 +800,9 @@ cdef class Context:
             free(c.acts)
         return True
 
-    def train(self, cnp.ndarray x, cnp.ndarray target, cnp.ndarray order, int64_t batch_size, int32_t loss,
-              int32_t optimizer, dict settings, cnp.ndarray outputs, int32_t threads, double seconds,
-              bint apart=False, cnp.ndarray rates=None, LossSettings loss_settings not None=_PLAIN,
+    def train(self, cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray order, int64_t batch_size,
+              int32_t loss, int32_t optimizer, dict settings not None, cnp.ndarray outputs, int32_t threads,
+              double seconds, bint apart=False, cnp.ndarray rates=None, LossSettings loss_settings not None=_PLAIN,
               cnp.ndarray weights=None, double loss_sum=0.0, bint again=False):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
@@ -810,7 +818,7 @@ cdef class Context:
         cdef int64_t rows = self._rows(x)
         cdef int64_t done
         self._check_optimizer(optimizer)
-        job.x = _data(x, p.dtype, rows * p.n_in, "x", False)
+        job.x = _data(x, p.dtype, _times(rows, p.n_in), "x", False)
         job.target = _target(target, p.dtype, loss, loss_settings, rows, p.n_out, not again)
         job.weights, job.loss_settings = _weights(weights, rows), loss_settings.c
         job.n = rows
@@ -825,7 +833,7 @@ cdef class Context:
         self.check_rows(job.n - (0 if apart else self.position), batch_size)
         job.outputs = NULL
         if outputs is not None:
-            job.outputs = _data(outputs, p.dtype, rows * p.n_out, "outputs", True)
+            job.outputs = _data(outputs, p.dtype, _times(rows, p.n_out), "outputs", True)
         job.batch = cnp.PyArray_DATA(self.batch)
         job.row_loss = <double *>cnp.PyArray_DATA(self.row_loss)
         job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
@@ -854,22 +862,22 @@ cdef class Context:
 
 # ---- functions without a network ---------------------------------------------------------------------
 
-def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray dz,
+def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not None, cnp.ndarray dz,
                   LossSettings settings not None=_PLAIN, cnp.ndarray weights=None):
     """Mean (or sum) of the losses of raw outputs z (rows, n_out), times weights (rows,) unless those are
     None; its gradient into dz unless that is None.
     """
-    if z is None or z.ndim != 2:
+    if z.ndim != 2:
         raise ValueError("z must have the shape (rows, n_out)")
     cdef const fm_kernels *k = _kernels(z.dtype)
     cdef int64_t rows = z.shape[0], n_out = z.shape[1]
     cdef double value
-    cdef void *z_data = _data(z, z.dtype, rows * n_out, "z", False)
+    cdef void *z_data = _data(z, z.dtype, _times(rows, n_out), "z", False)
     cdef void *target_data = _target(target, z.dtype, loss, settings, rows, n_out)
     cdef const double *weight_data = _weights(weights, rows)
     cdef void *dz_data = NULL
     if dz is not None:
-        dz_data = _data(dz, z.dtype, rows * n_out, "dz", True)
+        dz_data = _data(dz, z.dtype, _times(rows, n_out), "dz", True)
     cdef cnp.ndarray row_loss = np.empty(rows)
     cdef double *row_data = <double *>cnp.PyArray_DATA(row_loss)
     with nogil:
@@ -877,7 +885,7 @@ def loss_and_grad(int32_t loss, cnp.ndarray z, cnp.ndarray target, cnp.ndarray d
     return value
 
 
-def elementwise(int32_t function, cnp.ndarray x, cnp.ndarray y):
+def elementwise(int32_t function, cnp.ndarray x not None, cnp.ndarray y not None):
     """y = one of FUNCTIONS of every element of x, as the kernels use it."""
     cdef const fm_kernels *k = _kernels(x.dtype)
     cdef int64_t n = cnp.PyArray_SIZE(x)
@@ -889,21 +897,22 @@ def elementwise(int32_t function, cnp.ndarray x, cnp.ndarray y):
         k.functions[function](y_data, x_data, n)
 
 
-def cholesky_solve(cnp.ndarray minus_a, cnp.ndarray x):
+def cholesky_solve(cnp.ndarray minus_a not None, cnp.ndarray x not None):
     """x (n,) = A^-1 x for a symmetric A (n, n) in float64; False, with x as it was, unless it is positive definite.
 
     minus_a holds -A in its upper triangle and is overwritten.
     """
     cdef int64_t n = cnp.PyArray_SIZE(x)
     cdef void *x_data = _data(x, np.float64, n, "x", True)
-    cdef void *a_data = _data(minus_a, np.float64, n * n, "minus_a", True)
+    cdef void *a_data = _data(minus_a, np.float64, _times(n, n), "minus_a", True)
     cdef int32_t ok
     with nogil:
         ok = _build.f64.cholesky_solve(a_data, x_data, n)
     return bool(ok)
 
 
-def lasso_sweeps(cnp.ndarray w, cnp.ndarray slope, cnp.ndarray G, cnp.ndarray allowed, double l1, int64_t most):
+def lasso_sweeps(cnp.ndarray w not None, cnp.ndarray slope not None, cnp.ndarray G not None,
+                 cnp.ndarray allowed not None, double l1, int64_t most):
     """Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1 in float64, slope (n,) = c - G w; returns the sweeps.
 
     w (n,) and slope are written in place. It ends when every condition holds within allowed (n,), after `most`
@@ -912,14 +921,14 @@ def lasso_sweeps(cnp.ndarray w, cnp.ndarray slope, cnp.ndarray G, cnp.ndarray al
     cdef int64_t n = cnp.PyArray_SIZE(w), sweeps
     cdef void *w_data = _data(w, np.float64, n, "w", True)
     cdef void *slope_data = _data(slope, np.float64, n, "slope", True)
-    cdef void *G_data = _data(G, np.float64, n * n, "G", False)
+    cdef void *G_data = _data(G, np.float64, _times(n, n), "G", False)
     cdef void *allowed_data = _data(allowed, np.float64, n, "allowed", False)
     with nogil:
         sweeps = _build.f64.lasso_sweeps(w_data, slope_data, G_data, allowed_data, l1, n, most)
     return sweeps
 
 
-def first_nonfinite(cnp.ndarray x):
+def first_nonfinite(cnp.ndarray x not None):
     """Flat index of the first NaN or infinity in a C-contiguous float array, or -1."""
     cdef const fm_kernels *k = _kernels(x.dtype)
     cdef int64_t n = cnp.PyArray_SIZE(x), found
@@ -929,7 +938,7 @@ def first_nonfinite(cnp.ndarray x):
     return found
 
 
-def first_bad_label(cnp.ndarray labels, int64_t n_classes):
+def first_bad_label(cnp.ndarray labels not None, int64_t n_classes):
     """Index of the first label outside [0, n_classes), or -1."""
     cdef int64_t n = cnp.PyArray_SIZE(labels), found
     cdef const int64_t *data = <const int64_t *>_data(labels, np.int64, n, "labels", False)
@@ -938,7 +947,7 @@ def first_bad_label(cnp.ndarray labels, int64_t n_classes):
     return found
 
 
-def shuffle(cnp.ndarray order, uint64_t seed, uint64_t epoch):
+def shuffle(cnp.ndarray order not None, uint64_t seed, uint64_t epoch):
     """Permute int64 `order` in place, as a function of (seed, epoch) alone."""
     cdef int64_t n = cnp.PyArray_SIZE(order)
     cdef int64_t *data = <int64_t *>_data(order, np.int64, n, "order", True)

@@ -137,6 +137,8 @@ class CustomLoss(Loss):
     def _weighed(self, z: Array, target: Array, weights: Array | None) -> tuple[float, Array]:
         """The sum of the rows' losses, and the gradient of the loss."""
         values, gradient = self.call(z.copy(), target.copy())
+        if weights is not None:  # such rows count for nothing, even infinite ones
+            values[weights == 0], gradient[weights == 0] = 0, 0
         if not np.isfinite(values).all():
             return float("nan"), gradient
         check_finite(gradient, f"the gradient of {self.label}", f"correct {self.label}")

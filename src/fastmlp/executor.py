@@ -27,7 +27,7 @@ _executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
 def _release_all() -> None:
     """In a forked child: the threads that held a network in the parent are not there."""
     for executor in list(_executors):
-        executor.turns.release()
+        executor.turns.keep_own()
         executor.context.release()
 
 

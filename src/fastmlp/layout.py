@@ -62,7 +62,7 @@ def plan(
 
     An activation whose slope is a function of its output is fused into the Linear before it, unless
     `fuse` is False. `alone`: a single layer outside of a network. Raises ValueError where widths do
-    not follow on each other.
+    not follow on each other, or a setting is too large for dtype.
     """
     if not layers:
         raise ValueError(
@@ -77,6 +77,7 @@ def plan(
                 f"{layer.width_hint(n_in)}"
             )
         record = layer.record(n_in, index)
+        _check_range(layer, names[id(layer)], np.dtype(dtype))
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
         else:
@@ -96,6 +97,17 @@ def _names(layers: Sequence["Layer"], alone: bool) -> dict[int, str]:
         for i, layer in enumerate(layers)
         for name, leaf in layer.named_leaves(type(layer).__name__ if alone else f"layer {i}")
     }
+
+
+def _check_range(layer: "Layer", name: str, dtype: np.dtype[Any]) -> None:
+    """ValueError for a setting that would be infinite in the kernels."""
+    largest = float(np.finfo(dtype).max)
+    for setting, value in layer.config().items():
+        if isinstance(value, float) and value > largest:
+            raise ValueError(
+                f"{name} is {layer!r}, but {setting} may be at most {largest:.3g} in {dtype}; "
+                'use a smaller one, or dtype="float64"'
+            )
 
 
 def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:

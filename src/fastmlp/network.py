@@ -242,8 +242,8 @@ class Sequential(NetworkState):
         """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
 
         loss, optimizer and sample_weight as in `fit`. Raises DivergenceError where the loss is not
-        finite, with the weights as they were, or where the update is not: then it is written for
-        those weights that stay finite.
+        finite, with all as it was, or where the update is not: then it is written for those
+        elements that stay finite, and does not count (see DivergenceError).
         """
         self._see(x, y, loss)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)

@@ -22,15 +22,19 @@ class Turns:
     def __init__(self) -> None:
         self.reading, self.changing = _Reading(self), _Changing(self)
         self.only_reading = _OnlyReading(self)
-        self.release()
-
-    def release(self) -> None:
-        """Nobody's turn: at the start, and in a forked child, where those who had it are not."""
         self._guard = threading.Lock()  # held for a few instructions only
         self._owner = 0  # identity of the changing thread, 0: none
         self._depth = 0
         self._readers: dict[int, int] = {}  # how often each thread is reading
         self.is_held = False
+
+    def keep_own(self) -> None:
+        """In a forked child: only the thread that forked is there, and goes on as it was."""
+        me = threading.get_ident()
+        self._guard = threading.Lock()
+        self._readers = {me: self._readers[me]} if me in self._readers else {}
+        if self._owner != me:
+            self._owner, self._depth, self.is_held = 0, 0, False
 
     def __reduce__(self) -> tuple[type["Turns"], tuple[()]]:
         return Turns, ()  # a copy is used by nobody

@@ -1,0 +1,50 @@
+/* The floating-point mode of the thread: how it rounds, whether subnormal numbers count as zero,
+ * which exceptions trap. It belongs to whoever calls. A library may have set another one in the
+ * calling thread or in a helper, and bits would depend on who works; so everything is computed in
+ * default_mode, and the caller has its own back at the end, with its flags. */
+#ifndef FASTMLP_FLOAT_MODE_H
+#define FASTMLP_FLOAT_MODE_H
+
+#include <stdint.h>
+
+/* The compiler moves arithmetic on registers across a change of mode, but not across a call. */
+#define APART __attribute__((noinline))
+#define MEMORY_BARRIER __asm__ volatile("" ::: "memory")
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+
+#define MODE_FLAGS 0x3fu         /* of exceptions that have occurred: no part of the mode */
+#define DEFAULT_MODE 0x1f80u     /* to nearest, subnormal numbers kept, nothing traps */
+#define FLUSH_SUBNORMALS 0x8040u /* as inputs and as results */
+
+static inline void restore_mode(uint32_t mode) {
+    MEMORY_BARRIER;
+    if (_mm_getcsr() != mode) /* writing takes longer than reading */
+        _mm_setcsr(mode);
+}
+
+/* Both return the mode before, for restore_mode. */
+static inline uint32_t default_mode(void) {
+    const uint32_t mode = _mm_getcsr();
+    if ((mode & ~MODE_FLAGS) != DEFAULT_MODE)
+        _mm_setcsr(DEFAULT_MODE);
+    MEMORY_BARRIER;
+    return mode;
+}
+
+/* Moments whose gradient has become zero decay into subnormal numbers and stay there, and
+ * arithmetic on those is many times slower: while the optimizer runs they count as zero. */
+static inline uint32_t flush_subnormals(void) {
+    const uint32_t mode = _mm_getcsr();
+    _mm_setcsr(mode | FLUSH_SUBNORMALS);
+    MEMORY_BARRIER;
+    return mode;
+}
+#else
+static inline void restore_mode(uint32_t mode) { (void)mode; }
+static inline uint32_t default_mode(void) { return 0; }
+static inline uint32_t flush_subnormals(void) { return 0; }
+#endif
+
+#endif
