@@ -2,7 +2,8 @@
 
 python benchmarks/page.py [--results FOLDER] [--page FILE]
 
-No number in it is typed by hand. Remarks that are, in `docs/performance_notes.md`, are included.
+No number in it is typed by hand. Remarks that are, in `docs/performance_notes.md` (for another PAGE
+in PAGE_notes.md beside it), are included.
 Results that are missing, of another commit or of a smoke run are said to be so.
 """
 
@@ -43,7 +44,6 @@ _ALT = {
     "threads": "Two threads against one, by net, alone and beside a busy process",
 }
 PAGE = ROOT / "docs" / "performance.md"
-NOTES = ROOT / "docs" / "performance_notes.md"
 
 
 def load(folder: Path) -> Results:
@@ -56,9 +56,11 @@ def write_page(results_folder: Path, page: Path) -> None:
     """The page, and its plots in a folder of the same name."""
     results = load(results_folder)
     drawn = plots.draw(results, page.with_suffix(""))
-    parts = ["# Performance", _introduction(results), "## Targets", _targets(results)]
-    if NOTES.exists():
-        parts += ["## Remarks", NOTES.read_text().strip()]
+    parts = ["# Performance", _introduction(results, results_folder)]
+    parts += ["## Targets", _targets(results)]
+    notes = page.with_name(f"{page.stem}_notes.md")
+    if notes.exists():
+        parts += ["## Remarks", notes.read_text().strip()]
     for name, (heading, table, figures) in SECTIONS.items():
         parts.append(f"## {heading}")
         if name not in results:
@@ -71,10 +73,12 @@ def write_page(results_folder: Path, page: Path) -> None:
     page.write_text("\n\n".join(part for part in parts if part) + "\n")
 
 
-def _introduction(results: Results) -> str:
+def _introduction(results: Results, folder: Path) -> str:
+    folder = folder.resolve()
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.name
     text = (
-        "Made by `python benchmarks/all.py`; every number on this page is computed from the JSON "
-        "files in `benchmarks/results/`. How it is measured: `benchmarks/README.md`."
+        "Made by `python benchmarks/all.py`; every number in the tables is computed from the JSON "
+        f"files in `{shown}/`. How it is measured: `benchmarks/README.md`."
     )
     header = next((r["header"] for r in results.values()), None)
     if header is None:

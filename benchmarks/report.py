@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from handover import span
+
 TITLES = {
     "torch": "PyTorch",
     "jax": "JAX",
@@ -42,6 +44,16 @@ def ratios(result: dict[str, Any], peer: str, own: str) -> dict[str, float]:
     return {shape: value for shape, value in found.items() if value is not None}
 
 
+def most(result: dict[str, Any], peer: str, own: str) -> dict[str, float]:
+    """By net, what the ratio would be if fastmlp ran at the measured peak."""
+    grid = steps_by_shape(result)
+    return {
+        shape: value / share
+        for shape, value in ratios(result, peer, own).items()
+        if (share := grid[shape][own].get("share_of_peak"))
+    }
+
+
 def _caption(header: dict[str, Any]) -> str:
     names = {"torch": "PyTorch", "jax": "JAX", "scikit-learn": "scikit-learn", "numpy": "NumPy"}
     shown = [f"{names[k]} {v}" for k, v in header["versions"].items() if k in names]
@@ -52,18 +64,20 @@ def _caption(header: dict[str, Any]) -> str:
     return (
         f"Microseconds a training step (forward, cross entropy, backward, Adam; float32), "
         f"{threads}, best of {header['rounds']} rounds; in brackets how many "
-        f"times fastmlp's. {header['cpu']}{peak}; {', '.join(shown)}; {header['date'][:10]}, "
+        f"times fastmlp's; round trip: how long the two processors take to hand a cache line to "
+        f"each other and back. {header['cpu']}{peak}; {', '.join(shown)}; {header['date'][:10]}, "
         f"commit {header['commit']}."
     )
 
 
 def _times(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
-    columns = ["net", "batch", "fastmlp", "GFLOP/s", "of peak"]
+    columns = ["net", "batch", "round trip, ns", "fastmlp", "GFLOP/s", "of peak"]
     columns += [TITLES[p] for p in (*_VARIANTS, *others)]
     lines = []
     for shape, rows in grid.items():
         own = rows["fastmlp"]
-        cells = [f"{shape} {own['activation']}", f"{own['batch']:,}", _time(own)]
+        cells = [f"{shape} {own['activation']}", f"{own['batch']:,}"]
+        cells += [span(own.get("round_trip_ns", [])), _time(own)]
         cells += [number(own.get("gflops")), percent(own.get("share_of_peak"))]
         cells += [_time(rows.get(p)) for p in _VARIANTS]
         cells += [_time(rows.get(p)) + _bracket(ratio(rows, p, "fastmlp")) for p in others]

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from children import Answer, Child, calibrated, serve, timed
+from handover import Handover, span
 from report import markdown, number
 from script import Result, run_script
 from shapes import SHAPES, Shape, make_problem
@@ -108,8 +109,9 @@ def busy_process() -> Iterator[Callable[[bool], None]]:
         child.wait()
 
 
-def measure_one(words: list[str], args: argparse.Namespace) -> dict[str, Any]:
+def measure_one(words: list[str], args: argparse.Namespace, handover: Handover) -> dict[str, Any]:
     """{"alone": {threads: times}, "busy": ...} of one net, seconds a step."""
+    trips = []
     counts = thread_counts(args.threads)
     found: dict[str, dict[int, list[float]]] = {
         k: {n: [] for n in counts} for k in ("alone", "busy")
@@ -127,11 +129,14 @@ def measure_one(words: list[str], args: argparse.Namespace) -> dict[str, Any]:
             for where, seconds in found.items():
                 busy(where == "busy")
                 time.sleep(_SETTLING[where])
+                if where == "alone":
+                    trips.append(handover.nanoseconds())
                 for n in random.Random(turn).sample(counts, len(counts)):
                     took = child.ask(do="round", threads=n, times=times[n])["seconds"]
                     seconds[n].append(took / times[n])
             busy(False)
-    return {where: summary(seconds) for where, seconds in found.items()}
+    times_of = {where: summary(seconds) for where, seconds in found.items()}
+    return times_of | {"round_trip_ns": trips}
 
 
 def summary(seconds: dict[int, list[float]]) -> dict[str, Any]:
@@ -156,30 +161,32 @@ def summary(seconds: dict[int, list[float]]) -> dict[str, Any]:
 def measure(args: argparse.Namespace) -> Result:
     """All nets, then the wide layers."""
     names = _QUICK_SHAPES if args.quick else tuple(SHAPES)
+    handover = Handover()
     rows = []
     for name in names:
         shape = SHAPES[name]
         about = {"shape": name, "batch": shape.batch, "flop": shape.flop, "what": "fit"}
-        rows.append(about | measure_one(["fit", name], args))
+        rows.append(about | measure_one(["fit", name], args, handover))
     wide_name = "-".join(map(str, WIDE))
     wide = Shape(wide_name, WIDE, "relu", 1)
     for what in ("predict", "train_step"):
         for batch in WIDE_BATCHES[: 1 if args.quick else None]:
             about = {"shape": wide.name, "batch": batch, "what": what}
-            rows.append(about | measure_one([what, str(batch)], args))
+            rows.append(about | measure_one([what, str(batch)], args, handover))
     return {"rows": rows}
 
 
 def table(result: Result) -> str:
     """Times and ratios to one thread."""
     counts = [n for n in result["rows"][0]["alone"] if n != "1"]
-    columns = ["net", "batch", "what", "1 thread, us", "beside a busy process"]
+    columns = ["net", "batch", "what", "round trip, ns", "1 thread, us", "beside a busy process"]
     for n in counts:
         columns += [f"{n} threads, us", "times one", "busy, us", "times one, busy"]
     lines = []
     for row in result["rows"]:
         alone, busy = row["alone"], row["busy"]
         cells = [row["shape"], f"{row['batch']:,}", row["what"]]
+        cells.append(span(row.get("round_trip_ns", [])))
         cells += [number(alone["1"]["us_best"]), number(busy["1"]["us_median"])]
         for n in counts:
             cells += [number(alone[n]["us_best"]), f"{alone[n]['ratio']:.2f}"]
@@ -187,7 +194,8 @@ def table(result: Result) -> str:
         lines.append(cells)
     text = (
         "Microseconds a step or a call: alone the best of the rounds, beside a busy process the "
-        "median, and likewise for the ratios."
+        "median, and likewise for the ratios. Round trip: how long the two processors take to hand "
+        "a cache line to each other and back, before each round."
     )
     return text + "\n\n" + markdown(columns, lines)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from children import Child
+from handover import Handover
 from machine import before_run, header, installed_is_older
 from peak import Peak
 from report import table
@@ -41,8 +42,11 @@ class Worker(Child):
         self.seconds: list[float] = []
 
 
-def run_shape(shape: Shape, names: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+def run_shape(
+    shape: Shape, names: list[str], args: argparse.Namespace, handover: Handover
+) -> list[dict[str, Any]]:
     """All peers on one network: check their losses, then time them in turns."""
+    trips = []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         problem = Path(folder, "problem.npz")
         save_problem(make_problem(shape), problem)
@@ -54,9 +58,11 @@ def run_shape(shape: Shape, names: list[str], args: argparse.Namespace) -> list[
             w.steps = w.ask(do="calibrate", seconds=args.seconds)["steps"]
             w.steps = whole_passes(w.steps, shape.n_batches)
         for turn in range(args.rounds):
+            trips.append(handover.nanoseconds())
             for w in random.Random(turn).sample(able, len(able)):  # nobody always after the same
                 w.seconds.append(w.ask(do="round", steps=w.steps)["seconds"] / w.steps)
-        return [row(shape, w, args.threads, losses.get(w.name), expected) for w in workers]
+        rows = [row(shape, w, args.threads, losses.get(w.name), expected) for w in workers]
+        return [line | {"round_trip_ns": trips} for line in rows]
 
 
 def loss_tolerance(shape: Shape) -> float:
@@ -116,12 +122,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The whole benchmark."""
     if installed_is_older():
         print("the installed fastmlp is older than its sources: pip install . ?", file=sys.stderr)
-    before, peak = before_run(), Peak(args.threads)
+    before, peak, handover = before_run(), Peak(args.threads), Handover()
     peak.measure()
     rows: list[dict[str, Any]] = []
     for name in args.shapes:
         start = time.perf_counter()
-        rows += run_shape(SHAPES[name], [*_OWN, *args.peers], args)
+        rows += run_shape(SHAPES[name], [*_OWN, *args.peers], args, handover)
         # On a shared machine the peak comes and goes, as the best of the rounds does.
         peak.measure(rounds=3)
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from import_time import over_numpy_ms
 from memory import copies_x
-from report import ratios, steps_by_shape
+from report import most, ratios, steps_by_shape
 from shapes import SHAPES
 
 Result = dict[str, Any]
@@ -55,7 +55,14 @@ def _times(found: dict[str, float], least: float, mean: float) -> tuple[str, boo
 
 def _against(peer: str, least: float, mean: float, own: str = "fastmlp") -> Any:
     def judge(result: Result) -> tuple[str, bool | None]:
-        return _times(ratios(result, peer, own), least, mean)
+        text, reached = _times(ratios(result, peer, own), least, mean)
+        limits = most(result, peer, own)
+        out_of_reach = {name: limit for name, limit in limits.items() if limit < least}
+        if out_of_reach:
+            text += "; at the machine's peak it would be " + ", ".join(
+                f"{limit:.2f} ({name})" for name, limit in out_of_reach.items()
+            )
+        return text, reached
 
     return judge
 
@@ -148,7 +155,12 @@ def _step_time(way: str, target: float) -> Any:
         found = steps_by_shape(result).get("8-64-64-4", {}).get(way, {})
         if "us_best" not in found:
             return "not measured", None
-        return f"{found['us_best']:.1f} us", found["us_best"] <= target
+        text = f"{found['us_best']:.1f} us"
+        if share := found.get("share_of_peak"):
+            text += (
+                f"; its products alone take {found['us_best'] * share:.1f} at the machine's peak"
+            )
+        return text, found["us_best"] <= target
 
     return judge
 

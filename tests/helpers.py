@@ -3,10 +3,10 @@ networks."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -267,16 +267,26 @@ def digest(*arrays) -> str:
     return h.hexdigest()
 
 
+def _heed_ctrl_c():
+    """Commands that a shell starts in the background ignore it, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def child_process(command, cwd=None):
+    """A child with its output in pipes that Ctrl-C reaches; it does not outlive the test."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=cwd, preexec_fn=_heed_ctrl_c, **pipes) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
 def interrupted(program, cwd, delay):
     """What a child running `program` prints after "ready", Ctrl-C coming `delay` seconds later."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-    )
-    assert child.stdout.readline().strip() == "ready"
-    time.sleep(delay)
-    os.kill(child.pid, signal.SIGINT)
-    return child.communicate(timeout=120)
+    with child_process([sys.executable, "-c", program], cwd) as child:
+        assert child.stdout.readline().strip() == "ready"
+        time.sleep(delay)
+        child.send_signal(signal.SIGINT)
+        return child.communicate(timeout=120)

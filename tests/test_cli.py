@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import child_process
 
 from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential, train_command
 from fastmlp.__main__ import main
@@ -529,15 +530,13 @@ def test_predictions_to_standard_output_by_its_name():
 
 def test_ctrl_c_saves_the_model_so_far():
     args = ["train", "--epochs", "1000000", "--patience", "0"]
-    process = subprocess.Popen(
-        [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    for shown in process.stdout:
-        if shown.startswith("network"):
-            break
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    with child_process([*COMMAND, *args]) as process:
+        for shown in process.stdout:
+            if shown.startswith("network"):
+                break
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "interrupted in epoch" in err
