@@ -94,6 +94,18 @@ typedef struct {
 
 #define FM_MAX_STATES 3
 
+/* How long steps take, alone and together (pace.c); zero where nothing is known. Nanoseconds. */
+typedef struct {
+    int32_t threads; /* what it is known for */
+    int64_t rows;
+    int32_t alone, is_trial; /* how the next step is taken, and whether as a trial */
+    int64_t steps;           /* of the trial */
+    double spent;            /* on them */
+    double mean, chosen;     /* of a step: lately, and when this way was chosen */
+    double next, soonest;    /* when the next trial is due, and when it may be at the earliest */
+    double patience;
+} fm_pace;
+
 /* Where the numbers live during a run; all borrowed. Arrays of the element type unless noted. */
 typedef struct {
     void *params, *grads;
@@ -111,6 +123,7 @@ typedef struct {
     int32_t blas;               /* products through BLAS instead of the native tile */
     uint64_t seed; /* with `draw`, the row and the column it fixes every dropout mask */
     uint64_t draw; /* number of training passes before this one */
+    fm_pace pace;
 } fm_ctx;
 
 /* An optimizer's settings; a kernel reads those it knows. */
@@ -335,6 +348,12 @@ typedef struct {
  * be short. ctx->draw counts passes up with every batch. */
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads);
+
+/* Whether the next step on so many threads and rows is better taken by one thread alone. */
+int32_t fm_pace_alone(fm_pace *pace, int32_t threads, int64_t rows);
+
+/* A step, taken as fm_pace_alone said, took so many nanoseconds; `now`: on any clock. */
+void fm_pace_step(fm_pace *pace, double now, double took);
 
 /* ---- derivatives of every row (jacobian.c) --------------------------------------------------- */
 

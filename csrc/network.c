@@ -102,6 +102,7 @@ typedef struct {
     int64_t first;        /* fm_predict: row at which chunk 0 begins */
     int64_t first_t;      /* fm_train: steps taken before this call */
     double seconds;
+    double now, end;       /* fm_train: after the last step, and when to stop; seconds */
     int32_t update_finite; /* atomic */
 } run;
 
@@ -707,21 +708,30 @@ static void train_batch(fm_team *team, run *r) {
     c->draw++;
 }
 
+/* Steps of one way, alone or together */
 static void drive_train(fm_team *team, void *arg) {
     run *r = arg;
-    const double end = now() + r->job->seconds;
-    do
+    fm_train_job *job = r->job;
+    fm_pace *pace = &r->ctx->pace;
+    const int32_t alone = pace->alone;
+    do {
         train_batch(team, r);
-    while (r->job->finite && r->job->position < r->job->n && now() < end);
+        const double before = r->now;
+        r->now = now();
+        fm_pace_step(pace, 1e9 * r->now, 1e9 * (r->now - before));
+    } while (job->finite && job->position < job->n && r->now < r->end && pace->alone == alone);
 }
 
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads) {
-    run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer};
+    run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer, .now = now()};
     r.first_t = job->t;
+    r.end = r.now + job->seconds;
     job->finite = 1;
-    if (job->position < job->n)
-        fm_parallel(useful_threads(net, job->batch_size, threads), drive_train, &r);
+    threads = useful_threads(net, job->batch_size, threads);
+    while (job->finite && job->position < job->n && (r.now < r.end || job->t == r.first_t))
+        fm_parallel(fm_pace_alone(&ctx->pace, threads, job->batch_size) ? 1 : threads, drive_train,
+                    &r);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */

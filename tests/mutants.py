@@ -37,7 +37,7 @@ TESTS = [
     "layers",
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
-TESTS += ["lasso", "door", "float_mode", "threads"]
+TESTS += ["lasso", "door", "float_mode", "threads", "pace"]
 
 
 class Mutant(NamedTuple):
@@ -634,6 +634,18 @@ MUTANTS = [
         "threads.c",
         "proven += had < new ? had : new;",
         "proven += new;",
+    ),
+    Mutant(
+        "pace: a slower way is kept",
+        "pace.c",
+        "const int is_faster = found < GAIN * p->mean;",
+        "const int is_faster = found > GAIN * p->mean;",
+    ),
+    Mutant(
+        "pace: nothing is tried before its time",
+        "pace.c",
+        "p->mean > SLOWED * p->chosen",
+        "p->mean > 1e9 * p->chosen",
     ),
     Mutant(
         "check: statistics may overlap",

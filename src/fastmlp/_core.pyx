@@ -13,7 +13,7 @@ cimport numpy as cnp
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -229,6 +229,10 @@ cdef extern from "fastmlp.h" nogil:
     double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
                    const void *, const double *, int64_t, int64_t) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
+    ctypedef struct fm_pace:
+        pass
+    int32_t fm_pace_alone(fm_pace *, int32_t, int64_t) noexcept
+    void fm_pace_step(fm_pace *, double, double) noexcept
     void fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
                      int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
@@ -926,6 +930,27 @@ def lasso_sweeps(cnp.ndarray w not None, cnp.ndarray slope not None, cnp.ndarray
     with nogil:
         sweeps = _build.f64.lasso_sweeps(w_data, slope_data, G_data, allowed_data, l1, n, most)
     return sweeps
+
+
+def taken_alone(cnp.ndarray alone not None, cnp.ndarray together not None):
+    """Which steps a training on two threads would take on one, as an int32 array, if step i took alone[i] nanoseconds
+    that way and together[i] the other: float64 arrays of equal size. So tests need no clock.
+    """
+    cdef int64_t n = cnp.PyArray_SIZE(alone), i
+    cdef const double *one = <const double *> _data(alone, np.float64, n, "alone", False)
+    cdef const double *two = <const double *> _data(together, np.float64, n, "together", False)
+    ways = np.zeros(n, np.int32)
+    cdef int32_t *way = <int32_t *> cnp.PyArray_DATA(ways)
+    cdef double now = 0, took
+    cdef fm_pace pace
+    memset(&pace, 0, sizeof(pace))
+    with nogil:
+        for i in range(n):
+            way[i] = fm_pace_alone(&pace, 2, 1)
+            took = one[i] if way[i] else two[i]
+            now += took
+            fm_pace_step(&pace, now, took)
+    return ways
 
 
 def first_nonfinite(cnp.ndarray x not None):

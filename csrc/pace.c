@@ -1,0 +1,68 @@
+/* Whether more threads make the steps of a training faster, as measured while it runs.
+ *
+ * A cost model cannot know what else wants the processors, nor how far apart they are: where a host
+ * has put two of them on different chips, small nets take 1.6 times as long on both as on one. So
+ * now and then some steps are taken the other way, alone or together, and the faster way is kept.
+ * A trial costs at most a fiftieth of the time until the next one, less where trials keep failing.
+ * Bits do not depend on who works. */
+
+#include "fastmlp.h"
+
+#define TRIAL_NS 2e7        /* at least: several time slices, for one lost to others says little */
+#define TRIAL_STEPS 3       /* at least, unless one takes longer than that */
+#define REST_PER_TRIAL 50   /* times its length until the next one ... */
+#define MOST_PATIENCE 4     /* ... and so many times that where trials change nothing */
+#define GAIN 0.97           /* of the time a step took: else no change */
+#define SLOWED 1.3          /* times what it took when it was chosen: tried again at once */
+#define AVERAGE_NS 5e7      /* time that a running mean looks back */
+#define FIRST_REST_STEPS 10 /* before the first trial, and TRIAL_NS */
+
+static double at_least(double a, double b) { return a > b ? a : b; }
+
+static void begin_trial(fm_pace *p) {
+    p->is_trial = 1;
+    p->alone = !p->alone;
+    p->spent = 0;
+    p->steps = 0;
+}
+
+/* The other way was faster, or it goes back to how it was. */
+static void end_trial(fm_pace *p, double now) {
+    const double found = p->spent / (double)p->steps;
+    const int is_faster = found < GAIN * p->mean;
+    p->patience = is_faster ? 1 : p->patience < MOST_PATIENCE ? 2 * p->patience : p->patience;
+    if (is_faster)
+        p->mean = found;
+    else
+        p->alone = !p->alone;
+    p->chosen = p->mean;
+    p->is_trial = 0;
+    p->soonest = now + AVERAGE_NS;
+    p->next = now + p->patience * REST_PER_TRIAL * p->spent;
+}
+
+int32_t fm_pace_alone(fm_pace *p, int32_t threads, int64_t rows) {
+    if (p->threads != threads || p->rows != rows)
+        *p = (fm_pace){.threads = threads, .rows = rows, .patience = 1};
+    return threads == 1 || p->alone;
+}
+
+void fm_pace_step(fm_pace *p, double now, double took) {
+    if (p->threads == 1)
+        return;
+    if (p->is_trial) {
+        p->spent += took;
+        p->steps++;
+        if (p->spent >= TRIAL_NS && (p->steps >= TRIAL_STEPS || took >= TRIAL_NS))
+            end_trial(p, now);
+        return;
+    }
+    if (p->mean == 0) /* the very first step, which is slow */
+        p->next = now + at_least(TRIAL_NS, FIRST_REST_STEPS * took);
+    const double share = p->chosen > 0 ? took / AVERAGE_NS : 1 / (double)++p->steps;
+    p->mean += (share < 1 ? share : 1) * (took - p->mean);
+    if (p->chosen == 0 && now >= p->next)
+        p->chosen = p->mean;
+    if (now >= p->next || (p->chosen > 0 && p->mean > SLOWED * p->chosen && now >= p->soonest))
+        begin_trial(p);
+}
