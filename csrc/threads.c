@@ -117,6 +117,7 @@ static int run_one(fm_team *team, int32_t worker) {
     return 1;
 }
 
+#ifdef _OPENMP
 /* A helper without work holds nobody up, so it may sleep: spinning on would take the core from
  * others. */
 static void serve(fm_team *team, int32_t worker) {
@@ -131,6 +132,7 @@ static void serve(fm_team *team, int32_t worker) {
             nanosleep(&nap, NULL);
     }
 }
+#endif
 
 /* All chunks of the phase that began at `begun` are claimed: wait for those still in hand. */
 static void wait_for_claimed(fm_team *team, int64_t n, int64_t begun) {

@@ -156,13 +156,13 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 #endif
 }
 
-/* Shuffles are cheapest within GROUP elements (128 bits), or of whole groups. As literals: GCC 12
+/* Shuffles are cheapest within QUAD elements (128 bits), or of whole groups. As literals: GCC 12
  * takes other masks for variables. */
-#define GROUP (16 / (int)sizeof(real))
-#define LOW(i) (i) % 2 * LANES + (i) / GROUP *GROUP + (i) % GROUP / 2
-#define HIGH(i) LOW(i) + GROUP / 2
-#define EVEN(i) (i) / GROUP * 2 * GROUP + (i) % GROUP
-#define ODD(i) EVEN(i) + GROUP
+#define QUAD (16 / (int)sizeof(real))
+#define LOW(i) (i) % 2 * LANES + (i) / QUAD *QUAD + (i) % QUAD / 2
+#define HIGH(i) LOW(i) + QUAD / 2
+#define EVEN(i) (i) / QUAD * 2 * QUAD + (i) % QUAD
+#define ODD(i) EVEN(i) + QUAD
 #if VEC_BYTES / (FM_DOUBLE ? 8 : 4) == 16
 #define EACH_LANE(F)                                                                               \
     F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), \
@@ -177,9 +177,10 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 
 /* Rows s apart give each other half of their elements. */
 INLINE void exchange(vec *m, const int s, mask first, mask second) {
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++)
-        if (!(i & s)) {
+#pragma GCC unroll 8
+    for (int pairs = 0; pairs < LANES; pairs += 2 * s)
+#pragma GCC unroll 8
+        for (int i = pairs; i < pairs + s; i++) {
             const vec a = m[i], b = m[i + s];
             m[i] = shuffle(a, b, first);
             m[i + s] = shuffle(a, b, second);
@@ -189,10 +190,10 @@ INLINE void exchange(vec *m, const int s, mask first, mask second) {
 /* Transpose a square of LANES vectors: within groups, then groups as a whole */
 INLINE void transpose(vec *m) {
 #pragma GCC unroll 4
-    for (int s = GROUP / 2; s > 0; s /= 2)
+    for (int s = QUAD / 2; s > 0; s /= 2)
         exchange(m, s, (mask){EACH_LANE(LOW)}, (mask){EACH_LANE(HIGH)});
 #pragma GCC unroll 4
-    for (int s = GROUP; s < LANES; s *= 2)
+    for (int s = QUAD; s < LANES; s *= 2)
         exchange(m, s, (mask){EACH_LANE(EVEN)}, (mask){EACH_LANE(ODD)});
 }
 

@@ -16,7 +16,7 @@ static real violation(real w, real slope, real l1) {
  * is none. */
 static real thresholded(real pull, real l1, real curvature) {
     const real beyond = magnitude(pull) - l1;
-    if (!(beyond > 4 * (real)(FM_DOUBLE ? DBL_EPSILON : FLT_EPSILON) * l1))
+    if (!(beyond > 4 * (FM_DOUBLE ? (real)DBL_EPSILON : (real)FLT_EPSILON) * l1))
         return 0;
     return (pull > 0 ? beyond : -beyond) / curvature;
 }
