@@ -166,10 +166,15 @@ class Classifier(Estimator):
         n_classes: int,
         l2: float,
     ) -> Matrix:
-        """Train one Linear layer from zero on the mean cost, so that l2 counts by the row. X is
-        centred: columns far from zero would be all but parallel to the ones.
+        """Train one Linear layer from zero on the mean cost, so that l2 counts by the row, weights
+        by their share: steps are as long in whatever unit they come. X is centred: columns far from
+        zero would be all but parallel to the ones.
         """
         binary, n = self._binary, len(X)
+        mean = 1.0
+        if weights is not None:
+            mean = float(weights.mean())
+            weights = weights / mean
         batch_size = check_count(self.batch_size, "batch_size")
         epochs = check_count(self.epochs, "epochs")
         steps = epochs * -(-n // batch_size)
@@ -184,7 +189,7 @@ class Classifier(Estimator):
                 lr=self.lr if batch_size >= n else CosineDecay(self.lr, steps),
                 momentum=self.momentum,
                 nesterov=self.momentum != 0,
-                l2=l2 / n,
+                l2=l2 / (n * mean),
             ),
             batch_size=batch_size,
             epochs=epochs,

@@ -72,7 +72,10 @@ class Sequential(NetworkState):
         self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
-            raise ValueError("the input width is not known; pass n_in=")
+            raise ValueError(
+                "without a Linear the layers do not tell the input width; pass "
+                "Sequential([...], n_in=...)"
+            )
         if width is not None:
             self._executor = self._build(width)
 
