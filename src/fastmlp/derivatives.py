@@ -216,8 +216,8 @@ def check_gradients(
     tolerance on the relative difference is the square root of the network's eps (1.5e-8 in float64,
     3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as rounding. A row
     that brings an activation to its kink (ReLU) may fail it, and is named by a warning then; so may
-    a float32 network on inputs of 1e4 and more, whose outputs are off by as much: scale them. Raises ValueError and
-    TypeError for bad input.
+    a float32 network on inputs of 1e4 and more, whose outputs are off by as much: scale them.
+    Raises ValueError and TypeError for bad input.
     """
     value, gradients = gradient(net, X, y, loss, sample_weight, threads)
     analytic = gradients.astype(np.float64)
