@@ -8,6 +8,7 @@ is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood. A ro
 as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -199,7 +200,9 @@ class Classifier(Estimator):
         return np.column_stack([np.zeros(len(theta)), theta]) if binary else theta.copy()
 
     def _warn_if_far(self, cost: SoftmaxCost, phi: Matrix) -> None:
-        if cost.distance(phi) > _FAR * cost.value(phi):
+        with np.errstate(all="ignore"):  # of weights that grew without bound
+            distance, value = cost.distance(phi), cost.value(phi)
+        if not (math.isfinite(value) and distance <= _FAR * value):
             warn(
                 f"sgd ended far from the minimum after epochs={self.epochs}; standardise the "
                 f"columns of X, allow more epochs, change lr={self.lr:g} (lower it where history_ "
