@@ -160,6 +160,17 @@ def test_a_column_whose_square_is_zero_stays_out():
     assert np.isfinite(model.coef_).all()
 
 
+@pytest.mark.parametrize("share", [1e-4, 1e-6])
+def test_small_penalties_converge_with_fewer_rows_than_columns(share, recwarn):
+    """Sweeps from zero took in more features than rows, on which no jump is possible."""
+    X, y = problem(50, 200, seed=3)
+    l1 = share * largest_l1(X, y)
+    model = Lasso(l1).fit(X, y)
+    assert not recwarn.list
+    check_conditions(model, X, y, l1)
+    assert np.count_nonzero(model.coef_) < 50
+
+
 def test_more_columns_than_rows_without_a_penalty():
     """Many solutions, all exact: the jumps find no single one, the sweeps find one."""
     X, y = inputs(5, 12), inputs(5, 1, seed=1)[:, 0]
@@ -268,7 +279,8 @@ def test_bad_settings_and_inputs_are_named():
         (lambda: lasso_path(X, np.column_stack([y, y])), "path of one at a time"),
         (lambda: lasso_path(X, y, ratio=1), "ratio must lie between 0 and 1"),
         (lambda: lasso_path(X, y, n_l1s=0), "n_l1s must be an integer >= 1"),
-        (lambda: lasso_path(X, y, l1s=[1.0, -1.0]), "every l1 must be"),
+        (lambda: lasso_path(X, y, l1s=[1.0, -1.0]), "every l1 must be .* not -1.0"),
+        (lambda: lasso_path(X, y, l1s=[]), "l1s is empty"),
     ]:
         with pytest.raises(ValueError, match=match):
             call()

@@ -190,6 +190,15 @@ def test_class_weights_are_scikit_learns(name, class_weight, with_rows, rng):
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=0, atol=1e-6)
 
 
+@each_classifier
+def test_sgd_does_not_depend_on_the_unit_of_the_weights(name, rng):
+    """Weights and l2 times 1,000 are the same problem, not steps that are 1,000 times as long."""
+    X, _, w = data(rng, 200)
+    y = labels_of(name, X, rng)
+    one, many = (CLASSIFIERS[name](l2=unit, solver="sgd").fit(X, y, unit * w) for unit in (1, 1000))
+    np.testing.assert_allclose(learned(many), learned(one), rtol=1e-9)
+
+
 def test_sgd_takes_the_weights(rng):
     X, _, _ = data(rng, 300)
     y = labels_of("logistic", X, rng)

@@ -379,3 +379,17 @@ def test_sgd_far_from_the_minimum_says_what_to_do(settings):
         model.fit(X, y)
     assert shown[0].filename == __file__
     assert mean_cost(model, X, y) > 1.02 * mean_cost(SoftmaxRegression(1.0).fit(X, y), X, y)
+
+
+@pytest.mark.parametrize("l2", [8e3, 1e4])
+def test_sgd_that_grows_without_bound_says_so(l2, recwarn):
+    """Costs that overflow had passed as near the minimum, or raised OverflowError."""
+    X, y = problem(2)
+    LogisticRegression(l2, solver="sgd").fit(X, y)
+    assert [w.category for w in recwarn] == [ConvergenceWarning]
+
+
+def test_a_slope_without_a_curvature_is_far_from_the_minimum():
+    X, y = problem(2)
+    cost = SoftmaxCost(X, y, np.array([[0.0], [1.0]]), 0.0, True)
+    assert cost.distance(np.full_like(cost.zero, 1e9)) == np.inf

@@ -19,7 +19,7 @@ from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .numeric import check_number
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
-from .steps import step_along
+from .steps import step_along, warn_of_kinks
 from .weights import as_weights
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def hessian_vector(
             f"{direction.shape}"
         )
     step = None if step is None else check_number(step, "step", positive=True)
-    return _along(objective, objective.params(), direction, step)
+    params = objective.params()
+    warn_of_kinks(objective, params)
+    return _along(objective, params, direction, step)
 
 
 def hessian(
@@ -106,6 +108,7 @@ def hessian(
         )
     step = None if step is None else check_number(step, "step", positive=True)
     params = objective.params()
+    warn_of_kinks(objective, params)
     columns = np.empty((n, n))
     unit = np.zeros(n)
     for i in range(n):
@@ -211,15 +214,16 @@ def check_gradients(
     loss and sample_weight as in `fit`; at inference, without dropout and with BatchNorm's running
     statistics. The differences are of fourth order with the steps of `hessian_vector`; the
     tolerance on the relative difference is the square root of the network's eps (1.5e-8 in float64,
-    3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as rounding. An input
-    that lies within a step of a kink (ReLU) may fail it: take other rows; so may a float32 network
-    on inputs of 1e4 and more, whose outputs are off by as much: scale them. Raises ValueError and
-    TypeError for bad input.
+    3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as rounding. A row
+    that brings an activation to its kink (ReLU) may fail it, and is named by a warning then; so may
+    a float32 network on inputs of 1e4 and more, whose outputs are off by as much: scale them.
+    Raises ValueError and TypeError for bad input.
     """
     value, gradients = gradient(net, X, y, loss, sample_weight, threads)
     analytic = gradients.astype(np.float64)
     objective = _exact_objective(net, X, y, loss, sample_weight, threads)
-    numeric, steps = _differences(objective)
+    params = objective.params()
+    numeric, steps = _differences(objective, params)
     eps, exact = (float(np.finfo(dtype).eps) for dtype in (net.dtype, np.float64))
     tolerance, lines = math.sqrt(eps), []
     for name, shape, place in parameter_places(net):
@@ -231,12 +235,13 @@ def check_gradients(
         lines.append(GradientCheck(name, shape, difference, relative, tolerance, noise))
     if verbose:
         print(format_checks(lines))
+    if not all(line.ok for line in lines):
+        warn_of_kinks(objective, params)
     return lines
 
 
-def _differences(objective: Objective) -> tuple[Vector, Vector]:
+def _differences(objective: Objective, params: Vector) -> tuple[Vector, Vector]:
     """Fourth-order central differences of the loss by each parameter, and their steps."""
-    params = objective.params()
     slopes, steps, unit = np.empty_like(params), np.empty_like(params), np.zeros_like(params)
     for i in range(len(params)):
         unit[i] = 1

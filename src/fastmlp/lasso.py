@@ -9,6 +9,7 @@ where that takes long, a jump to the exact solution for the signs found (Lee et 
 by the conditions of Karush, Kuhn and Tucker.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Self
@@ -27,6 +28,7 @@ _EPS = float(np.finfo(np.float64).eps)
 _AT_ONCE = 32  # features taken in together, since their products then read X once ...
 _AHEAD = 0.2  # ... if they are that near, in shares of l1, to violating their condition
 _FEW = 256  # features, all of which are taken in at once
+_PER_DECADE = 20  # values of l1 on the way down
 _SAFETY = 1000  # sweeps that end so far within the tolerance are as good as a jump
 
 
@@ -34,8 +36,9 @@ class ElasticNet(LinearModel):
     """Linear regression with both penalties; the intercept is not penalised.
 
     `fit` ends when every condition for a minimum holds within tol |x_j| |y| (columns and y less
-    their means), and warns with ConvergenceWarning if `max_sweeps` passes over the features in use
-    were not enough. Without l1 it is `Ridge`, without l2 `Lasso`.
+    their means). Where `max_sweeps` passes over the features in use are not enough, it comes down
+    to l1 from larger ones, as `lasso_path` does, with as many for each, and warns with
+    ConvergenceWarning if these are not enough either. Without l1 it is `Ridge`, without l2 `Lasso`.
 
     Learned: `coef_` (exact zeros where a feature is not used), `intercept_`, `n_sweeps_`, and
     `dual_gap_`: the cost is at most that much above the smallest possible one. These two are the
@@ -66,7 +69,7 @@ class ElasticNet(LinearModel):
         max_sweeps = check_count(self.max_sweeps, "max_sweeps")
         matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
         problems = [_Problem(matrix, y_k, bool(self.fit_intercept), weights) for y_k in target.T]
-        results = [problem.solve(l1, l2, tol, max_sweeps) for problem in problems]
+        results = [problem.minimize(l1, l2, tol, max_sweeps) for problem in problems]
         _warn_unless_converged(results, max_sweeps)
         pairs = list(zip(problems, results, strict=True))
         self.n_sweeps_ = max(result.sweeps for result in results)
@@ -137,7 +140,10 @@ def lasso_path(
         steps = np.geomspace(1, ratio, check_count(n_l1s, "n_l1s"))
         grid = float(np.max(np.abs(problem.moment))) * steps
     else:
-        grid = np.sort([check_number(l1, "every l1") for l1 in np.ravel(l1s)])[::-1]
+        given = np.ravel(l1s).tolist()
+        if not given:
+            raise ValueError("l1s is empty; give one l1 at least, or leave it out")
+        grid = np.sort([check_number(l1, "every l1") for l1 in given])[::-1]
     results: list[_Result] = []
     for l1 in grid:
         start = results[-1].coef if results else None
@@ -199,6 +205,24 @@ class _Problem:
     def intercept(self, coef: Matrix) -> float:
         """The best intercept for these coefficients."""
         return float(self.y_mean - self.x_mean @ coef)
+
+    def minimize(self, l1: float, l2: float, tol: float, max_sweeps: int) -> _Result:
+        """`solve`; where that does not converge, along a path: with fewer rows than features, a
+        small l1 takes in so many at first that they depend on each other, and jumps are not
+        possible. From above the features in use stay few.
+        """
+        result = self.solve(l1, l2, tol, max_sweeps)
+        top = float(np.max(np.abs(self.moment)))
+        if result.converged or not 0 < l1 < top:
+            return result
+        points = 1 + math.ceil(_PER_DECADE * math.log10(top / l1))
+        coef, sweeps = np.zeros_like(result.coef), result.sweeps
+        for point in np.geomspace(top, l1, points)[1:]:
+            down = self.solve(float(point), l2, tol, max_sweeps, coef)
+            coef, sweeps = down.coef, sweeps + down.sweeps
+            if not down.converged:
+                return result
+        return _Result(coef, sweeps, True)
 
     def solve(
         self, l1: float, l2: float, tol: float, max_sweeps: int, start: Matrix | None = None

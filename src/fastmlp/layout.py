@@ -77,7 +77,8 @@ def plan(
                 f"{layer.width_hint(n_in)}"
             )
         record = layer.record(n_in, index)
-        _check_range(layer, names.get(id(layer), f"layer {index}"), np.dtype(dtype))
+        if id(layer) in names:  # the ends of a block have neither name nor settings
+            _check_range(layer, names[id(layer)], np.dtype(dtype))
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
         else:

@@ -8,6 +8,7 @@ is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood. A ro
 as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -166,10 +167,15 @@ class Classifier(Estimator):
         n_classes: int,
         l2: float,
     ) -> Matrix:
-        """Train one Linear layer from zero on the mean cost, so that l2 counts by the row. X is
-        centred: columns far from zero would be all but parallel to the ones.
+        """Train one Linear layer from zero on the mean cost, so that l2 counts by the row, weights
+        by their share: steps are as long in whatever unit they come. X is centred: columns far from
+        zero would be all but parallel to the ones.
         """
         binary, n = self._binary, len(X)
+        mean = 1.0
+        if weights is not None:
+            mean = float(weights.mean())
+            weights = weights / mean
         batch_size = check_count(self.batch_size, "batch_size")
         epochs = check_count(self.epochs, "epochs")
         steps = epochs * -(-n // batch_size)
@@ -184,7 +190,7 @@ class Classifier(Estimator):
                 lr=self.lr if batch_size >= n else CosineDecay(self.lr, steps),
                 momentum=self.momentum,
                 nesterov=self.momentum != 0,
-                l2=l2 / n,
+                l2=l2 / (n * mean),
             ),
             batch_size=batch_size,
             epochs=epochs,
@@ -194,7 +200,9 @@ class Classifier(Estimator):
         return np.column_stack([np.zeros(len(theta)), theta]) if binary else theta.copy()
 
     def _warn_if_far(self, cost: SoftmaxCost, phi: Matrix) -> None:
-        if cost.distance(phi) > _FAR * cost.value(phi):
+        with np.errstate(all="ignore"):  # of weights that grew without bound
+            distance, value = cost.distance(phi), cost.value(phi)
+        if not (math.isfinite(value) and distance <= _FAR * value):
             warn(
                 f"sgd ended far from the minimum after epochs={self.epochs}; standardise the "
                 f"columns of X, allow more epochs, change lr={self.lr:g} (lower it where history_ "

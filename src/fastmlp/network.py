@@ -72,7 +72,10 @@ class Sequential(NetworkState):
         self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
-            raise ValueError("the input width is not known; pass n_in=")
+            raise ValueError(
+                "without a Linear the layers do not tell the input width; pass "
+                "Sequential([...], n_in=...)"
+            )
         if width is not None:
             self._executor = self._build(width)
 
@@ -478,8 +481,8 @@ class Sequential(NetworkState):
         moves by 7e-4 where these are smooth, and by a millionth of its size where they have a kink.
         The error is then about 1e-11 of the largest element for smooth networks and 1e-9 with
         kinks; inputs of 1e6, whose products are rounded at 1e-10, leave about 1e-7. Where a step
-        crosses a kink (ReLU), H does not exist in between. Raises ValueError and TypeError for bad
-        input.
+        crosses a kink (ReLU), H does not exist in between; rows that bring an activation so near
+        to one are named by a warning. Raises ValueError and TypeError for bad input.
         """
         return derivatives.hessian_vector(self, X, y, v, loss, sample_weight, step, threads)
 

@@ -7,6 +7,7 @@ orthonormal columns that sum to zero make it softmax regression without the dire
 nothing.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,7 @@ class SoftmaxCost:
     def distance(self, phi: Matrix) -> float:
         """g^T H^-1 g / 2, how far the cost is above its minimum by a step of Newton's: from below,
         by conjugate gradients, which need no Hessian (Nocedal, Wright 2006, algorithm 5.2).
+        Infinite where the cost falls along a straight line, all rows being certain of a class.
         """
         P = self.probabilities(phi)
         rest = self.gradient(phi, P)
@@ -117,8 +119,8 @@ class SoftmaxCost:
             product = self.A.T @ (curved @ self.B) + self.penalty * direction
             bend = float(np.sum(direction * product))
             if not bend > 0:
-                break
-            found += square**2 / bend / 2
+                return found if found > 0 or square == 0 else math.inf
+            found += square * (square / bend) / 2
             rest = rest - square / bend * product
             before, square = square, float(np.sum(rest**2))
             direction = rest + square / before * direction

@@ -13,12 +13,14 @@ import math
 import numpy as np
 
 from . import _core
+from .errors import warn
 from .objective import BLOCK_ROWS, Array, Objective, Vector
 
 START = 1e-6  # the first that is tried, and the one where nothing moves
 _EPS = float(np.finfo(np.float64).eps)
 _SMOOTH, _KINK = math.pow(_EPS, 0.2), 1e-6  # how far, as a share of the scale
 _TRIES, _LONGEST = 8, 1e6
+_REACH = 3 * _KINK  # 2 h, at 1.5 of what is allowed
 _KINKED = {"relu", "leaky_relu", "elu", "selu", "absolute_error", "huber", "pinball", "custom"}
 _SCALE_FREE = {"relu", "leaky_relu", "absolute_error", "huber", "squared_error"}
 _LAYER_NORM, _RMS_NORM, _ACTIVATION = (
@@ -38,6 +40,40 @@ def step_along(objective: Objective, params: Vector, v: Vector) -> float:
             break
         h = min(h / moved, _LONGEST) if math.isfinite(moved) else 1e-3 * h
     return h
+
+
+def warn_of_kinks(objective: Objective, params: Vector) -> None:
+    """Where the input of an activation lies so near to its kink that steps carry it across: on it,
+    for instance, where all that comes into a unit is 0, and its bias too, as in a new network.
+    """
+    rows = _rows_at_kinks(objective, params)
+    if not rows:
+        return
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    where = f"rows {shown} of X each bring" if len(rows) > 1 else f"row {shown} of X brings"
+    warn(
+        f"{where} an activation to its kink, where differences tell no derivative; leave out what "
+        "does, or give the biases of the layers before it other values than 0"
+    )
+
+
+def _rows_at_kinks(objective: Objective, params: Vector) -> list[int]:
+    executor, found = objective.executor, []
+    objective.put(params)
+    for first in range(0, len(objective.x), BLOCK_ROWS):
+        x = objective.x[first : first + BLOCK_ROWS]
+        executor.reserve(len(x))
+        executor.context.forward(x, False, objective.threads)
+        near = np.zeros(len(x), bool)
+        for i, op in enumerate(executor.layout.ops):
+            if int(op["kind"]) == _ACTIVATION and _ACTIVATIONS[int(op["variant"])] in _KINKED:
+                values = executor.input_of(i, x)
+                size = float(np.sqrt(np.mean(np.square(values))))
+                near |= (np.abs(values) <= _REACH * size).any(axis=1)
+        if objective.weights is not None:
+            near &= objective.weights[first : first + BLOCK_ROWS] > 0
+        found += (first + np.flatnonzero(near)).tolist()
+    return found
 
 
 def _movement(objective: Objective, params: Vector, shift: Vector) -> float:
