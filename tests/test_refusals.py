@@ -58,8 +58,8 @@ class At(Callback):
 )
 def test_a_setting_that_float32_does_not_hold_is_refused(layer):
     leaves = layer.leaves()
-    message = re.escape(repr(leaves[len(leaves) // 2]))
-    with pytest.raises(ValueError, match=rf"layer [\w.]+ is {message}, but (slope|alpha) .*float64"):
+    name = re.escape(repr(leaves[len(leaves) // 2]))
+    with pytest.raises(ValueError, match=rf"layer [\w.]+ is {name}, but (slope|alpha) .*float64"):
         Sequential([Linear(4, 8), layer, Linear(8, 3)])
     late = Sequential([Linear(8), layer, Linear(3)])
     with pytest.raises(ValueError, match="may be at most"):
