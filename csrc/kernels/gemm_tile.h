@@ -179,9 +179,9 @@ INLINE void exchange(vec *m, const int s, mask first, mask second) {
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
         if (!(i & s)) {
-            const vec a = m[i], b = m[i + s];
+            const vec a = m[i], b = m[i | s];
             m[i] = shuffle(a, b, first);
-            m[i + s] = shuffle(a, b, second);
+            m[i | s] = shuffle(a, b, second);
         }
 }
 
