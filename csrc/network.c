@@ -59,8 +59,8 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t th
     return round_up(at_least(target / at_least(work, 1), step), step);
 }
 
-/* Layer by layer: at least half of the threads would have no rows, and a layer is worth a barrier.
- */
+/* Layer by layer: at FEW_ROWS each, at least half of the threads would have no rows, and a layer is
+ * worth a barrier. */
 static int by_layers(const fm_net *net, const fm_ctx *ctx, int32_t threads) {
     const int64_t work = ctx->rows * net->n_params / net->n_ops;
     return !ctx->blas && 2 * chunks_of(ctx->rows, FEW_ROWS) <= threads && work >= LAYER_WORK;

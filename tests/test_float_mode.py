@@ -46,6 +46,7 @@ def network():
     net.params[:] += np.float32(1e-3) * np.random.default_rng(1).standard_normal(net.n_params)
     return net
 
+rows = rng.standard_normal((40, 50))
 A, B = -(np.tri(40).T + 40 * np.eye(40)), np.arange(40.0) / 7
 
 def results(bits, threads):
@@ -60,6 +61,7 @@ def results(bits, threads):
     set_mode(DEFAULT)
     net, sgd = network(), SGD(lr=0.01, momentum=0.5)
     a, x = A.copy(), B.copy()
+    w, slope, G = np.zeros(40), B * 1e-310, np.cov(rows) * 1e-150  # slopes: subnormal numbers
     set_mode(bits)
     context = net.executor.context
     net.use_optimizer(sgd)
@@ -87,6 +89,9 @@ def results(bits, threads):
     y32 = np.empty_like(z32)
     call("sigmoid", lambda: _core.elementwise(_core.FUNCTIONS["sigmoid"]["index"], z32, y32) or y32)
     call("cholesky", lambda: _core.cholesky_solve(a, x) and x)
+    call("lasso", _core.lasso_sweeps, w, slope, G, np.zeros(40), 0.0, 3)
+    call("its weights", w.copy)
+    call("its slopes", slope.copy)
     call("first_nonfinite", _core.first_nonfinite, X)
     call("params", net.params.copy)
     call("stats", net.stats.copy)

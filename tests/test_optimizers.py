@@ -206,6 +206,22 @@ def test_a_nonfinite_gradient_is_reported_and_kept_out(optimizer, value):
     assert np.isfinite(net.params).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_whose_sum_overflows_are_still_finite(dtype):
+    """Each alone is; the next element is not, and stays as it was."""
+    net = build(dtype)
+    large = 0.6 * float(np.finfo(dtype).max)
+    net.params[:], net.grads[:] = large, large
+    net.update(SGD(lr=1e-3, momentum=0.5))
+    assert_within(net.params, np.full(net.n_params, 0.999 * large))
+    assert (net.state[0] == net.grads).all()
+    net.grads[1::2] = 1.5 * large  # + momentum: too much
+    before = net.params.copy()
+    with pytest.raises(fastmlp.DivergenceError):
+        net.update(SGD(lr=1e-3, momentum=0.5))
+    np.testing.assert_array_equal(net.params != before, np.arange(net.n_params) % 2 == 0)
+
+
 def test_centering_begins_anew():
     """It keeps another mean: what one form has kept is nothing to the other."""
     net = build("float64")

@@ -19,9 +19,8 @@
 #define TILE_VECS 2
 #endif
 #define PANEL_WIDTH (TILE_VECS * LANES)
-#define CHAIN                                                                                      \
-    1024 /* also the rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2            \
-          */
+/* Also the rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2 */
+#define CHAIN 1024
 
 /* c (rows, vecs * LANES) = a b over k, on top of a bias row, of c itself or of 0: element (i, p) of
  * a stands at a[i * a_row + p * a_col]. `last` is the number of valid elements of the last vector
@@ -156,13 +155,13 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 #endif
 }
 
-/* Shuffles are cheapest within QUAD elements (128 bits), or of whole groups. As literals: GCC 12
- * takes other masks for variables. */
-#define QUAD (16 / (int)sizeof(real))
-#define LOW(i) (i) % 2 * LANES + (i) / QUAD *QUAD + (i) % QUAD / 2
-#define HIGH(i) LOW(i) + QUAD / 2
-#define EVEN(i) (i) / QUAD * 2 * QUAD + (i) % QUAD
-#define ODD(i) EVEN(i) + QUAD
+/* Shuffles are cheapest within GROUP_LANES elements (128 bits), or of whole groups. As literals:
+ * GCC 12 takes other masks for variables. */
+#define GROUP_LANES (16 / (int)sizeof(real))
+#define LOW(i) (i) % 2 * LANES + (i) / GROUP_LANES *GROUP_LANES + (i) % GROUP_LANES / 2
+#define HIGH(i) LOW(i) + GROUP_LANES / 2
+#define EVEN(i) (i) / GROUP_LANES * 2 * GROUP_LANES + (i) % GROUP_LANES
+#define ODD(i) EVEN(i) + GROUP_LANES
 #if VEC_BYTES / (FM_DOUBLE ? 8 : 4) == 16
 #define EACH_LANE(F)                                                                               \
     F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), \
@@ -177,28 +176,27 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 
 /* Rows s apart give each other half of their elements. */
 INLINE void exchange(vec *m, const int s, mask first, mask second) {
-#pragma GCC unroll 8
-    for (int pairs = 0; pairs < LANES; pairs += 2 * s)
-#pragma GCC unroll 8
-        for (int i = pairs; i < pairs + s; i++) {
-            const vec a = m[i], b = m[i + s];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (!(i & s)) {
+            const vec a = m[i], b = m[i | s];
             m[i] = shuffle(a, b, first);
-            m[i + s] = shuffle(a, b, second);
+            m[i | s] = shuffle(a, b, second);
         }
 }
 
 /* Transpose a square of LANES vectors: within groups, then groups as a whole */
 INLINE void transpose(vec *m) {
 #pragma GCC unroll 4
-    for (int s = QUAD / 2; s > 0; s /= 2)
+    for (int s = GROUP_LANES / 2; s > 0; s /= 2)
         exchange(m, s, (mask){EACH_LANE(LOW)}, (mask){EACH_LANE(HIGH)});
 #pragma GCC unroll 4
-    for (int s = QUAD; s < LANES; s *= 2)
+    for (int s = GROUP_LANES; s < LANES; s *= 2)
         exchange(m, s, (mask){EACH_LANE(EVEN)}, (mask){EACH_LANE(ODD)});
 }
 
-/* to (columns, LANES or more) = transpose of `rows` rows of w, both at most LANES. Squares that are
- * whole, as constants say, have no branches. */
+/* to (columns, LANES or more) = transpose of `rows` rows of w; of either no more than LANES count.
+ * Squares that are whole, as constants say, have no branches. */
 INLINE void transpose_square(real *to, int64_t to_row, const real *w, int64_t w_row, int64_t rows,
                              int64_t columns) {
     vec square[LANES];
@@ -330,7 +328,7 @@ static b_form form_of(int64_t row, int64_t uses) {
     return falls_on_few_sets(row) && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
 }
 
-#define LEFT_SIZE 65536 /* elements of a packed left operand: 256 KiB in float32 */
+#define LEFT_SIZE 65536 /* elements of a packed left operand, on the stack: 512 KiB in float64 */
 /* Columns of it, whole tiles; fewer where they are long */
 #define LEFT_COLUMNS(depth)                                                                        \
     ((depth) > 512 ? 64 / TILE_ROWS * TILE_ROWS : 128 / TILE_ROWS * TILE_ROWS)

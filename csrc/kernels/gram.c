@@ -1,7 +1,8 @@
 /* Normal equations: symmetric products and their Cholesky factor, upper triangles row by row.
  *
- * Every element is one chain over k in ascending order (gemm_tile.h), so the bits depend neither on
- * how rows come in blocks nor on how triangles are split over threads. */
+ * The order of every element's sum is fixed (gemm_tile.h), so the bits do not depend on how
+ * triangles are split over threads. They do on how rows come in blocks: each begins a chain anew.
+ */
 
 #include "../float_mode.h"
 #include "gemm.h"

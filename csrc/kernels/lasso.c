@@ -3,6 +3,7 @@
 
 #include <float.h>
 
+#include "../float_mode.h"
 #include "real.h"
 
 INLINE real magnitude(real a) { return a < 0 ? -a : a; }
@@ -23,10 +24,9 @@ static real thresholded(real pull, real l1, real curvature) {
 
 /* Sweeps over w (n), G (n, n) symmetric, slope (n) = c - G w kept as w moves, until every condition
  * holds within allowed (n), at most `most` sweeps; returns how many. */
-static int64_t lasso_sweeps(void *w_, void *slope_, const void *G_, const void *allowed_,
-                            double l1_, int64_t n, int64_t most) {
-    real *restrict w = w_, *restrict slope = slope_;
-    const real *G = G_, *allowed = allowed_, l1 = (real)l1_;
+static APART int64_t sweeps(real *restrict w, real *restrict slope, const real *G,
+                            const real *allowed, double l1_, int64_t n, int64_t most) {
+    const real l1 = (real)l1_;
     for (int64_t sweep = 1; sweep <= most; sweep++) {
         for (int64_t j = 0; j < n; j++) {
             const real *restrict g = G + j * n;
@@ -46,4 +46,12 @@ static int64_t lasso_sweeps(void *w_, void *slope_, const void *G_, const void *
             return sweep;
     }
     return most;
+}
+
+static int64_t lasso_sweeps(void *w, void *slope, const void *G, const void *allowed, double l1,
+                            int64_t n, int64_t most) {
+    const uint32_t mode = default_mode();
+    const int64_t taken = sweeps(w, slope, G, allowed, l1, n, most);
+    restore_mode(mode);
+    return taken;
 }

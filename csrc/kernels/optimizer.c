@@ -134,12 +134,16 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
         EACH_STATE (n_states)                                                                      \
             s_new[k] = s_old[k] = load_upto((const real *)states[k] + i, left);                    \
         name##_step(&p_new, s_new, shaped ? shaped_gradient(gi, p_old, h) : gi, h);                \
-        vec sum = p_new; /* not finite where one of them is not */                                 \
+        vec sum = p_new; /* not finite where one of them is not, or where it overflows */          \
         EACH_STATE (n_states)                                                                      \
             sum += s_new[k];                                                                       \
-        const int good = all_finite(sum);                                                          \
+        int good = all_finite(sum);                                                                \
         if (__builtin_expect(!good, 0)) {                                                          \
-            const mask ok = is_finite(sum);                                                        \
+            vec nothing = p_new - p_new; /* 0, or NaN where some new value is not finite */        \
+            EACH_STATE (n_states)                                                                  \
+                nothing += s_new[k] - s_new[k];                                                    \
+            const mask ok = nothing == (vec){0};                                                   \
+            good = all_finite(nothing);                                                            \
             p_new = pick(ok, p_new, p_old);                                                        \
             EACH_STATE (n_states)                                                                  \
                 s_new[k] = pick(ok, s_new[k], s_old[k]);                                           \
