@@ -722,16 +722,24 @@ static void drive_train(fm_team *team, void *arg) {
     } while (job->finite && job->position < job->n && r->now < r->end && pace->alone == alone);
 }
 
+static APART void train_by_pace(run *r, int32_t threads) {
+    fm_train_job *job = r->job;
+    r->now = now();
+    r->end = r->now + job->seconds;
+    while (job->finite && job->position < job->n && (r->now < r->end || job->t == r->first_t)) {
+        const int32_t alone = fm_pace_alone(&r->ctx->pace, threads, job->batch_size);
+        fm_parallel(alone ? 1 : threads, drive_train, r);
+    }
+}
+
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads) {
-    run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer, .now = now()};
+    run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer};
     r.first_t = job->t;
-    r.end = r.now + job->seconds;
     job->finite = 1;
-    threads = useful_threads(net, job->batch_size, threads);
-    while (job->finite && job->position < job->n && (r.now < r.end || job->t == r.first_t))
-        fm_parallel(fm_pace_alone(&ctx->pace, threads, job->batch_size) ? 1 : threads, drive_train,
-                    &r);
+    const uint32_t mode = default_mode(); /* the clock sets flags too */
+    train_by_pace(&r, useful_threads(net, job->batch_size, threads));
+    restore_mode(mode);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
