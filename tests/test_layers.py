@@ -67,7 +67,8 @@ def test_linear_at_every_width(n, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shape", [(1, 1100, 3), (257, 300, 129), (1030, 5, 49), (2, 3, 1027), (129, 1024, 64)]
+    "shape",
+    [(1, 1100, 3), (257, 300, 129), (1030, 5, 49), (2, 3, 1027), (16, 64, 1100), (129, 1024, 64)],
 )
 def test_linear_beyond_one_block(shape, dtype):
     check_linear_exactly(*shape, dtype, True)

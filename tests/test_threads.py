@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+import fastmlp
+
+pytestmark = [
+    pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc"),
+    pytest.mark.skipif(
+        fastmlp.get_config()["gemm"] == "blas", reason="a BLAS is given 64 rows at a time"
+    ),
+]
 
 # In children, since a limit cannot be taken back. Threads are counted per user, and root's are not
 # limited, so root becomes a user who has no others. Prints how many threads could be added.
