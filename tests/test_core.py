@@ -431,13 +431,14 @@ def net():
 X = np.random.default_rng(0).standard_normal((3000, 32)).astype("f")
 y = np.arange(3000) % 10
 a = net()
-print("ready", flush=True)
+a.fit(X, y, epochs=1, batch_size=50)          # however slow the machine, there are steps
 try:
+    print("ready", flush=True)
     a.fit(X, y, epochs=100000, batch_size=50)
 except KeyboardInterrupt:
     print("stopped", flush=True)
 steps, epochs = a.step, a.epoch
-assert steps > 0
+assert steps >= 60
 a.save("interrupted.safetensors")
 a = Sequential.load("interrupted.safetensors")
 a.fit(X, y, epochs=2, batch_size=50)          # the rest of this pass, and one more
