@@ -29,7 +29,9 @@ CASES = {  # name -> widths, rows, batch size
     "1024-2048-2048-1000": ((1024, 2048, 2048, 1000), 100_000, 256),
 }
 _QUICK = {"784-256-128-10": ((784, 256, 128, 10), 5_000, 128)}
-_FEW, _MANY = 20, 220  # steps: an epoch short enough to stay in C from its first step to its last
+# Steps: an epoch short enough to stay in C from its first to its last. Both beyond 256, up to which
+# Python keeps its whole numbers: the first count that is not kept would look like one of a step.
+_FEW, _MANY = 300, 500
 
 # Counts what a process asks of the C library, and passes it on.
 _COUNTER = r"""
