@@ -141,6 +141,7 @@ typedef struct {
     double grad_scale;                     /* what clipping by norm leaves of the gradient */
     int32_t is_shaped;                     /* the gradient is scaled, clipped or penalised */
     int32_t is_first;
+    int32_t is_shared;                     /* other threads read the parameters between updates */
 } fm_hyper;
 
 /* A loss's settings; a kernel reads those it knows. */

@@ -427,10 +427,12 @@ fm_hyper fm_at_rates(fm_hyper hyper, const double *rates) {
     return hyper;
 }
 
-static void begin_step(run *r, const fm_hyper *hyper, int64_t t, double grad_scale) {
+static void begin_step(const fm_team *team, run *r, const fm_hyper *hyper, int64_t t,
+                       double grad_scale) {
     r->average_share = average_share(hyper, r->ctx, t);
     r->update_finite = 1;
     r->hyper[1] = settings_of_step(hyper, r->ctx, r->optimizer, t, grad_scale);
+    r->hyper[1].is_shared = fm_team_size(team) > 1;
     r->hyper[0] = not_decayed(&r->hyper[1]);
 }
 
@@ -452,7 +454,7 @@ static void drive_update(fm_team *team, void *arg) {
     const double scale = isfinite(clip) ? clipped_share(team, job->r, clip) : 1;
     if (!isfinite(scale))
         return;
-    begin_step(job->r, job->hyper, job->t, scale);
+    begin_step(team, job->r, job->hyper, job->t, scale);
     update_all(team, job->r);
     limit_norms(team, job->r);
 }
@@ -689,10 +691,10 @@ static void train_batch(fm_team *team, run *r) {
         job->finite = isfinite(scale);
         if (!job->finite)
             return;
-        begin_step(r, &hyper, job->t + 1, scale);
+        begin_step(team, r, &hyper, job->t + 1, scale);
         update_all(team, r);
     } else {
-        begin_step(r, &hyper, job->t + 1, 1);
+        begin_step(team, r, &hyper, job->t + 1, 1);
         all_slices(team, r);
     }
     limit_norms(team, r);

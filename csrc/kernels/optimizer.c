@@ -125,7 +125,10 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
 
 /* `left` elements there are at i; up to a vector of them are done. Returns 0 if some new value is
  * not finite; such an element stays as it was. `shaped` is a constant where these are called:
- * without clipping and penalty nothing of them is left in the loop. */
+ * without clipping and penalty nothing of them is left in the loop.
+ *
+ * Parameters that other threads have read are stored past the caches: taking each line away from
+ * them would make the pass several times as long. */
 #define DEFINE_UPDATE(name, n_states)                                                              \
     INLINE int name##_at(real *p, void *const *states, const real *g, int64_t i, int64_t left,     \
                          const fm_hyper *h, int shaped) {                                          \
@@ -150,7 +153,10 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
         }                                                                                          \
         EACH_STATE (n_states)                                                                      \
             store_upto((real *)states[k] + i, s_new[k], left);                                     \
-        store_upto(p + i, p_new, left);                                                            \
+        if (h->is_shared && left >= LANES)                                                         \
+            stream(p + i, p_new);                                                                  \
+        else                                                                                       \
+            store_upto(p + i, p_new, left);                                                        \
         return good;                                                                               \
     }                                                                                              \
     INLINE int name##_pass(real *p, void *const *states_, const real *g, int64_t n,                \
@@ -158,12 +164,15 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
         const fm_hyper h = *hyper; /* copies that no store can change */                           \
         void *states[n_states];                                                                    \
         memcpy(states, states_, sizeof states);                                                    \
-        int good = 1;                                                                              \
-        int64_t i = 0;                                                                             \
+        const int64_t head = h.is_shared ? before_aligned(p, n) : 0;                               \
+        int good = head == 0 || name##_at(p, states, g, 0, head, &h, shaped);                      \
+        int64_t i = head;                                                                          \
         for (; i + LANES <= n; i += LANES)                                                         \
             good &= name##_at(p, states, g, i, LANES, &h, shaped);                                 \
         if (i < n)                                                                                 \
             good &= name##_at(p, states, g, i, n - i, &h, shaped);                                 \
+        if (h.is_shared)                                                                           \
+            end_stream();                                                                          \
         return good;                                                                               \
     }                                                                                              \
     static int32_t name##_update(void *p, void *const *states, const void *g, int64_t n,           \

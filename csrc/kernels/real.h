@@ -114,6 +114,30 @@ INLINE vec load_part(const real *p, int64_t n) {
 INLINE void store_part(real *p, vec v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
 #endif
 
+/* stream: a store past the caches, of a whole vector to a multiple of its size; end_stream: before
+ * other threads may read what was. */
+#if defined(__AVX512F__) && FM_DOUBLE
+INLINE void stream(real *p, vec v) { _mm512_stream_pd(p, v); }
+#elif defined(__AVX512F__)
+INLINE void stream(real *p, vec v) { _mm512_stream_ps(p, v); }
+#elif defined(__AVX2__) && FM_DOUBLE
+INLINE void stream(real *p, vec v) { _mm256_stream_pd(p, v); }
+#elif defined(__AVX2__)
+INLINE void stream(real *p, vec v) { _mm256_stream_ps(p, v); }
+#else
+INLINE void stream(real *p, vec v) { store(p, v); }
+#endif
+#if defined(__AVX2__)
+INLINE void end_stream(void) { _mm_sfence(); }
+#else
+INLINE void end_stream(void) {}
+#endif
+/* elements before p is such a multiple, of n */
+INLINE int64_t before_aligned(const real *p, int64_t n) {
+    const int64_t head = -(int64_t)((uintptr_t)p / sizeof(real)) & (LANES - 1);
+    return head < n ? head : n;
+}
+
 /* Access to `n` remaining elements: a whole vector where there is one. */
 INLINE vec load_upto(const real *p, int64_t n) { return n >= LANES ? load(p) : load_part(p, n); }
 INLINE void store_upto(real *p, vec v, int64_t n) {
