@@ -33,7 +33,7 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
                          .c = z + j0,
                          .c_row = s.n_out,
                          .bias = b ? b + j0 : NULL};
-    product(t, form_of(s.n_out, s.rows), s.rows, n, s.n_in);
+    product(&t, form_of(s.n_out, s.rows), s.rows, n, s.n_in);
 }
 
 /* dx = dz W^T, columns [i0, i1)
@@ -58,9 +58,9 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
                          .c = dx + i0,
                          .c_row = s.n_in};
     if (columns_are_less(s.rows, n, s.n_out))
-        product_by_columns(t, s.rows, n, s.n_out);
+        product_by_columns(&t, s.rows, n, s.n_out);
     else
-        product(t, B_TRANSPOSED, s.rows, n, s.n_out);
+        product(&t, B_TRANSPOSED, s.rows, n, s.n_out);
 }
 
 /* dW[i0:i1] = x[:, i0:i1]^T dz      dw points to row i0 */
@@ -84,11 +84,11 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .c_is_far = 1};
     const b_form form = form_of(s.n_out, i1 - i0);
     if (s.n_out <= LANES)
-        narrow_transposed_product(t, i1 - i0, s.n_out, s.rows);
+        narrow_transposed_product(&t, i1 - i0, s.n_out, s.rows);
     else if (falls_on_few_sets(s.n_in))
-        transposed_product(t, form, i1 - i0, s.n_out, s.rows);
+        transposed_product(&t, form, i1 - i0, s.n_out, s.rows);
     else
-        product(t, form, i1 - i0, s.n_out, s.rows);
+        product(&t, form, i1 - i0, s.n_out, s.rows);
 }
 
 #endif

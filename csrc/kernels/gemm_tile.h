@@ -18,6 +18,7 @@
 #define TILE_ROWS 6
 #define TILE_VECS 2
 #endif
+#define ROW_VECS 8 /* of a single row: fewer chains of multiply-adds leave the units waiting */
 #define PANEL_WIDTH (TILE_VECS * LANES)
 /* Also the rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2 */
 #define CHAIN 1024
@@ -41,12 +42,12 @@ typedef struct {
 } tile_args;
 
 INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
-    vec acc[TILE_ROWS][TILE_VECS];
+    vec acc[TILE_ROWS][ROW_VECS];
 #define COLUMN(p, v)                                                                               \
     ((v) == vecs - 1 && last < LANES ? load_part((p) + (v) * LANES, last) : load((p) + (v) * LANES))
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vecs; v++)
             acc[i][v] = t->bias ? COLUMN(t->bias, v) : (vec){0};
     const real *a = t->a, *b = t->b;
@@ -54,22 +55,22 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
     const real *ahead = t->ahead;
     const int64_t ahead_step = t->ahead_step;
     for (int64_t p = 0; p < t->k; p++, a += a_col, b += b_row, ahead += ahead_step) {
-        vec row[TILE_VECS];
+        vec row[ROW_VECS];
         __builtin_prefetch(ahead, 0, 2);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vecs; v++)
             row[v] = COLUMN(b, v);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             const vec ai = splat(a[i * a_row]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < vecs; v++)
                 acc[i][v] = fma_(ai, row[v], acc[i][v]);
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vecs; v++) {
             real *c = t->c + i * t->c_row;
             const vec sum = t->accumulate ? COLUMN(c, v) + acc[i][v] : acc[i][v];
@@ -83,7 +84,7 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
 
 /* The tile's sizes as constants, so that its loops unroll into registers. */
 #define TILE_CASE(rows, vecs)                                                                      \
-    case (rows) * 4 + (vecs):                                                                      \
+    case (rows) * 16 + (vecs):                                                                     \
         if (last < LANES)                                                                          \
             tile(t, rows, vecs, last);                                                             \
         else                                                                                       \
@@ -96,30 +97,38 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
 #endif
 
 static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
-    switch (rows * 4 + vecs) {
+    switch (rows * 16 + vecs) {
         TILE_CASES(TILE_ROWS)
         TILE_CASES(4)
         TILE_CASES(2)
-        TILE_CASES(1)
+        TILE_CASE(1, 1)
+        TILE_CASE(1, 2)
+        TILE_CASE(1, 3)
+        TILE_CASE(1, 4)
+        TILE_CASE(1, 5)
+        TILE_CASE(1, 6)
+        TILE_CASE(1, 7)
+        TILE_CASE(1, 8)
     }
 }
 
-/* All rows of c in one panel of at most PANEL_WIDTH columns. The first tiles prefetch `ahead`, a
- * vector's width each, the others the same columns of the next panel of c. */
-static void panel(tile_args t, int64_t rows, int64_t width) {
+/* All rows of c in one panel of at most PANEL_WIDTH columns, or of ROW_VECS vectors for one row;
+ * `t` moves along. The first tiles prefetch `ahead`, a vector's width each, the others the same
+ * columns of the next panel of c. */
+static void panel(tile_args *t, int64_t rows, int64_t width) {
     const int vecs = (int)((width + LANES - 1) / LANES);
     const int64_t last = width - (vecs - 1) * LANES;
-    const real *ahead = t.ahead, *next_c = t.c + width;
+    const real *ahead = t->ahead, *next_c = t->c + width;
     for (int i = 0; rows > 0; i++) {
-        if (i == TILE_VECS && t.c_is_far) {
+        if (i == TILE_VECS && t->c_is_far) {
             ahead = next_c;
-            t.ahead_step = t.c_row;
+            t->ahead_step = t->c_row;
         }
-        t.ahead = ahead + i % TILE_VECS * LANES;
+        t->ahead = ahead + i % TILE_VECS * LANES;
         const int step = rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
-        tile_of(&t, step, vecs, last);
-        t.a += step == TILE_ROWS ? t.a_tile : step * t.a_row;
-        t.c += step * t.c_row;
+        tile_of(t, step, vecs, last);
+        t->a += step == TILE_ROWS ? t->a_tile : step * t->a_row;
+        t->c += step * t->c_row;
         rows -= step;
     }
 }
@@ -131,6 +140,9 @@ static int64_t panel_width(int64_t n) {
     const int64_t width = (vecs == TILE_VECS + 1 ? (vecs + 1) / 2 : TILE_VECS) * LANES;
     return n < width ? n : width;
 }
+
+/* The same for a single row, from a b that is not packed */
+static int64_t row_panel_width(int64_t n) { return n < ROW_VECS * LANES ? n : ROW_VECS * LANES; }
 
 #define PACK_AHEAD 12 /* rows that are asked for before their turn */
 
@@ -248,42 +260,42 @@ typedef enum {
 } b_form;
 
 /* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
-static void product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
+static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, int64_t k) {
     real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
-    const tile_args whole = t;
+    tile_args t = *whole;
     for (int64_t j = 0, columns; j < n; j += columns) {
-        columns = panel_width(n - j);
+        columns = m == 1 && form == B_DIRECT ? row_panel_width(n - j) : panel_width(n - j);
         for (int64_t p = 0; p < k; p += CHAIN) {
             const int is_last = k - p <= CHAIN;
             t.k = is_last ? k - p : CHAIN;
-            t.a = whole.a + p * whole.a_col;
-            t.c = whole.c + j;
-            t.bias = whole.bias && p == 0 ? whole.bias + j : NULL;
-            t.accumulate = whole.accumulate || p > 0;
+            t.a = whole->a + p * whole->a_col;
+            t.c = whole->c + j;
+            t.bias = whole->bias && p == 0 ? whole->bias + j : NULL;
+            t.accumulate = whole->accumulate || p > 0;
             t.b = packed;
             t.b_row = PANEL_WIDTH;
-            t.ahead = whole.b + (is_last ? j + columns : (p + CHAIN) * whole.b_row + j);
-            t.ahead_step = whole.b_row;
+            t.ahead = whole->b + (is_last ? j + columns : (p + CHAIN) * whole->b_row + j);
+            t.ahead_step = whole->b_row;
             if (form == B_PACKED) {
-                pack_rows(packed, whole.b + p * whole.b_row + j, whole.b_row, t.k, columns);
+                pack_rows(packed, whole->b + p * whole->b_row + j, whole->b_row, t.k, columns);
             } else if (form == B_TRANSPOSED) {
-                pack_columns(packed, whole.b + j * whole.b_row + p, whole.b_row, t.k, columns);
+                pack_columns(packed, whole->b + j * whole->b_row + p, whole->b_row, t.k, columns);
             } else {
-                t.b = whole.b + p * whole.b_row + j;
-                t.b_row = whole.b_row;
+                t.b = whole->b + p * whole->b_row + j;
+                t.b_row = whole->b_row;
             }
-            panel(t, m, columns);
+            panel(&t, m, columns);
         }
     }
 }
 
 /* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c
  * instead of b. */
-static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
+static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int64_t k) {
     real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
-    const tile_args whole = t;
-    t.a_row = whole.b_row;
+    tile_args t = *whole;
+    t.a_row = whole->b_row;
     t.a_col = 1;
     t.a_tile = TILE_ROWS * t.a_row;
     t.b = packed;
@@ -294,17 +306,17 @@ static void product_by_columns(tile_args t, int64_t m, int64_t n, int64_t k) {
         for (int64_t p = 0; p < k; p += CHAIN) {
             t.k = k - p < CHAIN ? k - p : CHAIN;
             t.accumulate = p > 0;
-            pack_columns(packed, whole.a + i * whole.a_row + p, whole.a_row, t.k, rows);
+            pack_columns(packed, whole->a + i * whole->a_row + p, whole->a_row, t.k, rows);
             for (int64_t j = 0; j < n; j += LANES) {
                 const int64_t columns = n - j < LANES ? n - j : LANES;
-                real *c = whole.c + i * whole.c_row + j;
+                real *c = whole->c + i * whole->c_row + j;
                 if (p > 0)
-                    pack_columns(block, c, whole.c_row, columns, rows);
-                t.a = whole.b + j * whole.b_row + p;
+                    pack_columns(block, c, whole->c_row, columns, rows);
+                t.a = whole->b + j * whole->b_row + p;
                 t.c = block;
-                t.ahead = t.a + LANES * whole.b_row;
-                panel(t, columns, rows);
-                unpack_columns(c, whole.c_row, block, columns, rows);
+                t.ahead = t.a + LANES * whole->b_row;
+                panel(&t, columns, rows);
+                unpack_columns(c, whole->c_row, block, columns, rows);
             }
         }
     }
@@ -348,50 +360,51 @@ static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int
 
 /* c (m, n) = x^T (m, k) b (k, n), x (k, m) in rows `a_col` apart, of which the tile would use only
  * a few columns at a time: those are packed */
-static void transposed_product(tile_args t, b_form form, int64_t m, int64_t n, int64_t k) {
+static void transposed_product(const tile_args *whole, b_form form, int64_t m, int64_t n,
+                               int64_t k) {
     real packed[LEFT_SIZE] __attribute__((aligned(64)));
-    const tile_args whole = t;
+    tile_args t = *whole;
     const int64_t most = LEFT_COLUMNS(k);
     for (int64_t i = 0; i < m; i += most) {
         const int64_t columns = m - i < most ? m - i : most;
         for (int64_t p = 0; p < k; p += CHAIN) {
             const int64_t depth = k - p < CHAIN ? k - p : CHAIN;
-            pack_left(packed, whole.a + p * whole.a_col + i, whole.a_col, depth, columns);
+            pack_left(packed, whole->a + p * whole->a_col + i, whole->a_col, depth, columns);
             t.a = packed;
             t.a_row = 1;
             t.a_col = TILE_ROWS;
             t.a_tile = depth * TILE_ROWS;
-            t.b = whole.b + p * whole.b_row;
-            t.c = whole.c + i * whole.c_row;
-            t.accumulate = whole.accumulate || p > 0;
-            product(t, form, columns, n, depth);
+            t.b = whole->b + p * whole->b_row;
+            t.c = whole->c + i * whole->c_row;
+            t.accumulate = whole->accumulate || p > 0;
+            product(&t, form, columns, n, depth);
         }
     }
 }
 
 /* The same by way of c^T = b^T x, for b of at most LANES columns, which fill no tile: there the
  * long side lies along the vectors, and x is read as it stands. */
-static void narrow_transposed_product(tile_args t, int64_t m, int64_t n, int64_t k) {
+static void narrow_transposed_product(const tile_args *whole, int64_t m, int64_t n, int64_t k) {
     real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
-    const tile_args whole = t;
+    tile_args t = *whole;
     t.a_row = 1;
-    t.a_col = whole.b_row;
+    t.a_col = whole->b_row;
     t.a_tile = TILE_ROWS;
-    t.b_row = t.ahead_step = whole.a_col;
+    t.b_row = t.ahead_step = whole->a_col;
     t.c_is_far = 0;
-    t.c = block;
     t.c_row = PANEL_WIDTH;
     for (int64_t i = 0, rows; i < m; i += rows) {
         rows = panel_width(m - i);
         for (int64_t p = 0; p < k; p += CHAIN) {
             t.k = k - p < CHAIN ? k - p : CHAIN;
             t.accumulate = p > 0;
-            t.a = whole.b + p * whole.b_row;
-            t.b = whole.a + p * whole.a_col + i;
+            t.a = whole->b + p * whole->b_row;
+            t.b = whole->a + p * whole->a_col + i;
             t.ahead = t.b + rows;
-            panel(t, n, rows);
+            t.c = block;
+            panel(&t, n, rows);
         }
-        unpack_columns(whole.c + i * whole.c_row, whole.c_row, block, n, rows);
+        unpack_columns(whole->c + i * whole->c_row, whole->c_row, block, n, rows);
     }
 }
 

@@ -25,9 +25,9 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
                          .c_is_far = 1};
     const b_form form = form_of(a_row, i1 - i0);
     if (falls_on_few_sets(a_row))
-        transposed_product(t, form, i1 - i0, n - i0, rows);
+        transposed_product(&t, form, i1 - i0, n - i0, rows);
     else
-        product(t, form, i1 - i0, n - i0, rows);
+        product(&t, form, i1 - i0, n - i0, rows);
 }
 
 #define FACTOR_ROWS 32 /* factored one by one before the rest of the triangle learns of them */
