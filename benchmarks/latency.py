@@ -84,13 +84,13 @@ def c_door() -> Call:
     """The Cython function alone: what a caller in C pays, and one call from Python."""
     x, out = weights()[0], np.empty(WIDTHS[-1], np.float32)
     net = own_net()
-    call = net.executor.context.predict_row
+    call, turns = net.executor.context.predict_row, net.executor.turns
 
     def run() -> Array:
-        call(x, out)
+        call(x, out, turns)
         return out
 
-    run.alone = (call, x, out)  # type: ignore[attr-defined]
+    run.alone = (call, x, out, turns)  # type: ignore[attr-defined]
     return run
 
 

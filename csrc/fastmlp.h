@@ -141,7 +141,7 @@ typedef struct {
     double grad_scale;                     /* what clipping by norm leaves of the gradient */
     int32_t is_shaped;                     /* the gradient is scaled, clipped or penalised */
     int32_t is_first;
-    int32_t is_shared;                     /* other threads read the parameters between updates */
+    int32_t is_shared; /* other threads read the parameters between updates */
 } fm_hyper;
 
 /* A loss's settings; a kernel reads those it knows. */
@@ -279,7 +279,9 @@ int32_t fm_team_size(const fm_team *team);
  * libgomp hangs where it is asked to use a team of threads that did not survive the fork. */
 void fm_threads_init(void);
 int32_t fm_is_forked_child(void);
-void fm_enter_blas(void); /* around every call of one: forks wait until nobody is inside */
+int32_t fm_affinity(void);        /* processors that this thread may run on, or 0: not known */
+int32_t fm_omp_num_threads(void); /* first number in OMP_NUM_THREADS, or 0: none */
+void fm_enter_blas(void);         /* around every call of one: forks wait until nobody is inside */
 void fm_leave_blas(void);
 
 /* Rows that go through a BLAS together. There bits depend on the cut, so it is always the same. */

@@ -242,6 +242,31 @@ void fm_threads_init(void) {
 
 int32_t fm_is_forked_child(void) { return atomic_load(&forked_child); }
 
+/* ---- how many ---------------------------------------------------------------------------------
+ *
+ * Asked in every call without a number: in Python it took as long as a small step's arithmetic. */
+
+#define MOST_PROCESSORS 8192 /* that Linux can be built for */
+
+int32_t fm_affinity(void) {
+#if defined(__linux__)
+    uint64_t mask[MOST_PROCESSORS / 64];
+    const long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    int32_t n = 0;
+    for (long i = 0; i < bytes / 8; i++)
+        n += __builtin_popcountll(mask[i]);
+    return n;
+#else
+    return 0;
+#endif
+}
+
+int32_t fm_omp_num_threads(void) {
+    const char *text = getenv("OMP_NUM_THREADS");
+    const long n = text ? strtol(text, NULL, 10) : 0;
+    return n > 0 && n < INT32_MAX ? (int32_t)n : 0;
+}
+
 /* ---- where threads cannot be had ----------------------------------------------------------------
  *
  * libgomp ends the process where it cannot create a thread: under RLIMIT_NPROC, in a container that

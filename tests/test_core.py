@@ -166,7 +166,7 @@ def run_guarded(program, sizes):
     x = np.ones((rows, program.n_in), np.float32)
     y = np.zeros((rows, program.n_out), np.float32)
     order = np.arange(rows)[::-1].copy()
-    settings_ = Adam(clip_norm=0.1, max_norm=0.2, weight_average=EMA(0.9)).settings()
+    settings_ = Adam(clip_norm=0.1, max_norm=0.2, weight_average=EMA(0.9)).settings
     context.train(
         x, y, order, 7, _core.LOSSES["squared_error"]["index"], 1, settings_, None, 2, 1.0
     )
@@ -241,7 +241,7 @@ def test_a_label_or_row_outside_is_refused_by_the_door():
     for labels, order in (([0, 1, 3], [0, 1, 2]), ([0, -1, 2], [0, 1, 2]), ([0, 1, 2], [0, 3, 2])):
         args = np.array(labels), np.array(order)
         with pytest.raises(IndexError):
-            train(X[:3].copy(), *args, 3, loss, 1, Adam().settings(), None, 1, 1.0)
+            train(X[:3].copy(), *args, 3, loss, 1, Adam().settings, None, 1, 1.0)
 
 
 # ---- one run at a time ---------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def test_labels_that_change_after_the_look_through_end_the_step(label, n_out, lo
     before, x, y = net.params.copy(), X.astype(dtype), LABELS.copy()
     y[37] = n_out if label == "n_out" else label
     index, order = _core.LOSSES[loss]["index"], np.arange(70)[::-1].copy()
-    settings_ = Adam().settings()
+    settings_ = Adam().settings
     for rows in (None, order):
         _, done, finite = net.executor.context.train(
             x, y, rows, 70, index, 1, settings_, None, 2, 1.0, again=True
@@ -38,7 +38,7 @@ def test_none_is_refused_by_every_door():
     net.use_optimizer(Adam())
     net.executor.reserve(8)
     context, program, x = net.executor.context, net.executor.program, X[:8].copy()
-    out, settings_ = np.empty((8, 3), np.float32), Adam().settings()
+    out, settings_ = np.empty((8, 3), np.float32), Adam().settings
     arrays = np.empty(8, np.float32)
     doors = [
         (_core.Program, [net.executor.layout.ops, 0, 0, 8, 8], [0]),
@@ -50,7 +50,7 @@ def test_none_is_refused_by_every_door():
         (context.jacobian, [x, None, arrays, None, arrays, 1], [0, 2, 4]),
         (context.update, [1, settings_, 1], [1]),
         (context.predict, [x, out, arrays, 8, 0, 1, 1.0], [0, 1, 2]),
-        (context.predict_row, [x[0].copy(), out[0].copy()], [0, 1]),
+        (context.predict_row, [x[0].copy(), out[0].copy(), net.executor.turns], [0, 1, 2]),
         (context.train, [x, LABELS[:8].copy(), None, 8, 0, 1, settings_, None, 1, 1.0], [0, 1, 6]),
         (_core.loss_and_grad, [0, out, LABELS[:8].copy(), None], [1, 2]),
         (_core.target_columns, [0, _core.LossSettings(), 3], [1]),

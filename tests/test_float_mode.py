@@ -67,7 +67,7 @@ def results(bits, threads):
     net.use_optimizer(sgd)
     net.executor.reserve(256)
     index = _core.LOSSES["squared_error"]["index"], _core.OPTIMIZERS["sgd"]["index"]
-    settings, order = sgd.settings(), np.arange(256)[::-1].copy()
+    settings, order = sgd.settings, np.arange(256)[::-1].copy()
     call("train", context.train, X, Y, order, 64, *index, settings, None, threads, 60.0)
     call("forward", lambda: context.forward(X, True, threads).copy())
     call("backward", context.backward, Y, None, threads)
@@ -76,7 +76,7 @@ def results(bits, threads):
     out, one = np.empty((256, 6), "f"), np.empty(6, "f")
     acts = np.empty(threads * 64 * context.program.acts_width, "f")
     call("predict", lambda: context.predict(X, out, acts, 64, 0, threads, 60.0) and out)
-    call("predict_row", lambda: context.predict_row(X[0].copy(), one) and one)
+    call("predict_row", lambda: context.predict_row(X[0].copy(), one, net.executor.turns) and one)
     block = np.empty((2 * 6, net.n_params), "f")
     scratch = np.empty(threads * (context.program.acts_width + context.program.dacts_width), "f")
     call("jacobian", lambda: context.jacobian(X[:2].copy(), None, block, None, scratch, threads))

@@ -1,3 +1,4 @@
+from contextlib import AbstractContextManager
 from typing import Any, Final, Self
 
 import numpy as np
@@ -14,7 +15,32 @@ OP_DTYPE: Final[np.dtype[np.void]]
 def build_info() -> dict[str, Any]: ...
 def fixed_block() -> int: ...
 def is_forked_child() -> bool: ...
+def affinity() -> int: ...
+def omp_num_threads() -> int: ...
 def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int, int, int]: ...
+
+@disjoint_base
+class OptimizerSettings:
+    def __new__(
+        cls,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        beta1: float = 0.0,
+        beta2: float = 0.0,
+        eps: float = 0.0,
+        momentum_decay: float = 0.0,
+        nesterov: bool = False,
+        averaged: bool = False,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float = ...,
+        clip_value: float = ...,
+        max_norm: float = ...,
+        average_decay: float = 0.0,
+        average_start: int = 0,
+        average_every: int = 1,
+    ) -> Self: ...
 
 @disjoint_base
 class LossSettings:
@@ -80,6 +106,17 @@ class Program:
     def dacts_width(self) -> int: ...
 
 @disjoint_base
+class Turns:
+    reading: AbstractContextManager[None]
+    changing: AbstractContextManager[None]
+    only_reading: AbstractContextManager[None]
+    def keep_own(self) -> None: ...
+    def enter_reading(self) -> None: ...
+    def leave_reading(self) -> None: ...
+    def enter_changing(self) -> None: ...
+    def leave_changing(self) -> None: ...
+
+@disjoint_base
 class Context:
     program: Program
     params: NDArray[Any]
@@ -132,7 +169,7 @@ class Context:
     def update(
         self,
         optimizer: int,
-        settings: dict[str, Any],
+        settings: OptimizerSettings,
         threads: int,
         rates: NDArray[np.float64] | None = None,
         is_step: bool = False,
@@ -149,7 +186,7 @@ class Context:
         threads: int,
         seconds: float,
     ) -> int: ...
-    def predict_row(self, x: NDArray[Any], out: NDArray[Any]) -> bool: ...
+    def predict_row(self, x: NDArray[Any], out: NDArray[Any], turns: Turns) -> bool: ...
     def train(
         self,
         x: NDArray[Any],
@@ -158,7 +195,7 @@ class Context:
         batch_size: int,
         loss: int,
         optimizer: int,
-        settings: dict[str, Any],
+        settings: OptimizerSettings,
         outputs: NDArray[Any] | None,
         threads: int,
         seconds: float,

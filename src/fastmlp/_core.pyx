@@ -9,6 +9,7 @@ No arithmetic and no loops over elements happen here. Arrays must already have t
 
 import os
 
+cimport cython
 cimport numpy as cnp
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
@@ -215,6 +216,8 @@ cdef extern from "fastmlp.h" nogil:
     const fm_build *fm_builds(int64_t *n) noexcept
     void fm_threads_init() noexcept
     int32_t fm_is_forked_child() noexcept
+    int32_t fm_affinity() noexcept
+    int32_t fm_omp_num_threads() noexcept
     fm_status fm_net_check(const fm_net *, const fm_kernels *, int64_t *) noexcept
     void fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     void fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
@@ -352,6 +355,16 @@ def is_forked_child():
     return bool(fm_is_forked_child())
 
 
+def affinity():
+    """Processors that this thread may run on, or 0 where the system does not say."""
+    return fm_affinity()
+
+
+def omp_num_threads():
+    """The first number in OMP_NUM_THREADS, which has one for each level of nesting; 0: none."""
+    return fm_omp_num_threads()
+
+
 cdef const fm_kernels *_kernels(dtype) except NULL:
     if dtype == np.float32:
         return _build.f32
@@ -452,33 +465,31 @@ cdef class Program:
         return self.net.dacts_width
 
 
+include "turns.pxi"
+
+
 cdef enum:
     _SMALL_ROW = 32768  # bytes of activations that predict_row has on its stack
     _LONG_ROW = 65536  # parameters from which on other threads of Python need not wait for predict_row
 
 
-cdef fm_hyper _hyper(dict settings) except *:
-    cdef fm_hyper h
-    h.lr = settings["lr"]
-    h.weight_decay = settings.get("weight_decay", 0.0)
-    h.momentum = settings.get("momentum", 0.0)
-    h.beta1 = settings.get("beta1", 0.0)
-    h.beta2 = settings.get("beta2", 0.0)
-    h.eps = settings.get("eps", 0.0)
-    h.momentum_decay = settings.get("momentum_decay", 0.0)
-    h.nesterov = settings.get("nesterov", False)
-    h.averaged = settings.get("averaged", False)
-    h.l1 = settings.get("l1", 0.0)
-    h.l2 = settings.get("l2", 0.0)
-    h.clip_norm = settings.get("clip_norm", INFINITY)
-    h.clip_value = settings.get("clip_value", INFINITY)
-    h.max_norm = settings.get("max_norm", INFINITY)
-    h.average_decay = settings.get("average_decay", 0.0)
-    h.average_start = settings.get("average_start", 0)
-    h.average_every = settings.get("average_every", 1)
-    if h.average_every < 1:
-        raise ValueError("average_every must be at least 1")
-    return h
+cdef class OptimizerSettings:
+    """The settings of an optimizer as C reads them; one object serves any number of calls."""
+
+    cdef fm_hyper c
+
+    def __cinit__(self, double lr, double weight_decay=0.0, double momentum=0.0, double beta1=0.0,
+                  double beta2=0.0, double eps=0.0, double momentum_decay=0.0, bint nesterov=False,
+                  bint averaged=False, double l1=0.0, double l2=0.0, double clip_norm=INFINITY,
+                  double clip_value=INFINITY, double max_norm=INFINITY, double average_decay=0.0,
+                  int64_t average_start=0, int64_t average_every=1):
+        if average_every < 1:
+            raise ValueError("average_every must be at least 1")
+        self.c.lr, self.c.weight_decay, self.c.momentum = lr, weight_decay, momentum
+        self.c.beta1, self.c.beta2, self.c.eps, self.c.momentum_decay = beta1, beta2, eps, momentum_decay
+        self.c.nesterov, self.c.averaged, self.c.l1, self.c.l2 = nesterov, averaged, l1, l2
+        self.c.clip_norm, self.c.clip_value, self.c.max_norm = clip_norm, clip_value, max_norm
+        self.c.average_decay, self.c.average_start, self.c.average_every = average_decay, average_start, average_every
 
 
 cdef class LossSettings:
@@ -735,14 +746,14 @@ cdef class Context:
         finally:
             fm_unlock(&self.lock)
 
-    def update(self, int32_t optimizer, dict settings not None, int32_t threads, cnp.ndarray rates=None,
+    def update(self, int32_t optimizer, OptimizerSettings settings not None, int32_t threads, cnp.ndarray rates=None,
                bint is_step=False, int64_t rows=0, int64_t n=1):
         """One optimizer step from grads; False if some new value would not have been finite.
 
         `rates`: as in train. `is_step`: counts the pass that forward left uncounted, and `rows` more rows of a
         pass of `n`, together with the step.
         """
-        cdef fm_hyper hyper = _hyper(settings)
+        cdef fm_hyper hyper = settings.c
         cdef int32_t ok
         self._check_optimizer(optimizer)
         if rates is not None:
@@ -782,8 +793,15 @@ cdef class Context:
             done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
         return first + done
 
-    def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None):
+    def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None, Turns turns not None):
         """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
+        turns.enter_reading()
+        try:
+            return self._predict_row(x, out)
+        finally:
+            turns.leave_reading()
+
+    cdef bint _predict_row(self, cnp.ndarray x, cnp.ndarray out) except -1:
         cdef Program p = self.program
         cdef char small[_SMALL_ROW]
         cdef fm_ctx c = self.ctx
@@ -805,9 +823,10 @@ cdef class Context:
         return True
 
     def train(self, cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray order, int64_t batch_size,
-              int32_t loss, int32_t optimizer, dict settings not None, cnp.ndarray outputs, int32_t threads,
-              double seconds, bint apart=False, cnp.ndarray rates=None, LossSettings loss_settings not None=_PLAIN,
-              cnp.ndarray weights=None, double loss_sum=0.0, bint again=False):
+              int32_t loss, int32_t optimizer, OptimizerSettings settings not None, cnp.ndarray outputs,
+              int32_t threads, double seconds, bint apart=False, cnp.ndarray rates=None,
+              LossSettings loss_settings not None=_PLAIN, cnp.ndarray weights=None, double loss_sum=0.0,
+              bint again=False):
         """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
 
         A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
@@ -841,7 +860,7 @@ cdef class Context:
         job.batch = cnp.PyArray_DATA(self.batch)
         job.row_loss = <double *>cnp.PyArray_DATA(self.row_loss)
         job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
-        job.hyper = _hyper(settings)
+        job.hyper = settings.c
         job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, loss_sum
         job.rates = NULL
         if rates is not None:

@@ -50,20 +50,11 @@ def resolve_threads(threads: int | None) -> int:
 
 
 def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return _core.affinity() or os.cpu_count() or 1
 
 
 def _omp_num_threads() -> int:
-    return _first_number(os.environ.get("OMP_NUM_THREADS", ""))
-
-
-@cache
-def _first_number(text: str) -> int:
-    """The first of the numbers in OMP_NUM_THREADS, which has one for each level of nesting."""
-    first = text.split(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) > 0 else _MAX_THREADS
+    return _core.omp_num_threads() or _MAX_THREADS
 
 
 @cache

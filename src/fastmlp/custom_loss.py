@@ -177,7 +177,7 @@ def take_step(
         if np.isfinite(total):
             context.backward(dz, None, threads)
             finite = context.update(
-                index, optimizer.settings(), threads, rates, is_step=True, rows=rows, n=n
+                index, optimizer.settings, threads, rates, is_step=True, rows=rows, n=n
             )
     finally:
         if context.t == before:

@@ -12,7 +12,6 @@ from . import _core
 from .config import resolve_threads
 from .layout import ABSENT, Layout, aligned_empty
 from .optimizers import Optimizer
-from .turns import Turns
 
 Array = NDArray[Any]
 
@@ -46,7 +45,7 @@ class Executor:
         dtype: np.dtype[Any],
         seed: int,
         stats: Array | None = None,
-        turns: Turns | None = None,
+        turns: _core.Turns | None = None,
     ) -> None:
         self.layout, self.dtype = layout, dtype
         self.program = _core.Program(
@@ -59,7 +58,7 @@ class Executor:
             layout.n_stats,
         )
         self.context = _core.Context(self.program, params, grads, seed, stats)
-        self.turns = turns or Turns()  # those of the network, for its layers too
+        self.turns = turns or _core.Turns()  # those of the network, for its layers too
         _executors.add(self)
         self._predicting = threading.local()  # buffers of each thread that predicts
 
@@ -117,7 +116,7 @@ class Executor:
         index = _core.OPTIMIZERS[optimizer.kernel]["index"]
         with self.turns.changing:
             rates = self.rates(optimizer, 1)
-            return self.context.update(index, optimizer.settings(), resolve_threads(threads), rates)
+            return self.context.update(index, optimizer.settings, resolve_threads(threads), rates)
 
     def rates(self, optimizer: Optimizer, n: int) -> NDArray[np.float64] | None:
         """Learning rates and momenta (n, 2) of the next n steps; None where they do not change."""
@@ -130,8 +129,7 @@ class Executor:
 
     def predict_row(self, row: Array, out: Array) -> bool:
         """Write the output for one row; False where the row is not finite."""
-        with self.turns.reading:
-            return self.context.predict_row(row, out)
+        return self.context.predict_row(row, out, self.turns)
 
     def _predict(self, x: Array, threads: int) -> Array:
         n_blocks = min(threads, -(-len(x) // _ROW_STEP))

@@ -22,7 +22,6 @@ from .executor import Executor
 from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, leaves_of, plan
 from .numeric import as_real, as_whole, check_seed
-from .turns import Turns
 
 Array = NDArray[Any]
 
@@ -43,7 +42,7 @@ class Home:
     seed: int
     in_network: bool
     stats: Array
-    turns: Turns
+    turns: _core.Turns
 
     def at(self, op: int) -> Home:
         """The same arrays for another op."""
@@ -181,7 +180,7 @@ class Layer:
         layout = plan([self], n_in, dtype, fuse=False, alone=True)
         params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
         stats = aligned_zeros(layout.n_stats, dtype)
-        return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats, Turns())
+        return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats, _core.Turns())
 
     def _mask_seed(self) -> int:
         return 0

@@ -295,7 +295,7 @@ class Sequential(NetworkState):
                 len(matrix),
                 loss.index,
                 _core.OPTIMIZERS[optimizer.kernel]["index"],
-                optimizer.settings(),
+                optimizer.settings,
                 None,
                 threads,
                 SLICE_SECONDS,

@@ -15,7 +15,6 @@ from .errors import DivergenceError
 from .executor import Executor
 from .layout import aligned_zeros
 from .optimizers import Optimizer, get_optimizer
-from .turns import Turns
 
 # what training changes beside weights and statistics: of the network, and of its context
 _KEPT = (
@@ -34,7 +33,7 @@ class NetworkState:
 
     def __init__(self, seed: int, dtype: np.dtype[Any]) -> None:
         self._seed, self._dtype = seed, dtype
-        self._turns = Turns()
+        self._turns = _core.Turns()
         self._executor: Executor | None = None
         self._optimizer: Optimizer | None = None
         self.state: tuple[Array, ...] | None = None

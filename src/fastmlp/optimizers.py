@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from .averages import AVERAGES, EMA, SWA
 from .numeric import as_real
 from .schedules import SCHEDULES, Schedule
@@ -67,18 +68,16 @@ class Optimizer(Settings):
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
 
-    def settings(self) -> dict[str, Any]:
-        """The fields that are set, as numbers, for C."""
-        return self._settings
-
     @cached_property  # made once: a small step takes as long as making it
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> _core.OptimizerSettings:
+        """What C reads."""
         settings = {name: v for name, v in self.__getstate__().items() if v is not None}
+        settings.pop("centered", None)  # that is another kernel
         if isinstance(self.lr, Schedule):
             settings["lr"] = self.lr.lr  # C takes its rates from `rates`
         if self.weight_average is not None:
             settings |= settings.pop("weight_average").settings()
-        return settings
+        return _core.OptimizerSettings(**settings)
 
     def config(self) -> dict[str, Any]:
         """Name and fields, for a model file; `from_config` reads them."""

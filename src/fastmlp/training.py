@@ -305,7 +305,7 @@ class EpochLoop:
             self.batch_size,
             self.loss.index,
             _core.OPTIMIZERS[optimizer.kernel]["index"],
-            optimizer.settings(),
+            optimizer.settings,
             outputs,
             self.threads,
             SLICE_SECONDS,
