@@ -10,13 +10,18 @@
 #include "real.h"
 
 /* Accumulators: TILE_ROWS x TILE_VECS vectors, sized so that they and one row of b fill the
- * registers. */
+ * registers. BLOCK_ROWS: whole tiles and whole vectors. Rows of an operand that are FAR_ROW bytes
+ * and more apart fall onto few sets of the cache, the sooner the less a tile takes of each. */
 #if defined(__AVX512F__)
 #define TILE_ROWS 8
 #define TILE_VECS 3
+#define BLOCK_ROWS LANES
+#define FAR_ROW 4096
 #else
 #define TILE_ROWS 6
 #define TILE_VECS 2
+#define BLOCK_ROWS (3 * LANES)
+#define FAR_ROW 2048
 #endif
 #define ROW_VECS 8 /* of a single row: fewer chains of multiply-adds leave the units waiting */
 #define PANEL_WIDTH (TILE_VECS * LANES)
@@ -236,21 +241,22 @@ static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, 
         }
 }
 
-/* The other way: rows of c (rows, columns <= LANES) from its transpose (columns, PANEL_WIDTH) */
+/* The other way: c (rows, columns) from its transpose (columns up to whole vectors, PANEL_WIDTH) */
 static void unpack_columns(real *c, int64_t c_row, const real *from, int64_t columns,
                            int64_t rows) {
-    for (int64_t r = 0; r < rows; r += LANES) {
-        if (columns == LANES && rows - r >= LANES) {
-            transpose_square(c + r * c_row, c_row, from + r, PANEL_WIDTH, LANES, LANES);
-            continue;
+    for (int64_t j = 0; j < columns; j += LANES, c += LANES, from += LANES * PANEL_WIDTH)
+        for (int64_t r = 0; r < rows; r += LANES) {
+            if (columns - j >= LANES && rows - r >= LANES) {
+                transpose_square(c + r * c_row, c_row, from + r, PANEL_WIDTH, LANES, LANES);
+                continue;
+            }
+            vec square[LANES];
+            for (int i = 0; i < LANES; i++)
+                square[i] = load(from + i * PANEL_WIDTH + r);
+            transpose(square);
+            for (int i = 0; i < LANES && r + i < rows; i++)
+                store_upto(c + (r + i) * c_row, square[i], columns - j);
         }
-        vec square[LANES];
-        for (int i = 0; i < LANES; i++)
-            square[i] = load(from + i * PANEL_WIDTH + r);
-        transpose(square);
-        for (int i = 0; i < LANES && r + i < rows; i++)
-            store_upto(c + (r + i) * c_row, square[i], columns);
-    }
 }
 
 typedef enum {
@@ -293,7 +299,7 @@ static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, i
  * instead of b. */
 static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int64_t k) {
     real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
-    real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
+    real block[BLOCK_ROWS * PANEL_WIDTH] __attribute__((aligned(64)));
     tile_args t = *whole;
     t.a_row = whole->b_row;
     t.a_col = 1;
@@ -307,14 +313,14 @@ static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int
             t.k = k - p < CHAIN ? k - p : CHAIN;
             t.accumulate = p > 0;
             pack_columns(packed, whole->a + i * whole->a_row + p, whole->a_row, t.k, rows);
-            for (int64_t j = 0; j < n; j += LANES) {
-                const int64_t columns = n - j < LANES ? n - j : LANES;
+            for (int64_t j = 0; j < n; j += BLOCK_ROWS) {
+                const int64_t columns = n - j < BLOCK_ROWS ? n - j : BLOCK_ROWS;
                 real *c = whole->c + i * whole->c_row + j;
                 if (p > 0)
                     pack_columns(block, c, whole->c_row, columns, rows);
                 t.a = whole->b + j * whole->b_row + p;
                 t.c = block;
-                t.ahead = t.a + LANES * whole->b_row;
+                t.ahead = t.a + BLOCK_ROWS * whole->b_row;
                 panel(&t, columns, rows);
                 unpack_columns(c, whole->c_row, block, columns, rows);
             }
@@ -332,8 +338,7 @@ static int columns_are_less(int64_t m, int64_t n, int64_t k) {
            m * whole_vectors(n) * k + TRANSPOSING * n * k;
 }
 
-/* Rows of 4 KiB and more fall onto the same few sets of the cache. */
-static int falls_on_few_sets(int64_t row) { return row * (int64_t)sizeof(real) >= 4096; }
+static int falls_on_few_sets(int64_t row) { return row * (int64_t)sizeof(real) >= FAR_ROW; }
 
 /* Pack such rows of b, if the panel is used often enough. */
 static b_form form_of(int64_t row, int64_t uses) {
