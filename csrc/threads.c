@@ -31,14 +31,16 @@
 /* The ticket holds the first chunk that is left, the end of those left, and the phase, so that one
  * compare-and-swap both claims a chunk and proves that its phase is still the current one. Workers
  * of even number claim from the front, those of odd number from the back: in the next step the same
- * chunk mostly meets the same thread, whose cache still has its parameters and moments. */
+ * chunk mostly meets the same thread, whose cache still has its parameters and moments. All that a
+ * helper watches or needs for a chunk comes with one cache line. */
 struct fm_team {
     _Alignas(CACHE_LINE) _Atomic uint64_t ticket;
-    _Alignas(CACHE_LINE) _Atomic int64_t done;
-    _Alignas(CACHE_LINE) _Atomic int32_t stop;
     void (*chunk)(void *, int64_t, int32_t);
     void *arg;
+    int64_t first; /* number of chunk 0 of the ticket */
+    _Atomic int32_t stop;
     int32_t threads;
+    _Alignas(CACHE_LINE) _Atomic int64_t done;
 };
 
 static int64_t now_ns(void) {
@@ -111,7 +113,7 @@ static int run_one(fm_team *team, int32_t worker) {
     const uint64_t left = from_back ? ticket - ((uint64_t)1 << INDEX_BITS) : ticket + 1;
     if (atomic_compare_exchange_strong_explicit(&team->ticket, &ticket, left, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
-        team->chunk(team->arg, from_back ? end - 1 : first, worker);
+        team->chunk(team->arg, team->first + (from_back ? end - 1 : first), worker);
         atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
     }
     return 1;
@@ -147,41 +149,31 @@ static void wait_for_claimed(fm_team *team, int64_t n, int64_t begun) {
     waited_since(start, start - begun);
 }
 
+/* Chunks first .. first + n */
 static void run_batch(fm_team *team, void (*chunk)(void *, int64_t, int32_t), void *arg,
-                      uint64_t n) {
+                      int64_t first, int64_t n) {
     const uint64_t phase = (atomic_load_explicit(&team->ticket, memory_order_relaxed) >> 48) + 1;
     const int64_t begun = now_ns();
     team->chunk = chunk;
     team->arg = arg;
+    team->first = first;
     atomic_store_explicit(&team->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&team->ticket, phase << 48 | n << INDEX_BITS, memory_order_release);
+    atomic_store_explicit(&team->ticket, phase << 48 | (uint64_t)n << INDEX_BITS,
+                          memory_order_release);
     while (run_one(team, 0)) {
     }
-    wait_for_claimed(team, (int64_t)n, begun);
+    wait_for_claimed(team, n, begun);
 }
 
-typedef struct {
-    void (*chunk)(void *, int64_t, int32_t);
-    void *arg;
-    int64_t first;
-} shifted;
-
-static void run_shifted(void *arg, int64_t i, int32_t worker) {
-    const shifted *s = arg;
-    s->chunk(s->arg, s->first + i, worker);
-}
-
-void fm_team_run(fm_team *team, void (*chunk)(void *, int64_t, int32_t), void *arg, int64_t n) {
+void fm_team_run(fm_team *team, void (*chunk)(void *arg, int64_t i, int32_t worker), void *arg,
+                 int64_t n) {
     if (team->threads == 1 || n == 1 || working_alone()) {
         for (int64_t i = 0; i < n; i++)
             chunk(arg, i, 0);
         return;
     }
-    for (int64_t first = 0; first < n; first += INDEX_MASK) {
-        shifted s = {chunk, arg, first};
-        const int64_t left = n - first;
-        run_batch(team, run_shifted, &s, (uint64_t)(left < INDEX_MASK ? left : INDEX_MASK));
-    }
+    for (int64_t first = 0; first < n; first += INDEX_MASK)
+        run_batch(team, chunk, arg, first, n - first < INDEX_MASK ? n - first : INDEX_MASK);
 }
 
 int32_t fm_team_size(const fm_team *team) { return team->threads; }
