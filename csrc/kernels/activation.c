@@ -33,7 +33,7 @@ INLINE vec selu_slope(vec y, vec a) {
 /* At -inf the limit is 0, where z Phi(z) would be -inf * 0. */
 INLINE vec gelu_of(vec z, vec a) { return (void)a, pick(z < -60, (vec){0}, z * vnormal_cdf(z)); }
 INLINE vec gelu_slope(vec z, vec a) {
-    const vec c = pick(vabs(z) > 60, with_sign(splat(60), z), z);
+    const vec c = vmax(splat(-60), vmin(splat(60), z));
     return (void)a, fma_(c * INV_SQRT_2PI, vexp_half_square(c), vnormal_cdf(c));
 }
 
@@ -41,7 +41,7 @@ INLINE vec gelu_slope(vec z, vec a) {
 INLINE vec silu_of(vec z, vec a) { return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z)); }
 /* s (1 + z (1 - s)), s = sigmoid(z), and 1 - s = sigmoid(-z) without cancelling */
 INLINE vec silu_slope(vec z, vec a) {
-    const vec c = pick(vabs(z) > 1000, with_sign(splat(1000), z), z);
+    const vec c = vmax(splat(-1000), vmin(splat(1000), z));
     return (void)a, vsigmoid(c) * fma_(c, vsigmoid(-c), splat(1));
 }
 
@@ -52,8 +52,7 @@ typedef struct {
 } mish_parts;
 
 INLINE mish_parts mish_of_parts(vec z) {
-    z = pick(z > 40, splat(40), z);
-    z = pick(z < -1000, splat(-1000), z);
+    z = vmax(splat(-1000), vmin(splat(40), z));
     const vec n = vexp(z);
     return (mish_parts){.z = z, .n = n, .u = n * (n + 2)};
 }

@@ -42,7 +42,6 @@ INLINE vec load(const real *p) { return *(const loose_vec *)p; }
 INLINE void store(real *p, vec v) { *(loose_vec *)p = v; }
 INLINE vec splat(real a) { return a - (vec){0}; }
 INLINE vec pick(mask m, vec a, vec b) { return (vec)(((mask)a & m) | ((mask)b & ~m)); }
-INLINE vec vmax(vec a, vec b) { return pick(a > b, a, b); }
 INLINE vec vabs(vec a) { return (vec)((mask)a & ~(mask)splat((real)-0.0)); }
 /* |a| with the sign of s */
 INLINE vec with_sign(vec a, vec s) {
@@ -53,10 +52,13 @@ INLINE vec with_sign(vec a, vec s) {
 INLINE mask is_finite(vec a) { return (a - a) == (vec){0}; }
 
 /* fma: a b + c, rounded once (twice in the baseline build, which has no such instruction).
+ * vmax, vmin: a > b ? a : b and a < b ? a : b, so b where one of them is NaN.
  * load_part, store_part: the first n < LANES elements; the rest read as 0 and are not touched. */
 #if defined(__AVX512F__) && FM_DOUBLE
 INLINE vec fma_(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm512_sqrt_pd(a); }
+INLINE vec vmax(vec a, vec b) { return _mm512_max_pd(a, b); }
+INLINE vec vmin(vec a, vec b) { return _mm512_min_pd(a, b); }
 INLINE int all_finite(vec a) { return _mm512_cmpeq_pd_mask(a - a, (vec){0}) == 0xff; }
 INLINE vec load_part(const real *p, int64_t n) {
     return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
@@ -67,6 +69,8 @@ INLINE void store_part(real *p, vec v, int64_t n) {
 #elif defined(__AVX512F__)
 INLINE vec fma_(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm512_sqrt_ps(a); }
+INLINE vec vmax(vec a, vec b) { return _mm512_max_ps(a, b); }
+INLINE vec vmin(vec a, vec b) { return _mm512_min_ps(a, b); }
 INLINE int all_finite(vec a) { return _mm512_cmpeq_ps_mask(a - a, (vec){0}) == 0xffff; }
 INLINE vec load_part(const real *p, int64_t n) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
@@ -80,6 +84,8 @@ INLINE __m256i part(int64_t n) {
 }
 INLINE vec fma_(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm256_sqrt_pd(a); }
+INLINE vec vmax(vec a, vec b) { return _mm256_max_pd(a, b); }
+INLINE vec vmin(vec a, vec b) { return _mm256_min_pd(a, b); }
 INLINE int all_finite(vec a) { return _mm256_movemask_pd((vec)is_finite(a)) == 0xf; }
 INLINE vec load_part(const real *p, int64_t n) { return _mm256_maskload_pd(p, part(n)); }
 INLINE void store_part(real *p, vec v, int64_t n) { _mm256_maskstore_pd(p, part(n), v); }
@@ -89,11 +95,15 @@ INLINE __m256i part(int64_t n) {
 }
 INLINE vec fma_(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm256_sqrt_ps(a); }
+INLINE vec vmax(vec a, vec b) { return _mm256_max_ps(a, b); }
+INLINE vec vmin(vec a, vec b) { return _mm256_min_ps(a, b); }
 INLINE int all_finite(vec a) { return _mm256_movemask_ps((vec)is_finite(a)) == 0xff; }
 INLINE vec load_part(const real *p, int64_t n) { return _mm256_maskload_ps(p, part(n)); }
 INLINE void store_part(real *p, vec v, int64_t n) { _mm256_maskstore_ps(p, part(n), v); }
 #else
 INLINE vec fma_(vec a, vec b, vec c) { return a * b + c; }
+INLINE vec vmax(vec a, vec b) { return pick(a > b, a, b); }
+INLINE vec vmin(vec a, vec b) { return pick(a < b, a, b); }
 INLINE vec vsqrt(vec a) {
     for (int i = 0; i < LANES; i++)
         a[i] = FM_DOUBLE ? (real)__builtin_sqrt((double)a[i]) : (real)__builtin_sqrtf((float)a[i]);

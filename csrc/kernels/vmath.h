@@ -83,33 +83,39 @@ INLINE vec power_of_2(vec n) {
     return (vec)(biased << MANTISSA_BITS);
 }
 
-/* exp(x) = 2^n (1 + p), p = exp(r) - 1, x = n ln 2 + r; x is cut to where the result is 0 or inf */
+/* exp(x) = 2^n (1 + p), p = exp(r) - 1, x = n ln 2 + r, for x between EXP_LOW and EXP_HIGH or NaN
+ */
 INLINE vec exp_parts(vec x, vec *n) {
-    x = pick(x > EXP_HIGH, splat(EXP_HIGH), x);
-    x = pick(x < EXP_LOW, splat(EXP_LOW), x);
     *n = fma_(x, splat(LOG2E), splat(ROUNDER)) - ROUNDER;
     vec r = fma_(*n, splat(-LN2_HIGH), x);
     r = fma_(*n, splat(-LN2_LOW), r);
     return fma_(r * r, POLYNOMIAL(r, exp_coefs), r);
 }
 
-/* x 2^n, in two factors: 2^n alone may overflow, or be subnormal, where the result is neither */
+/* x 2^n. In two factors where there is no such instruction: 2^n alone may overflow, or be
+ * subnormal, where the result is neither; the first is exact, so the bits are the same. */
 INLINE vec scaled(vec x, vec n) {
+#if defined(__AVX512F__) && FM_DOUBLE
+    return _mm512_scalef_pd(x, n);
+#elif defined(__AVX512F__)
+    return _mm512_scalef_ps(x, n);
+#else
     const vec half = fma_(n, splat((real)0.5), splat(ROUNDER)) - ROUNDER;
     return x * power_of_2(half) * power_of_2(n - half);
+#endif
 }
 
 INLINE vec vexp(vec x) {
     vec n;
-    const vec p = exp_parts(x, &n);
+    const vec p = exp_parts(vmax(splat(EXP_LOW), vmin(splat(EXP_HIGH), x)), &n);
     return scaled(1 + p, n);
 }
 
 /* exp(x) - 1 for x <= 0: small x keeps its digits. *low: what the last addition lost */
 INLINE vec expm1_negative_parts(vec x, vec *low) {
     vec n;
-    x = pick(x < -64, splat(-64), x); /* exp(x) - 1 is -1 there in both types */
-    const vec p = exp_parts(x, &n);
+    /* exp(x) - 1 is -1 there in both types */
+    const vec p = exp_parts(vmax(splat(-64), x), &n);
     const vec scale = power_of_2(n), sum = fma_(scale, p, scale - 1);
     *low = fma_(scale, p, scale - 1 - sum);
     return sum;
@@ -179,7 +185,7 @@ INLINE vec vtanh(vec x) {
     const vec q = pick(near_0, -t, 2 + 2 * t) / d;
     const vec lost = fma_(q, t - (d - 2), fma_(q, low, low));
     const vec y = pick(near_0, fma_(-lost, about_inverse(d), q), 1 - q);
-    return pick(x == x, with_sign(y, x), x);
+    return with_sign(y, x);
 }
 
 /* 1 / (1 + e) or e / (1 + e), e = exp(-|x|); what rounding 1 + e lost comes back */
@@ -190,14 +196,11 @@ INLINE vec vsigmoid(vec x) {
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
-INLINE vec vsoftplus(vec x) {
-    const vec y = vmax(x, (vec){0}) + vlog1p_unit(vexp(-vabs(x)));
-    return pick(x == x, y, x);
-}
+INLINE vec vsoftplus(vec x) { return vmax(x, (vec){0}) + vlog1p_unit(vexp(-vabs(x))); }
 
 /* exp(-x^2 / 2): the square in two parts, since its rounding error would be multiplied by x^2 */
 INLINE vec vexp_half_square(vec x) {
-    const vec a = pick(vabs(x) > 60, splat(60), vabs(x)); /* exp is 0 there in both types */
+    const vec a = vmin(splat(60), vabs(x)); /* exp is 0 there in both types */
     const vec half = (real)0.5 * a, square = half * a, rest = fma_(half, a, -square);
     return vexp(-square) * (1 - rest);
 }
@@ -206,7 +209,7 @@ INLINE vec vexp_half_square(vec x) {
  * 2 Phi(-a) = t P(2 t - 1) exp(-a^2 / 2), t = K / (K + a). What rounding takes from t, P and the
  * square would count several times; it comes back in `low`. */
 INLINE vec vnormal_cdf(vec x) {
-    const vec a = pick(vabs(x) > 60, splat(60), vabs(x)); /* 0 there in both types */
+    const vec a = vmin(splat(60), vabs(x)); /* 0 there in both types */
     const vec d = TAIL_K + a, above = d - TAIL_K, d_low = TAIL_K - (d - above) + (a - above);
     const vec t = TAIL_K / d, s = fma_(t, splat(2), splat(-1));
     const vec t_low = (fma_(-t, d, splat(TAIL_K)) - t * d_low) * (1 / TAIL_K); /* a share of t */
@@ -220,9 +223,10 @@ INLINE vec vnormal_cdf(vec x) {
 
     const vec half = (real)0.5 * a, square = half * a, square_low = fma_(half, a, -square);
     vec n;
-    const vec e = exp_parts(-square, &n), e_1 = fma_(-square_low, 1 + e, e); /* exp(-a^2 / 2) - 1 */
+    const vec e = exp_parts(vmax(splat(EXP_LOW), -square), &n),
+              e_1 = fma_(-square_low, 1 + e, e); /* exp(-a^2 / 2) - 1 */
     const vec tail = scaled((real)0.5 * (high + fma_(high, e_1, fma_(low, e_1, low))), n);
-    return pick(x == x, pick(x > 0, 1 - tail, tail), x);
+    return pick(x > 0, 1 - tail, tail);
 }
 
 #endif
