@@ -55,7 +55,8 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t th
     const int64_t chunks = CHUNKS_PER_THREAD * (ctx->blas ? BLAS_THREADS : threads);
     const int64_t target =
         at_most(at_least(net->n_decayed * ctx->rows / chunks, MIN_SLICE_WORK), MAX_SLICE_WORK);
-    const int64_t step = s->n_weights ? SLICE_STEP : COLUMN_STEP;
+    /* narrow layers have their slices along the vectors */
+    const int64_t step = s->n_weights && op->n_out > COLUMN_STEP ? SLICE_STEP : COLUMN_STEP;
     return round_up(at_least(target / at_least(work, 1), step), step);
 }
 
@@ -586,6 +587,15 @@ void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, v
 
 #define CACHE_LINE 64
 
+/* A multiple of 4 bytes: for a short row a call of memcpy takes longer than the copy. */
+static void copy_short(char *to, const char *from, int64_t bytes) {
+    int64_t i = 0;
+    for (; i + 16 <= bytes; i += 16)
+        memcpy(to + i, from + i, 16);
+    for (; i < bytes; i += 4)
+        memcpy(to + i, from + i, 4);
+}
+
 /* Rows of the data set lie anywhere in memory: while one is copied the next is asked for. */
 static void copy_row(char *to, const char *from, const char *next, int64_t bytes) {
     int64_t i = 0;
@@ -593,18 +603,20 @@ static void copy_row(char *to, const char *from, const char *next, int64_t bytes
         __builtin_prefetch(next + i);
         memcpy(to + i, from + i, CACHE_LINE);
     }
-    memcpy(to + i, from + i, (size_t)(bytes - i));
+    copy_short(to + i, from + i, bytes - i);
 }
 
 static void gather(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
-    const int64_t n_in = r->net->ops[0].n_in, bytes = n_in * r->k->real_size;
+    const int64_t bytes = r->net->ops[0].n_in * r->k->real_size;
     if (!job->order)
         return;
     const int64_t *order = job->order + job->position;
+    const char *x = job->x;
+    char *batch = job->batch;
     for (int64_t i = r0; i < r1; i++)
-        copy_row(plus(job->batch, i * n_in, r->k), plus(job->x, order[i] * n_in, r->k),
-                 plus(job->x, order[i + 1 < r1 ? i + 1 : i] * n_in, r->k), bytes);
+        copy_row(batch + i * bytes, x + order[i] * bytes, x + order[i + 1 < r1 ? i + 1 : i] * bytes,
+                 bytes);
 }
 
 static void batch_loss(const run *r, int64_t r0, int64_t r1) {
@@ -627,8 +639,8 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
                       r1 - r0, n_out);
     if (job->outputs)
         for (int64_t i = 0; i < r1 - r0; i++)
-            memcpy(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),
-                   plus(z, i * n_out, k), (size_t)(n_out * k->real_size));
+            copy_short(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),
+                       plus(z, i * n_out, k), n_out * k->real_size);
 }
 
 /* The whole way of some rows of the mini-batch */
