@@ -63,8 +63,8 @@ MUTANTS = [
     Mutant(
         "gram: the packed product starts anew",
         "kernels/gemm_tile.h",
-        "t.accumulate = whole.accumulate || p > 0;\n            product(t, form",
-        "t.accumulate = p > 0;\n            product(t, form",
+        "t.accumulate = whole->accumulate || p > 0;\n            product(&t, form",
+        "t.accumulate = p > 0;\n            product(&t, form",
     ),
     Mutant(
         "cholesky: accepts what is not positive definite",
@@ -590,8 +590,8 @@ MUTANTS = [
     Mutant(
         "narrow weight gradient: every panel into the first rows",
         "kernels/gemm_tile.h",
-        "unpack_columns(whole.c + i * whole.c_row, whole.c_row, block, n, rows)",
-        "unpack_columns(whole.c, whole.c_row, block, n, rows)",
+        "unpack_columns(whole->c + i * whole->c_row, whole->c_row, block, n, rows)",
+        "unpack_columns(whole->c, whole->c_row, block, n, rows)",
     ),
     Mutant(
         "tanh: what t lost stays lost",
@@ -634,6 +634,36 @@ MUTANTS = [
         "threads.c",
         "proven += had < new ? had : new;",
         "proven += new;",
+    ),
+    Mutant(
+        "stream: the elements before a whole vector stay as they were",
+        "kernels/optimizer.c",
+        "int good = head == 0 || name##_at(p, states, g, 0, head, &h, shaped);",
+        "int good = 1;",
+    ),
+    Mutant(
+        "products by columns: all of a block from its first vector",
+        "kernels/gemm_tile.h",
+        "j += LANES, c += LANES, from += LANES * PANEL_WIDTH)",
+        "j += LANES, c += LANES)",
+    ),
+    Mutant(
+        "single row: seven vectors where there are eight",
+        "kernels/gemm_tile.h",
+        "TILE_CASE(1, 8)",
+        "case 24: tile(t, 1, 7, LANES); return;",
+    ),
+    Mutant(
+        "exp: cut off too early",
+        "kernels/vmath.h",
+        "vmin(splat(EXP_HIGH), x)",
+        "vmin(splat(EXP_HIGH - 2), x)",
+    ),
+    Mutant(
+        "outputs: the last element of a short row is not copied",
+        "network.c",
+        "for (; i < bytes; i += 4)",
+        "for (; i + 4 < bytes; i += 4)",
     ),
     Mutant(
         "pace: a slower way is kept",
