@@ -217,7 +217,7 @@ def optimizer_works() -> dict[str, tuple[int, Callable[[], Any]]]:
         net = fastmlp.Sequential([fastmlp.Linear(_WIDTH, _ROWS)], seed=0)
         net.grads[:] = normal(net.n_params) * np.float32(1e-3)
         net.update(optimizer, threads=1)  # makes the moments
-        index, settings = _core.OPTIMIZERS[name]["index"], optimizer.settings()
+        index, settings = _core.OPTIMIZERS[name]["index"], optimizer.settings
         works[name] = (
             net.n_params,
             lambda c=net.executor.context, i=index, s=settings, keep=net: c.update(i, s, 1),

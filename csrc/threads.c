@@ -255,8 +255,12 @@ int32_t fm_affinity(void) {
 
 int32_t fm_omp_num_threads(void) {
     const char *text = getenv("OMP_NUM_THREADS");
-    const long n = text ? strtol(text, NULL, 10) : 0;
-    return n > 0 && n < INT32_MAX ? (int32_t)n : 0;
+    char *end;
+    const long n = text ? strtol(text, &end, 10) : 0;
+    if (n <= 0 || n > INT32_MAX)
+        return 0;
+    end += strspn(end, " ");
+    return *end == 0 || *end == ',' ? (int32_t)n : 0;
 }
 
 /* ---- where threads cannot be had ----------------------------------------------------------------

@@ -296,6 +296,27 @@ def test_a_reading_that_ctrl_c_never_let_leave_does_not_lock_the_network():
         net.fit(X, LABELS, epochs=1)
 
 
+def test_a_turn_left_twice_is_still_one_thread_s():
+    turns = small(1).executor.turns
+    with turns.changing:
+        turns.leave_changing()
+    turns.only_reading.__enter__()  # a loss that Ctrl-C never let leave
+    turns.enter_changing()
+    refused = []
+    other = threading.Thread(target=lambda: refused.append(refuses(turns.enter_changing)))
+    other.start()
+    other.join()
+    assert refused == [True]
+
+
+def refuses(enter):
+    try:
+        enter()
+    except RuntimeError:
+        return True
+    return False
+
+
 def test_networks_in_two_threads_give_the_bits_they_give_alone():
     def train(seed):
         net = small(seed)
@@ -686,6 +707,9 @@ def test_threads_follow_affinity_and_environment():
     threads, allowed = map(int, run_python(ask, OMP_NUM_THREADS="").split())
     assert 1 <= threads <= allowed
     assert run_python(ask, OMP_NUM_THREADS="1").split()[0] == "1"
+    assert run_python(ask, OMP_NUM_THREADS=" 1 ,4").split()[0] == "1"
+    for no_number in ("1e3", "1.5", "1abc", "0", "-1", "99999999999999999999"):
+        assert int(run_python(ask, OMP_NUM_THREADS=no_number).split()[-2]) == threads
     pinned = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + ask
     assert run_python(pinned, OMP_NUM_THREADS="").split() == ["1", "1"]
 

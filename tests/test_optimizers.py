@@ -233,3 +233,18 @@ def test_centering_begins_anew():
         assert len(net.state) == (3 if centered else 2)
         assert net.executor.context.t == (2 if same else 1)
     assert optimizers.from_config(fastmlp.RMSprop(centered=True).config()).centered
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Tagged(fastmlp.Adam):
+    """A user's own, with a field that C does not know."""
+
+    tag: float = 0.0
+
+
+def test_a_subclass_with_a_field_of_its_own_trains():
+    X = np.random.default_rng(0).standard_normal((40, 3)).astype("f")
+    twins = [Sequential([Linear(3, 2)], seed=0) for _ in range(2)]
+    for net, optimizer in zip(twins, (fastmlp.Adam(lr=0.1), Tagged(lr=0.1, tag=3.0)), strict=True):
+        net.fit(X, X[:, :2], loss="squared_error", optimizer=optimizer, epochs=2)
+    assert np.array_equal(twins[0].params, twins[1].params)

@@ -40,6 +40,7 @@ class OptimizerSettings:
         average_decay: float = 0.0,
         average_start: int = 0,
         average_every: int = 1,
+        **others: Any,
     ) -> Self: ...
 
 @disjoint_base

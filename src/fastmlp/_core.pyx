@@ -474,7 +474,9 @@ cdef enum:
 
 
 cdef class OptimizerSettings:
-    """The settings of an optimizer as C reads them; one object serves any number of calls."""
+    """The settings of an optimizer as C reads them; one object serves any number of calls. Names that C does not
+    know are left aside.
+    """
 
     cdef fm_hyper c
 
@@ -482,7 +484,7 @@ cdef class OptimizerSettings:
                   double beta2=0.0, double eps=0.0, double momentum_decay=0.0, bint nesterov=False,
                   bint averaged=False, double l1=0.0, double l2=0.0, double clip_norm=INFINITY,
                   double clip_value=INFINITY, double max_norm=INFINITY, double average_decay=0.0,
-                  int64_t average_start=0, int64_t average_every=1):
+                  int64_t average_start=0, int64_t average_every=1, **others):
         if average_every < 1:
             raise ValueError("average_every must be at least 1")
         self.c.lr, self.c.weight_decay, self.c.momentum = lr, weight_decay, momentum

@@ -72,7 +72,6 @@ class Optimizer(Settings):
     def settings(self) -> _core.OptimizerSettings:
         """What C reads."""
         settings = {name: v for name, v in self.__getstate__().items() if v is not None}
-        settings.pop("centered", None)  # that is another kernel
         if isinstance(self.lr, Schedule):
             settings["lr"] = self.lr.lr  # C takes its rates from `rates`
         if self.weight_average is not None:

@@ -83,7 +83,7 @@ cdef class Turns:
         me = PyThread_get_thread_ident()
         if self._is_taken():
             raise RuntimeError(_BUSY)
-        if self.is_held:
+        if self.is_held and self.depth:
             raise RuntimeError(_IN_LOSS)
         # Ctrl-C may come between entering and the block that leaves: what this thread is said
         # to read is then over, and must not lock the network for good.
@@ -96,7 +96,10 @@ cdef class Turns:
     @cython.critical_section
     cpdef leave_changing(self):
         """The end of enter_changing."""
-        self.depth -= 1
+        if self.depth:
+            self.depth -= 1
+        if self.depth == 0:
+            self.is_held = False
 
 
 cdef class _Reading:
