@@ -81,7 +81,7 @@ def predict() -> Call:
 
 
 def c_door() -> Call:
-    """The Cython function alone: what a caller in C pays, and one call from Python."""
+    """The Cython function alone: what a caller in C pays, and one call from Python with arguments."""
     x, out = weights()[0], np.empty(WIDTHS[-1], np.float32)
     net = own_net()
     call, turns = net.executor.context.predict_row, net.executor.turns
@@ -91,6 +91,15 @@ def c_door() -> Call:
         return out
 
     run.alone = (call, x, out, turns)  # type: ignore[attr-defined]
+    return run
+
+
+def empty_door() -> Call:
+    """A call from Python into the same module that does nothing, to be taken off the one above."""
+    from fastmlp import _core
+
+    run = predict_row()
+    run.alone = (_core.fixed_block,)  # type: ignore[attr-defined]
     return run
 
 
@@ -199,6 +208,7 @@ WAYS: dict[str, tuple[str, Callable[[], Call], dict[str, str]]] = {
     "predict_row": ("fastmlp, net.predict_row(x)", predict_row, {}),
     "predict": ("fastmlp, net.predict(X) of one row", predict, {}),
     "c_door": ("fastmlp, the C door alone", c_door, {}),
+    "empty_door": ("fastmlp, a door that does nothing", empty_door, {}),
     "numpy": ("NumPy, with buffers", numpy_buffers, {}),
     "onnxruntime": ("ONNX Runtime", onnxruntime, {}),
     "jax": ("JAX, jit", jax_jit, {"JAX_PLATFORMS": "cpu"}),
