@@ -123,11 +123,14 @@ def _in_c(target: float) -> Any:
 
     def judge(result: Result) -> tuple[str, bool | None]:
         ways = {row["way"]: row for row in result["rows"]}
-        door, empty = ways["c_door"], ways["empty_door"]["us_best"]
+        door, empty = ways["c_door"], ways.get("empty_door")
         if not door.get("agrees"):
             return "the output differs or there is none", False
-        text = f"{door['us_best']:.2f} us, of which {empty:.2f} for a call that does nothing"
-        return text, door["us_best"] - empty <= target
+        best = door["us_best"]
+        if empty is None:
+            return f"{best:.2f} us, with a call from Python", best <= target
+        text = f"{best:.2f} us, of which {empty['us_best']:.2f} for a call that does nothing"
+        return text, best - empty["us_best"] <= target
 
     return judge
 
