@@ -27,7 +27,7 @@ from report import markdown
 from targets import Results, verdicts
 
 SECTIONS = {  # script -> heading, table, plots
-    "step": ("A training step", report.table, ("peak", "peers")),
+    "step": ("A training step", report.table, ("roofline", "peak", "peers")),
     "step_profile": ("Where the time of a step goes", step_profile.table, ()),
     "scaling": ("Threads and contention", scaling.table, ("threads",)),
     "latency": ("One row, and overheads", latency.table, ()),
@@ -39,6 +39,7 @@ SECTIONS = {  # script -> heading, table, plots
     "kernels": ("Kernels", kernels.table, ()),
 }
 _ALT = {
+    "roofline": "GFLOP/s of a training step over its FLOP a byte, below arithmetic and memory",
     "peak": "GFLOP/s of a training step by net and library, beside the measured peak",
     "peers": "How many times longer other libraries take for a training step, by net",
     "threads": "Two threads against one, by net, alone and beside a busy process",

@@ -1,4 +1,4 @@
-"""The three plots of the report: nearness to the peak, ratio to peers, threads."""
+"""The plots of the report: roofline, nearness to the peak, ratio to peers, threads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 from report import TITLES, ratios, steps_by_shape
+from shapes import SHAPES
 
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "fastmlp"  # the same numbers give the same file
@@ -27,17 +28,61 @@ _MARKERS = {  # colours that the colour-blind can tell apart (Okabe, Ito), and s
 
 def draw(results: Mapping[str, Result], folder: Path, suffix: str = "svg") -> list[str]:
     """Write the plots that there are results for; returns their names, without suffix."""
-    makers = {"peak": ("step", _peak), "peers": ("step", _peers), "threads": ("scaling", _threads)}
+    makers = {
+        "roofline": ("step", _roofline),
+        "peak": ("step", _peak),
+        "peers": ("step", _peers),
+        "threads": ("scaling", _threads),
+    }
     names = []
     for name, (script, make) in makers.items():
-        if script in results:
+        figure = make(results[script]) if script in results else None
+        if figure is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            figure = make(results[script])
             metadata = {"Date": None} if suffix == "svg" else {}
             figure.savefig(folder / f"{name}.{suffix}", metadata=metadata, dpi=110)
             plt.close(figure)
             names.append(name)
     return names
+
+
+def _roofline(result: Result) -> Any:
+    """GFLOP/s over FLOP a byte of memory, below what arithmetic and memory allow (Williams,
+    Waterman, Patterson 2009); None where memory was not measured.
+    """
+    limits = result["header"]["peak"]
+    if "memory" not in limits:
+        return None
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    bandwidth = limits["memory"]["all_threads"]
+    peak = max(numbers["float32"]["all_threads"] for numbers in limits["sets"].values())
+    grid = steps_by_shape(result)
+    intensity = {name: SHAPES[name].flop / SHAPES[name].memory_bytes for name in grid}
+    ends = [2.0, 2 * max(intensity.values())]
+    across = [ends[0], peak / bandwidth, ends[1]]
+    roof = [min(peak, bandwidth * x) for x in across]
+    axes.plot(across, roof, color="#444444", linewidth=1, label=f"{bandwidth:.0f} GB/s, peak")
+    for peer in ("fastmlp", "torch", "jax", "sklearn"):
+        marker, colour = _MARKERS[TITLES[peer]]
+        names = [name for name in grid if grid[name].get(peer, {}).get("gflops")]
+        heights = [grid[name][peer]["gflops"] for name in names]
+        places = [intensity[name] for name in names]
+        axes.plot(places, heights, marker, color=colour, label=TITLES[peer], markersize=6)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=(0.4, 1.5 * peak))
+    axes.set_xlabel("FLOP a byte that must come from memory where no cache holds the net")
+    axes.set_ylabel("GFLOP/s of a training step, all threads")
+    for i, name in enumerate(sorted(grid, key=intensity.__getitem__)):
+        x, height = intensity[name], 3.4 / 1.45 ** (i % 6)
+        axes.vlines(x, height * 1.2, peak, color="#dddddd", linewidth=0.8, zorder=0)
+        axes.annotate(name, (x, height), fontsize=8, ha="center", va="center")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.grid(which="major", color="#dddddd", zorder=0)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    return figure
 
 
 def _peak(result: Result) -> Any:

@@ -42,6 +42,13 @@ class Shape:
         products = [a * b for a, b in zip(self.widths, self.widths[1:], strict=False)]
         return 2 * self.batch * (3 * sum(products) - products[0])
 
+    @property
+    def memory_bytes(self) -> int:
+        """That a step of Adam must at least read and write where no cache holds the net: parameters
+        and two moments once each way, and the mini-batch once. All in float32.
+        """
+        return 4 * (6 * self.n_params + self.batch * self.widths[0])
+
 
 SHAPES = {
     shape.name: shape

@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print("the installed fastmlp is older than its sources: pip install . ?", file=sys.stderr)
     before, peak, handover = before_run(), Peak(args.threads), Handover()
     peak.measure()
+    peak.measure_memory()
     rows: list[dict[str, Any]] = []
     for name in args.shapes:
         start = time.perf_counter()
