@@ -1,6 +1,7 @@
 """Different ways to the same numbers give the same bits: by hand or by fit, fused or not, any
 threads."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -309,17 +310,17 @@ def contract_net(name, dtype, hidden, kind):
 
 
 def contract_rows(threads):
-    """A hash for each of the registry's layers, activations, losses and optimizers, after 200 steps
-    with shuffling and dropout, on nets that eight threads have work for; and of some with few rows,
-    which go layer by layer.
+    """A hash for each of the registry's layers, activations, losses and optimizers, in both types,
+    after 200 steps with shuffling and dropout, on nets that eight threads have work for; and of
+    some with few rows, which go layer by layer.
     """
     cases = list(CASES.values())
-    for i in range(max(len(cases), len(ACTIVATIONS), len(LOSSES), len(INNER))):
+    kinds = range(max(len(cases), len(ACTIVATIONS), len(LOSSES), len(INNER)))
+    for i, dtype in itertools.product(kinds, DTYPES):
         name, loss = ACTIVATIONS[i % len(ACTIVATIONS)], list(LOSSES)[i % len(LOSSES)]
-        dtype = DTYPES[(i // len(LOSSES) + i) % 2]
         few = i % 4 == 3
         X, y = data(loss, dtype, rows=20 if few else 357)
-        hidden = (200, 300) if few else (96, 65)
+        hidden = (410, 400) if few else (96, 65)
         net = contract_net(name, dtype, hidden, INNER[i % len(INNER)])
         batch_size = 5 if few else 100
         history = net.fit(

@@ -9,6 +9,7 @@ import fastmlp
 from fastmlp import Callback, Linear, ReLU, Sequential, layers
 
 ROW = np.linspace(-1, 1, 5)
+OTHER_LAYERS = sorted(set(layers.LAYERS) - {"Linear", *layers.ACTIVATION_CLASSES})
 
 
 def small_net(dtype: str = "float32") -> Sequential:
@@ -29,6 +30,24 @@ def test_rows_alone_equal_rows_in_a_batch(name: str, dtype: str) -> None:
         [Linear(9, 70), activation(), layers.Dropout(0.5), Linear(70, 3)], seed=3, dtype=dtype
     )
     x = np.random.default_rng(0).standard_normal((37, 9)).astype(dtype)
+    alone = np.array([net.predict_row(row) for row in x])
+    assert alone.tobytes() == net.predict(x).tobytes()
+
+
+@native_only
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "name", sorted(set(layers.LAYERS) - {"Linear", *layers.ACTIVATION_CLASSES})
+)
+def test_rows_alone_equal_rows_in_a_batch_for_every_other_layer(name: str, dtype: str) -> None:
+    kind = layers.LAYERS[name]
+    made = kind([Linear(70)]) if name == "Residual" else kind()
+    stack = [Linear(70), made, ReLU(), Linear(3)]
+    if name == "Standardize":
+        stack = [made, Linear(70), ReLU(), Linear(3)]
+    net = Sequential(stack, n_in=9, seed=3, dtype=dtype)
+    x = np.random.default_rng(0).standard_normal((37, 9)).astype(dtype)
+    net.fit(x, x[:, :3], loss="squared_error", epochs=2)
     alone = np.array([net.predict_row(row) for row in x])
     assert alone.tobytes() == net.predict(x).tobytes()
 
