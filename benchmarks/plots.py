@@ -69,7 +69,7 @@ def _roofline(result: Result) -> Any:
         places = [intensity[name] for name in names]
         axes.plot(places, heights, marker, color=colour, label=TITLES[peer], markersize=6)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=(0.4, 1.5 * peak))
-    axes.set_xlabel("FLOP a byte that must come from memory where no cache holds the net")
+    axes.set_xlabel("FLOP for each byte of parameters, moments and mini-batch")
     axes.set_ylabel("GFLOP/s of a training step, all threads")
     for i, name in enumerate(sorted(grid, key=intensity.__getitem__)):
         x, height = intensity[name], 3.4 / 1.45 ** (i % 6)
