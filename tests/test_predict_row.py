@@ -36,9 +36,7 @@ def test_rows_alone_equal_rows_in_a_batch(name: str, dtype: str) -> None:
 
 @native_only
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    "name", sorted(set(layers.LAYERS) - {"Linear", *layers.ACTIVATION_CLASSES})
-)
+@pytest.mark.parametrize("name", OTHER_LAYERS)
 def test_rows_alone_equal_rows_in_a_batch_for_every_other_layer(name: str, dtype: str) -> None:
     kind = layers.LAYERS[name]
     made = kind([Linear(70)]) if name == "Residual" else kind()
