@@ -21,7 +21,7 @@
 #define TILE_ROWS 6
 #define TILE_VECS 2
 #define BLOCK_ROWS (3 * LANES)
-#define FAR_ROW 2048
+#define FAR_ROW 1024
 #endif
 #define ROW_VECS 8 /* of a single row: fewer chains of multiply-adds leave the units waiting */
 #define PANEL_WIDTH (TILE_VECS * LANES)
