@@ -10,6 +10,11 @@ typedef struct {
     int32_t blas;
 } gemm_shape;
 
+#define NEAR_BYTES 65536 /* of weights: with their gradient and moments in L2 from step to step */
+static int is_near(const gemm_shape *s) {
+    return s->n_in * s->n_out * (int64_t)sizeof(real) <= NEAR_BYTES;
+}
+
 /* z = x W + b, columns [j0, j1)
  * x (rows, n_in)   W (n_in, n_out)   b (n_out) or NULL   z (rows, n_out) */
 static void gemm_forward(real *restrict z, const real *restrict x, const real *restrict w,
@@ -32,7 +37,8 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
                          .b_row = s.n_out,
                          .c = z + j0,
                          .c_row = s.n_out,
-                         .bias = b ? b + j0 : NULL};
+                         .bias = b ? b + j0 : NULL,
+                         .is_near = is_near(&s)};
     product(&t, form_of(s.n_out, s.rows), s.rows, n, s.n_in);
 }
 
@@ -56,7 +62,8 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
                          .b = w,
                          .b_row = s.n_out,
                          .c = dx + i0,
-                         .c_row = s.n_in};
+                         .c_row = s.n_in,
+                         .is_near = is_near(&s)};
     if (columns_are_less(s.rows, n, s.n_out))
         product_by_columns(&t, s.rows, n, s.n_out);
     else
@@ -81,7 +88,8 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .b_row = s.n_out,
                          .c = dw,
                          .c_row = s.n_out,
-                         .c_is_far = 1};
+                         .c_is_far = 1,
+                         .is_near = is_near(&s)};
     const b_form form = form_of(s.n_out, i1 - i0);
     if (s.n_out <= LANES)
         narrow_transposed_product(&t, i1 - i0, s.n_out, s.rows);

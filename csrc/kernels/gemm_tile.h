@@ -44,6 +44,7 @@ typedef struct {
     const real *ahead; /* prefetched into L2, ahead_step elements further for each p */
     int64_t ahead_step;
     int c_is_far; /* it comes from beyond L2, as weights do: its next panel is prefetched too */
+    int is_near;  /* weights that stay in the cache from step to step: nothing is prefetched */
 } tile_args;
 
 INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
@@ -125,7 +126,7 @@ static void panel(tile_args *t, int64_t rows, int64_t width) {
     const int64_t last = width - (vecs - 1) * LANES;
     const real *ahead = t->ahead, *next_c = t->c + width;
     for (int i = 0; rows > 0; i++) {
-        if (i == TILE_VECS && t->c_is_far) {
+        if (i == TILE_VECS && t->c_is_far && !t->is_near) {
             ahead = next_c;
             t->ahead_step = t->c_row;
         }
@@ -282,6 +283,10 @@ static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, i
             t.b_row = PANEL_WIDTH;
             t.ahead = whole->b + (is_last ? j + columns : (p + CHAIN) * whole->b_row + j);
             t.ahead_step = whole->b_row;
+            if (whole->is_near) {
+                t.ahead = whole->b;
+                t.ahead_step = 0;
+            }
             if (form == B_PACKED) {
                 pack_rows(packed, whole->b + p * whole->b_row + j, whole->b_row, t.k, columns);
             } else if (form == B_TRANSPOSED) {
@@ -320,7 +325,8 @@ static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int
                     pack_columns(block, c, whole->c_row, columns, rows);
                 t.a = whole->b + j * whole->b_row + p;
                 t.c = block;
-                t.ahead = t.a + BLOCK_ROWS * whole->b_row;
+                t.ahead = whole->is_near ? packed : t.a + BLOCK_ROWS * whole->b_row;
+                t.ahead_step = whole->is_near ? 0 : TILE_ROWS;
                 panel(&t, columns, rows);
                 unpack_columns(c, whole->c_row, block, columns, rows);
             }
@@ -405,7 +411,8 @@ static void narrow_transposed_product(const tile_args *whole, int64_t m, int64_t
             t.accumulate = p > 0;
             t.a = whole->b + p * whole->b_row;
             t.b = whole->a + p * whole->a_col + i;
-            t.ahead = t.b + rows;
+            t.ahead = whole->is_near ? block : t.b + rows;
+            t.ahead_step = whole->is_near ? 0 : whole->a_col;
             t.c = block;
             panel(&t, n, rows);
         }

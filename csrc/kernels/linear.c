@@ -46,17 +46,36 @@ static void linear_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
                         area.j1, shape_of(op, ctx, area.r1 - area.r0));
 }
 
-/* db_j = sum of dz_j over the rows in their order, begun anew every CHAIN as in products */
+/* db_j = sum of dz_j over the rows in their order, begun anew every CHAIN as in products; of `vecs`
+ * vectors side by side, since each is one chain of additions */
+INLINE void bias_columns(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out,
+                         const int vecs, int64_t left) {
+    vec all[4] = {{0}};
+    for (int64_t r0 = 0; r0 < rows; r0 += CHAIN) {
+        vec sum[4] = {{0}};
+        const int64_t end = r0 + CHAIN < rows ? r0 + CHAIN : rows;
+        for (int64_t r = r0; r < end; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vecs; v++)
+                sum[v] += load_upto(dz + r * n_out + v * LANES, left - v * LANES);
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++)
+            all[v] += sum[v];
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < vecs; v++)
+        store_upto(db + v * LANES, all[v], left - v * LANES);
+}
+
 static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out) {
-    for (int64_t j = 0; j < n_out; j += LANES) {
-        vec all = {0};
-        for (int64_t r0 = 0; r0 < rows; r0 += CHAIN) {
-            vec sum = {0};
-            for (int64_t r = r0; r < r0 + CHAIN && r < rows; r++)
-                sum += load_upto(dz + r * n_out + j, n_out - j);
-            all += sum;
-        }
-        store_upto(db + j, all, n_out - j);
+    int64_t j = 0;
+    for (; j + 4 * LANES <= n_out; j += 4 * LANES)
+        bias_columns(db + j, dz + j, rows, n_out, 4, 4 * LANES);
+    switch ((n_out - j + LANES - 1) / LANES) {
+        case 4: bias_columns(db + j, dz + j, rows, n_out, 4, n_out - j); break;
+        case 3: bias_columns(db + j, dz + j, rows, n_out, 3, n_out - j); break;
+        case 2: bias_columns(db + j, dz + j, rows, n_out, 2, n_out - j); break;
+        case 1: bias_columns(db + j, dz + j, rows, n_out, 1, n_out - j); break;
     }
 }
 
