@@ -72,10 +72,18 @@ static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, 
     for (; j + 4 * LANES <= n_out; j += 4 * LANES)
         bias_columns(db + j, dz + j, rows, n_out, 4, 4 * LANES);
     switch ((n_out - j + LANES - 1) / LANES) {
-        case 4: bias_columns(db + j, dz + j, rows, n_out, 4, n_out - j); break;
-        case 3: bias_columns(db + j, dz + j, rows, n_out, 3, n_out - j); break;
-        case 2: bias_columns(db + j, dz + j, rows, n_out, 2, n_out - j); break;
-        case 1: bias_columns(db + j, dz + j, rows, n_out, 1, n_out - j); break;
+    case 4:
+        bias_columns(db + j, dz + j, rows, n_out, 4, n_out - j);
+        break;
+    case 3:
+        bias_columns(db + j, dz + j, rows, n_out, 3, n_out - j);
+        break;
+    case 2:
+        bias_columns(db + j, dz + j, rows, n_out, 2, n_out - j);
+        break;
+    case 1:
+        bias_columns(db + j, dz + j, rows, n_out, 1, n_out - j);
+        break;
     }
 }
 
