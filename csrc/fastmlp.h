@@ -94,6 +94,10 @@ typedef struct {
 
 #define FM_MAX_STATES 3
 
+/* Sums over the rows of a mini-batch, and products over k, begin anew every so many and are added
+ * up: one chain over a million rows would lose two digits. It fixes their bits. */
+#define FM_CHAIN 1024
+
 /* How long steps take, alone and together (pace.c); zero where nothing is known. Nanoseconds. */
 typedef struct {
     int32_t threads; /* what it is known for */
@@ -106,6 +110,13 @@ typedef struct {
     double patience;
 } fm_pace;
 
+/* Whether a long run shall be broken off: asked about ten times a second, in the thread that
+ * called, while nothing that is kept from step to step is being written. `ask` may be NULL. */
+typedef struct {
+    int32_t (*ask)(void *arg);
+    void *arg;
+} fm_poll;
+
 /* Where the numbers live during a run; all borrowed. Arrays of the element type unless noted. */
 typedef struct {
     void *params, *grads;
@@ -117,13 +128,15 @@ typedef struct {
     void *acts, *dacts;         /* capacity * width elements */
     const void *x;              /* (rows, n_in) input of the first op */
     void *dx;                   /* (rows, n_in) gradient by that input, or NULL: not wanted */
-    int64_t rows;               /* in this step */
+    int64_t rows;               /* at a time: in this step, or in this block of its mini-batch */
+    int64_t first_row;          /* of the block in its mini-batch; gradients go on from there */
     int64_t capacity;           /* rows that acts and dacts can hold */
     int32_t training;           /* dropout draws masks */
     int32_t blas;               /* products through BLAS instead of the native tile */
     uint64_t seed; /* with `draw`, the row and the column it fixes every dropout mask */
     uint64_t draw; /* number of training passes before this one */
     fm_pace pace;
+    fm_poll poll;
 } fm_ctx;
 
 /* An optimizer's settings; a kernel reads those it knows. */
@@ -275,6 +288,11 @@ void fm_team_run(fm_team *team, void (*chunk)(void *arg, int64_t i, int32_t work
 
 int32_t fm_team_size(const fm_team *team);
 
+/* From now on ask `poll` between the driver's chunks (NULL: no longer). Once it has said yes no
+ * further chunk is begun, and fm_team_broken_off is 1. */
+void fm_team_ask(fm_team *team, const fm_poll *poll);
+int32_t fm_team_broken_off(const fm_team *team);
+
 /* Call once when the library is loaded. A child that this process forks will run one thread:
  * libgomp hangs where it is asked to use a team of threads that did not survive the fork. */
 void fm_threads_init(void);
@@ -292,10 +310,16 @@ void fm_leave_blas(void);
 /* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */
 fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op);
 
-void fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads);
+/* 0 if ctx->poll broke it off */
+int32_t fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads);
 
-/* dy of the last op must stand in dacts (fm_output_grad); overwrites it with what it needs. */
-void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads);
+/* dy of the last op must stand in dacts (fm_output_grad); overwrites it with what it needs. 0 if
+ * ctx->poll broke it off: then grads are 0. */
+int32_t fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads);
+
+/* Rows that a training step of `rows` rows on so many threads takes at a time, and for which acts,
+ * dacts and batch need room */
+int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads);
 
 /* Where forward leaves the output and backward finds its gradient. */
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
@@ -332,23 +356,25 @@ typedef struct {
     fm_loss_settings loss_settings;
     const int64_t *order;    /* row numbers to visit; NULL: 0, 1, 2, ... */
     int64_t n;               /* how many */
-    int64_t batch_size;      /* at most ctx->capacity */
+    int64_t batch_size;      /* ctx->capacity holds a block of it, see fm_block_rows */
     int32_t loss, optimizer; /* FM_LOSS_*, FM_OPTIMIZER_* */
     fm_hyper hyper;
     const double *rates; /* two of each step of this call, see fm_at_rates, or NULL */
     void *batch;         /* (capacity, n_in): gathered inputs; unused without order */
-    double *row_loss;    /* (capacity) scratch */
+    double *row_loss;    /* (batch_size) scratch */
     void *outputs;       /* (rows of x, n_out): the output of every visited row, or NULL */
     double seconds;      /* stop after the mini-batch that ends later than this */
     /* progress, read and written */
-    int64_t position; /* rows visited */
-    int64_t t;        /* optimizer steps taken */
-    double loss_sum;  /* sum of the losses of the rows visited */
-    int32_t finite;   /* 0: the last loss or update was not; that step does not count */
+    int64_t position;   /* rows visited */
+    int64_t t;          /* optimizer steps taken */
+    double loss_sum;    /* sum of the losses of the rows visited */
+    int32_t finite;     /* 0: the last loss or update was not; that step does not count */
+    int32_t broken_off; /* by ctx->poll, before an update */
 } fm_train_job;
 
 /* Mini-batches from job->position on: gather, forward, loss, backward, update. The last batch may
- * be short. ctx->draw counts passes up with every batch. */
+ * be short. ctx->draw counts passes up with every batch. A step without an update (its loss is not
+ * finite, or it was broken off) leaves 0 in grads. */
 void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job *job,
               int32_t threads);
 
@@ -370,9 +396,9 @@ typedef struct {
 
 /* block = d output / d params for every output of every row, without training, and, with target,
  * output - target as the last column; upper triangle of gram += block^T block. The same bits for
- * any number of threads. */
-void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
-                 const fm_jacobian_job *job, int32_t threads);
+ * any number of threads. 0 if ctx->poll broke it off. */
+int32_t fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
+                    const fm_jacobian_job *job, int32_t threads);
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 

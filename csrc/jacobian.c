@@ -16,6 +16,7 @@ typedef struct {
     const fm_kernels *k;
     const fm_ctx *ctx;
     const fm_jacobian_job *job;
+    int32_t broken_off;
 } jacobian_run;
 
 static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
@@ -43,6 +44,7 @@ static void row_chunk(void *arg, int64_t row, int32_t worker) {
     c.dacts = plus(c.acts, net->acts_width, r->k);
     c.x = plus(job->x, row * net->ops[0].n_in, r->k);
     c.rows = c.capacity = 1;
+    c.poll.ask = NULL; /* this may be another thread than the one that called */
     fm_forward(net, r->k, &c, 1);
     for (int64_t j = 0; j < n_out; j++) {
         c.grads = plus(job->block, (row * n_out + j) * width, r->k);
@@ -65,18 +67,21 @@ static void gram_chunk(void *arg, int64_t chunk, int32_t worker) {
 }
 
 static void drive_jacobian(fm_team *team, void *arg) {
-    const jacobian_run *r = arg;
+    jacobian_run *r = arg;
+    fm_team_ask(team, &r->ctx->poll);
     fm_team_run(team, row_chunk, arg, r->job->rows);
     if (r->job->gram)
         fm_team_run(team, gram_chunk, arg, r->net->n_params / GRAM_STEP + 1);
+    r->broken_off = fm_team_broken_off(team);
 }
 
-void fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
-                 const fm_jacobian_job *job, int32_t threads) {
+int32_t fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
+                    const fm_jacobian_job *job, int32_t threads) {
     fm_ctx c = *ctx;
     c.training = 0;
     c.blas = 0; /* rows alone are no work for it */
     c.dx = NULL;
     jacobian_run r = {.net = net, .k = k, .ctx = &c, .job = job};
     fm_parallel(threads, drive_jacobian, &r);
+    return !r.broken_off;
 }

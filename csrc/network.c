@@ -30,10 +30,13 @@
 #define CHUNKS_PER_THREAD 6 /* of weight gradients: few, since each of them packs dz */
 #define BLAS_THREADS 2      /* bits depend on the cut there, so it is always that for two */
 #define LAYER_WORK 100000
-#define SLICE_WORK 8       /* multiply-adds for an element of a slice that holds no weights */
-#define LAYER_ROWS 64      /* of an area: uses of the part of W that it reads */
-#define COLUMN_STEP 16     /* areas begin at whole vectors */
-#define THREAD_WORK 100000 /* multiply-adds that pay for one more thread */
+#define SLICE_WORK 8          /* multiply-adds for an element of a slice that holds no weights */
+#define LAYER_ROWS 64         /* of an area: uses of the part of W that it reads */
+#define COLUMN_STEP 16        /* areas begin at whole vectors */
+#define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
+#define BLOCK_THREADS 8       /* that find enough to do in FM_CHAIN rows */
+#define LONG_WORK 100000000   /* multiply-adds, some milliseconds: they may be broken off */
+#define SLOW_WORK 20000000000 /* a few tenths of a second */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -81,6 +84,13 @@ static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) 
     return (int32_t)at_least(1, at_most(threads, work / THREAD_WORK));
 }
 
+/* Sums over rows begin anew every FM_CHAIN of them, so a mini-batch may go in blocks of so many and
+ * keep its bits; activations of a block stay in the cache until its gradients are summed. */
+int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads) {
+    const int64_t block = FM_CHAIN * chunks_of(threads, BLOCK_THREADS);
+    return rows <= block || has_whole_columns(net, k) ? rows : block;
+}
+
 /* ---- the phases ------------------------------------------------------------------------------ */
 
 typedef struct {
@@ -99,6 +109,8 @@ typedef struct {
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
+    int64_t batch_rows;   /* fm_train: of the whole mini-batch */
+    int32_t broken_off;   /* by ctx->poll */
     int32_t in_one_block; /* fm_predict: by layers */
     int64_t first;        /* fm_predict: row at which chunk 0 begins */
     int64_t first_t;      /* fm_train: steps taken before this call */
@@ -222,6 +234,23 @@ static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32
     fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
 }
 
+/* A run of so many rows may be broken off if it takes long; before anything is written that is kept
+ * from step to step, there must be an end to that. */
+static void may_break_off(fm_team *team, const run *r, int64_t rows) {
+    const int is_long = rows * (r->net->n_params + r->net->acts_width) >= LONG_WORK;
+    fm_team_ask(team, is_long ? &r->ctx->poll : NULL);
+}
+
+static int was_broken_off(fm_team *team, run *r) {
+    fm_team_ask(team, NULL);
+    r->broken_off = fm_team_broken_off(team);
+    return r->broken_off;
+}
+
+static void clear_gradients(const run *r) {
+    memset(r->ctx->grads, 0, (size_t)(r->net->n_params * r->k->real_size));
+}
+
 /* ---- layer by layer -------------------------------------------------------------------------- */
 
 static void area_chunk(void *arg, int64_t chunk, int32_t worker) {
@@ -287,35 +316,41 @@ static void keep_stats(const run *r) {
 }
 
 static void drive_forward(fm_team *team, void *arg) {
-    const run *r = arg;
+    run *r = arg;
+    may_break_off(team, r, r->ctx->rows);
     if (by_layers(r->net, r->ctx, fm_team_size(team)) ||
         (r->ctx->training && has_whole_columns(r->net, r->k)))
         forward_by_layers(team, arg);
     else
         all_rows(team, arg, forward_chunk);
-    if (r->ctx->training)
+    if (!was_broken_off(team, r) && r->ctx->training)
         keep_stats(r);
 }
 
 static void drive_backward(fm_team *team, void *arg) {
-    const run *r = arg;
+    run *r = arg;
+    may_break_off(team, r, r->ctx->rows);
     if (by_layers(r->net, r->ctx, fm_team_size(team)) || has_whole_columns(r->net, r->k))
         backward_by_layers(team, arg);
     else
         all_rows(team, arg, backward_chunk);
     all_slices(team, arg);
+    if (was_broken_off(team, r))
+        clear_gradients(r);
 }
 
-void fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
+int32_t fm_forward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
     fm_ctx c = *ctx;
     run r = {.net = net, .k = k, .ctx = &c};
     fm_parallel(useful_threads(net, ctx->rows, threads), drive_forward, &r);
+    return !r.broken_off;
 }
 
-void fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
+int32_t fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int32_t threads) {
     fm_ctx c = *ctx;
     run r = {.net = net, .k = k, .ctx = &c, .optimizer = -1};
     fm_parallel(useful_threads(net, ctx->rows, threads), drive_backward, &r);
+    return !r.broken_off;
 }
 
 /* ---- the optimizer's step -------------------------------------------------------------------- */
@@ -611,7 +646,7 @@ static void gather(const run *r, int64_t r0, int64_t r1) {
     const int64_t bytes = r->net->ops[0].n_in * r->k->real_size;
     if (!job->order)
         return;
-    const int64_t *order = job->order + job->position;
+    const int64_t *order = job->order + job->position + r->ctx->first_row;
     const char *x = job->x;
     char *batch = job->batch;
     for (int64_t i = r0; i < r1; i++)
@@ -623,7 +658,8 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
     const fm_ctx *c = r->ctx;
     const fm_kernels *k = r->k;
-    const int64_t n_out = last_op(r->net)->n_out, first = job->position + r0;
+    const int64_t n_out = last_op(r->net)->n_out, in_batch = c->first_row + r0;
+    const int64_t first = job->position + in_batch;
     const int64_t *order = job->order ? job->order + first : NULL;
     const fm_loss_settings *settings = &job->loss_settings;
     const int64_t columns = fm_target_columns(job->loss, settings, n_out);
@@ -632,11 +668,12 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
                                                            : plus(job->target, first * columns, k);
     const void *z = plus(fm_output(r->net, k, c), r0 * n_out, k);
     void *dz = plus(fm_output_grad(r->net, k, c), r0 * n_out, k);
-    k->losses[job->loss](job->row_loss + r0, dz, z, target, order,
-                         settings->sum ? 1 : 1.0 / (double)c->rows, r1 - r0, n_out, settings);
+    double *row_loss = job->row_loss + in_batch;
+    k->losses[job->loss](row_loss, dz, z, target, order,
+                         settings->sum ? 1 : 1.0 / (double)r->batch_rows, r1 - r0, n_out, settings);
     if (job->weights)
-        k->weigh_rows(job->row_loss + r0, dz, order ? job->weights : job->weights + first, order,
-                      r1 - r0, n_out);
+        k->weigh_rows(row_loss, dz, order ? job->weights : job->weights + first, order, r1 - r0,
+                      n_out);
     if (job->outputs)
         for (int64_t i = 0; i < r1 - r0; i++)
             copy_short(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),
@@ -677,39 +714,84 @@ static void train_by_layers(fm_team *team, run *r) {
     backward_by_layers(team, r);
 }
 
+/* The rows of the mini-batch from ctx->first_row on, ctx->rows of them */
+static void place_block(run *r) {
+    const fm_train_job *job = r->job;
+    fm_ctx *c = r->ctx;
+    c->x = job->order ? job->batch
+                      : plus(job->x, (job->position + c->first_row) * r->net->ops[0].n_in, r->k);
+}
+
+/* Gradients alone, or with the update that belongs to each */
+static void sum_gradients(fm_team *team, run *r, int32_t optimizer) {
+    r->optimizer = optimizer;
+    all_slices(team, r);
+}
+
+/* Forward, loss and backward of all rows, block by block. The gradients of the last block are left
+ * to the caller. */
+static void train_rows(fm_team *team, run *r) {
+    fm_ctx *c = r->ctx;
+    const int64_t block = fm_block_rows(r->net, r->k, r->batch_rows, fm_team_size(team));
+    for (c->first_row = 0;; c->first_row += block) {
+        c->rows = at_most(block, r->batch_rows - c->first_row);
+        place_block(r);
+        if (by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k))
+            train_by_layers(team, r);
+        else
+            all_rows(team, r, train_chunk);
+        if (c->first_row + c->rows == r->batch_rows)
+            return;
+        sum_gradients(team, r, -1);
+    }
+}
+
+/* The gradients of the last block, and the update. Whole gradients come first if their norm is
+ * needed, or if they take so long that Ctrl-C should not have to wait for them. Returns 0 if
+ * nothing was updated. */
+static int update_batch(fm_team *team, run *r, const fm_hyper *hyper) {
+    const fm_train_job *job = r->job;
+    const int clips = isfinite(hyper->clip_norm);
+    const int apart = clips || r->ctx->rows * r->net->n_params >= SLOW_WORK;
+    double scale = 1;
+    if (apart)
+        sum_gradients(team, r, -1);
+    if (was_broken_off(team, r))
+        return 0;
+    if (clips)
+        scale = clipped_share(team, r, hyper->clip_norm);
+    if (!isfinite(scale))
+        return 0;
+    r->optimizer = job->optimizer;
+    begin_step(team, r, hyper, job->t + 1, scale);
+    if (apart)
+        update_all(team, r);
+    else
+        all_slices(team, r);
+    limit_norms(team, r);
+    return 1;
+}
+
 static void train_batch(fm_team *team, run *r) {
     fm_train_job *job = r->job;
     fm_ctx *c = r->ctx;
-    c->rows = at_most(job->batch_size, job->n - job->position);
-    c->x = job->order ? job->batch : plus(job->x, job->position * r->net->ops[0].n_in, r->k);
-    if (by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k))
-        train_by_layers(team, r);
-    else
-        all_rows(team, r, train_chunk);
-
-    const double loss_sum = sum(job->row_loss, c->rows);
-    job->finite = isfinite(loss_sum);
-    if (!job->finite)
-        return;
+    const fm_ctx before = *c;
     const double *rates = job->rates;
     const fm_hyper hyper =
         rates ? fm_at_rates(job->hyper, rates + 2 * (job->t - r->first_t)) : job->hyper;
-    const fm_ctx before = *c;
-    if (isfinite(job->hyper.clip_norm)) { /* all of the gradient, then the update */
-        r->optimizer = -1;
-        all_slices(team, r);
-        r->optimizer = job->optimizer;
-        const double scale = clipped_share(team, r, job->hyper.clip_norm);
-        job->finite = isfinite(scale);
-        if (!job->finite)
-            return;
-        begin_step(team, r, &hyper, job->t + 1, scale);
-        update_all(team, r);
-    } else {
-        begin_step(team, r, &hyper, job->t + 1, 1);
-        all_slices(team, r);
+    r->batch_rows = at_most(job->batch_size, job->n - job->position);
+    may_break_off(team, r, r->batch_rows);
+    train_rows(team, r);
+    const double loss_sum = sum(job->row_loss, r->batch_rows);
+    const int is_updated =
+        !fm_team_broken_off(team) && isfinite(loss_sum) && update_batch(team, r, &hyper);
+    job->broken_off = was_broken_off(team, r);
+    c->first_row = 0;
+    if (!is_updated) {
+        clear_gradients(r);
+        job->finite = job->broken_off;
+        return;
     }
-    limit_norms(team, r);
     job->finite = r->update_finite;
     if (!job->finite) {
         forget_step(c, &before);
@@ -717,7 +799,7 @@ static void train_batch(fm_team *team, run *r) {
     }
     keep_stats(r);
     job->loss_sum += loss_sum;
-    job->position += c->rows;
+    job->position += r->batch_rows;
     job->t++;
     c->draw++;
 }
@@ -733,14 +815,16 @@ static void drive_train(fm_team *team, void *arg) {
         const double before = r->now;
         r->now = now();
         fm_pace_step(pace, 1e9 * r->now, 1e9 * (r->now - before));
-    } while (job->finite && job->position < job->n && r->now < r->end && pace->alone == alone);
+    } while (job->finite && !job->broken_off && job->position < job->n && r->now < r->end &&
+             pace->alone == alone);
 }
 
 static APART void train_by_pace(run *r, int32_t threads) {
     fm_train_job *job = r->job;
     r->now = now();
     r->end = r->now + job->seconds;
-    while (job->finite && job->position < job->n && (r->now < r->end || job->t == r->first_t)) {
+    while (job->finite && !job->broken_off && job->position < job->n &&
+           (r->now < r->end || job->t == r->first_t)) {
         const int32_t alone = fm_pace_alone(&r->ctx->pace, threads, job->batch_size);
         fm_parallel(alone ? 1 : threads, drive_train, r);
     }
@@ -751,6 +835,7 @@ void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job 
     run r = {.net = net, .k = k, .ctx = ctx, .job = job, .optimizer = job->optimizer};
     r.first_t = job->t;
     job->finite = 1;
+    job->broken_off = 0;
     const uint32_t mode = default_mode(); /* the clock sets flags too */
     train_by_pace(&r, useful_threads(net, job->batch_size, threads));
     restore_mode(mode);

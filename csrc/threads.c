@@ -38,8 +38,10 @@ struct fm_team {
     void (*chunk)(void *, int64_t, int32_t);
     void *arg;
     int64_t first; /* number of chunk 0 of the ticket */
-    _Atomic int32_t stop;
+    _Atomic int32_t stop, broken_off;
     int32_t threads;
+    const fm_poll *poll;
+    int64_t next_ask; /* ns */
     _Alignas(CACHE_LINE) _Atomic int64_t done;
 };
 
@@ -101,6 +103,30 @@ static void waited_since(int64_t start, int64_t expected) {
     atomic_store_explicit(&last_alone, alone, memory_order_relaxed);
 }
 
+/* ---- breaking off ------------------------------------------------------------------------------
+ */
+
+#define ASK_NS 100000000
+
+void fm_team_ask(fm_team *team, const fm_poll *poll) {
+    team->poll = poll && poll->ask ? poll : NULL;
+    if (poll && team->next_ask == 0)
+        team->next_ask = now_ns() + ASK_NS;
+}
+
+int32_t fm_team_broken_off(const fm_team *team) {
+    return atomic_load_explicit(&team->broken_off, memory_order_relaxed);
+}
+
+/* The driver, between two chunks */
+static void ask_in_time(fm_team *team) {
+    if (!team->poll || fm_team_broken_off(team) || now_ns() < team->next_ask)
+        return;
+    if (team->poll->ask(team->poll->arg))
+        atomic_store_explicit(&team->broken_off, 1, memory_order_relaxed);
+    team->next_ask = now_ns() + ASK_NS;
+}
+
 /* ---- claiming -------------------------------------------------------------------------------- */
 
 /* Claim one chunk and run it; 0 if there is none left. */
@@ -113,7 +139,8 @@ static int run_one(fm_team *team, int32_t worker) {
     const uint64_t left = from_back ? ticket - ((uint64_t)1 << INDEX_BITS) : ticket + 1;
     if (atomic_compare_exchange_strong_explicit(&team->ticket, &ticket, left, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
-        team->chunk(team->arg, team->first + (from_back ? end - 1 : first), worker);
+        if (!fm_team_broken_off(team))
+            team->chunk(team->arg, team->first + (from_back ? end - 1 : first), worker);
         atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
     }
     return 1;
@@ -160,16 +187,18 @@ static void run_batch(fm_team *team, void (*chunk)(void *, int64_t, int32_t), vo
     atomic_store_explicit(&team->done, 0, memory_order_relaxed);
     atomic_store_explicit(&team->ticket, phase << 48 | (uint64_t)n << INDEX_BITS,
                           memory_order_release);
-    while (run_one(team, 0)) {
-    }
+    while (run_one(team, 0))
+        ask_in_time(team);
     wait_for_claimed(team, n, begun);
 }
 
 void fm_team_run(fm_team *team, void (*chunk)(void *arg, int64_t i, int32_t worker), void *arg,
                  int64_t n) {
     if (team->threads == 1 || n == 1 || working_alone()) {
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n && !fm_team_broken_off(team); i++) {
             chunk(arg, i, 0);
+            ask_in_time(team);
+        }
         return;
     }
     for (int64_t first = 0; first < n; first += INDEX_MASK)

@@ -96,10 +96,10 @@ typedef void (*slope_fn)(real *dz, const real *dy, const real *s, real a, int64_
         int64_t i = 0;                                                                             \
         for (; i + SIDE_BY_SIDE * LANES <= n; i += SIDE_BY_SIDE * LANES) {                         \
             vec v[SIDE_BY_SIDE];                                                                   \
-            _Pragma("GCC unroll 4") for (int k = 0; k < SIDE_BY_SIDE; k++)                         \
-                v[k] = load(z + i + k * LANES);                                                    \
-            _Pragma("GCC unroll 4") for (int k = 0; k < SIDE_BY_SIDE; k++)                         \
-                v[k] = name##_of(v[k], splat(a));                                                  \
+            _Pragma("GCC unroll 4") for (int k = 0; k < SIDE_BY_SIDE; k++) v[k] =                  \
+                load(z + i + k * LANES);                                                           \
+            _Pragma("GCC unroll 4") for (int k = 0; k < SIDE_BY_SIDE; k++) v[k] =                  \
+                name##_of(v[k], splat(a));                                                         \
             _Pragma("GCC unroll 4") for (int k = 0; k < SIDE_BY_SIDE; k++)                         \
                 store(y + i + k * LANES, v[k]);                                                    \
         }                                                                                          \

@@ -23,7 +23,7 @@ static void drop(real *restrict to, const real *restrict from, const fm_op *op, 
     to += area.r0 * n;
     from += area.r0 * n;
     for (int64_t r = area.r0; r < area.r1; r++, to += n, from += n) {
-        const uint64_t row_key = fm_mix64(key ^ (uint64_t)r);
+        const uint64_t row_key = fm_mix64(key ^ (uint64_t)(ctx->first_row + r));
         for (int64_t j = area.j0; j < area.j1; j++)
             to[j] = fm_bits32(row_key, (uint32_t)j) < below ? 0 : from[j] * keep;
     }

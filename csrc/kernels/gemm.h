@@ -8,6 +8,7 @@
 typedef struct {
     int64_t rows, n_in, n_out;
     int32_t blas;
+    int32_t accumulate; /* weight gradients: on top of what is there */
 } gemm_shape;
 
 #define NEAR_BYTES 65536 /* of weights: with their gradient and moments in L2 from step to step */
@@ -75,8 +76,8 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                              int64_t i0, int64_t i1, gemm_shape s) {
 #ifdef FM_BLAS_PREFIX
     if (s.blas) {
-        blas_product(TRANSPOSED, PLAIN, i1 - i0, s.n_out, s.rows, x + i0, s.n_in, dz, s.n_out, 0,
-                     dw, s.n_out);
+        blas_product(TRANSPOSED, PLAIN, i1 - i0, s.n_out, s.rows, x + i0, s.n_in, dz, s.n_out,
+                     s.accumulate ? 1 : 0, dw, s.n_out);
         return;
     }
 #endif
@@ -89,6 +90,7 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .c = dw,
                          .c_row = s.n_out,
                          .c_is_far = 1,
+                         .accumulate = s.accumulate,
                          .is_near = is_near(&s)};
     const b_form form = form_of(s.n_out, i1 - i0);
     if (s.n_out <= LANES)

@@ -1,9 +1,9 @@
 /* The native products: one register tile in plain C, and what feeds it.
  *
  * Every output element is one chain of fused multiply-adds over k in ascending order, begun anew
- * every CHAIN of them and added to what is there: a single chain over a million rows would lose two
- * digits. That fixes its bits: neither the tile's size, nor the vector width, nor the split over
- * threads can change them. */
+ * every FM_CHAIN of them and added to what is there: a single chain over a million rows would lose
+ * two digits. That fixes its bits: neither the tile's size, nor the vector width, nor the split
+ * over threads can change them. */
 #ifndef FASTMLP_GEMM_TILE_H
 #define FASTMLP_GEMM_TILE_H
 
@@ -25,8 +25,7 @@
 #endif
 #define ROW_VECS 8 /* of a single row: fewer chains of multiply-adds leave the units waiting */
 #define PANEL_WIDTH (TILE_VECS * LANES)
-/* Also the rows of a packed panel: 192 KiB with AVX-512, on the stack, for L2 */
-#define CHAIN 1024
+/* A packed panel has FM_CHAIN rows: 192 KiB with AVX-512, on the stack, for L2. */
 
 /* c (rows, vecs * LANES) = a b over k, on top of a bias row, of c itself or of 0: element (i, p) of
  * a stands at a[i * a_row + p * a_col]. `last` is the number of valid elements of the last vector
@@ -268,20 +267,20 @@ typedef enum {
 
 /* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
 static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, int64_t k) {
-    real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
+    real packed[FM_CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     tile_args t = *whole;
     for (int64_t j = 0, columns; j < n; j += columns) {
         columns = m == 1 && form == B_DIRECT ? row_panel_width(n - j) : panel_width(n - j);
-        for (int64_t p = 0; p < k; p += CHAIN) {
-            const int is_last = k - p <= CHAIN;
-            t.k = is_last ? k - p : CHAIN;
+        for (int64_t p = 0; p < k; p += FM_CHAIN) {
+            const int is_last = k - p <= FM_CHAIN;
+            t.k = is_last ? k - p : FM_CHAIN;
             t.a = whole->a + p * whole->a_col;
             t.c = whole->c + j;
             t.bias = whole->bias && p == 0 ? whole->bias + j : NULL;
             t.accumulate = whole->accumulate || p > 0;
             t.b = packed;
             t.b_row = PANEL_WIDTH;
-            t.ahead = whole->b + (is_last ? j + columns : (p + CHAIN) * whole->b_row + j);
+            t.ahead = whole->b + (is_last ? j + columns : (p + FM_CHAIN) * whole->b_row + j);
             t.ahead_step = whole->b_row;
             if (whole->is_near) {
                 t.ahead = whole->b;
@@ -303,7 +302,7 @@ static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, i
 /* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c
  * instead of b. */
 static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int64_t k) {
-    real packed[CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
+    real packed[FM_CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     real block[BLOCK_ROWS * PANEL_WIDTH] __attribute__((aligned(64)));
     tile_args t = *whole;
     t.a_row = whole->b_row;
@@ -314,8 +313,8 @@ static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int
     t.ahead_step = TILE_ROWS;
     for (int64_t i = 0, rows; i < m; i += rows) {
         rows = panel_width(m - i);
-        for (int64_t p = 0; p < k; p += CHAIN) {
-            t.k = k - p < CHAIN ? k - p : CHAIN;
+        for (int64_t p = 0; p < k; p += FM_CHAIN) {
+            t.k = k - p < FM_CHAIN ? k - p : FM_CHAIN;
             t.accumulate = p > 0;
             pack_columns(packed, whole->a + i * whole->a_row + p, whole->a_row, t.k, rows);
             for (int64_t j = 0; j < n; j += BLOCK_ROWS) {
@@ -378,8 +377,8 @@ static void transposed_product(const tile_args *whole, b_form form, int64_t m, i
     const int64_t most = LEFT_COLUMNS(k);
     for (int64_t i = 0; i < m; i += most) {
         const int64_t columns = m - i < most ? m - i : most;
-        for (int64_t p = 0; p < k; p += CHAIN) {
-            const int64_t depth = k - p < CHAIN ? k - p : CHAIN;
+        for (int64_t p = 0; p < k; p += FM_CHAIN) {
+            const int64_t depth = k - p < FM_CHAIN ? k - p : FM_CHAIN;
             pack_left(packed, whole->a + p * whole->a_col + i, whole->a_col, depth, columns);
             t.a = packed;
             t.a_row = 1;
@@ -406,9 +405,11 @@ static void narrow_transposed_product(const tile_args *whole, int64_t m, int64_t
     t.c_row = PANEL_WIDTH;
     for (int64_t i = 0, rows; i < m; i += rows) {
         rows = panel_width(m - i);
-        for (int64_t p = 0; p < k; p += CHAIN) {
-            t.k = k - p < CHAIN ? k - p : CHAIN;
-            t.accumulate = p > 0;
+        if (whole->accumulate)
+            pack_columns(block, whole->c + i * whole->c_row, whole->c_row, n, rows);
+        for (int64_t p = 0; p < k; p += FM_CHAIN) {
+            t.k = k - p < FM_CHAIN ? k - p : FM_CHAIN;
+            t.accumulate = whole->accumulate || p > 0;
             t.a = whole->b + p * whole->b_row;
             t.b = whole->a + p * whole->a_col + i;
             t.ahead = whole->is_near ? block : t.b + rows;

@@ -101,21 +101,31 @@ INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, cons
     }
 }
 
-/* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, over the rows in their order */
+/* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, over the rows in their order,
+ * begun anew every FM_CHAIN; later blocks of a mini-batch add to what is there */
 INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1,
                             const int centers) {
     const int64_t n = op->n_out;
     real *dscale = (real *)ctx->grads + op->b, *dshift = dscale + n;
     for (int64_t j = j0; j < j1; j += LANES) {
-        vec products = {0}, sums = {0};
-        for (int64_t r = 0; r < ctx->rows; r++) {
-            const vec dy = load_rest(op_dy(op, ctx, r), j, j1);
-            sums += dy;
-            products = fma_(dy, normalized(op_x(op, ctx, r), kept_of(op, ctx, r), j, j1), products);
+        const int goes_on = ctx->first_row > 0;
+        vec all_products = goes_on ? load_rest(dscale, j, j1) : (vec){0};
+        vec all_sums = goes_on && centers ? load_rest(dshift, j, j1) : (vec){0};
+        for (int64_t r0 = 0; r0 < ctx->rows; r0 += FM_CHAIN) {
+            const int64_t end = r0 + FM_CHAIN < ctx->rows ? r0 + FM_CHAIN : ctx->rows;
+            vec products = {0}, sums = {0};
+            for (int64_t r = r0; r < end; r++) {
+                const vec dy = load_rest(op_dy(op, ctx, r), j, j1);
+                const vec xhat = normalized(op_x(op, ctx, r), kept_of(op, ctx, r), j, j1);
+                sums += dy;
+                products = fma_(dy, xhat, products);
+            }
+            all_products += products;
+            all_sums += sums;
         }
-        store_upto(dscale + j, products, j1 - j);
+        store_upto(dscale + j, all_products, j1 - j);
         if (centers)
-            store_upto(dshift + j, sums, j1 - j);
+            store_upto(dshift + j, all_sums, j1 - j);
     }
 }
 

@@ -46,14 +46,17 @@ static void linear_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
                         area.j1, shape_of(op, ctx, area.r1 - area.r0));
 }
 
-/* db_j = sum of dz_j over the rows in their order, begun anew every CHAIN as in products; of `vecs`
- * vectors side by side, since each is one chain of additions */
+#define BIAS_VECS 4 /* side by side, since each is one chain of additions */
+
+/* At most BIAS_VECS vectors of db, of `left` elements; see bias_grad. */
 INLINE void bias_columns(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out,
-                         const int vecs, int64_t left) {
-    vec all[4] = {{0}};
-    for (int64_t r0 = 0; r0 < rows; r0 += CHAIN) {
-        vec sum[4] = {{0}};
-        const int64_t end = r0 + CHAIN < rows ? r0 + CHAIN : rows;
+                         int64_t left, int accumulate, const int vecs) {
+    vec all[BIAS_VECS] = {{0}};
+    for (int v = 0; accumulate && v < vecs; v++)
+        all[v] = load_upto(db + v * LANES, left - v * LANES);
+    for (int64_t r0 = 0; r0 < rows; r0 += FM_CHAIN) {
+        vec sum[BIAS_VECS] = {{0}};
+        const int64_t end = r0 + FM_CHAIN < rows ? r0 + FM_CHAIN : rows;
         for (int64_t r = r0; r < end; r++)
 #pragma GCC unroll 4
             for (int v = 0; v < vecs; v++)
@@ -67,34 +70,34 @@ INLINE void bias_columns(real *restrict db, const real *restrict dz, int64_t row
         store_upto(db + v * LANES, all[v], left - v * LANES);
 }
 
-static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out) {
-    int64_t j = 0;
-    for (; j + 4 * LANES <= n_out; j += 4 * LANES)
-        bias_columns(db + j, dz + j, rows, n_out, 4, 4 * LANES);
-    switch ((n_out - j + LANES - 1) / LANES) {
-    case 4:
-        bias_columns(db + j, dz + j, rows, n_out, 4, n_out - j);
-        break;
-    case 3:
-        bias_columns(db + j, dz + j, rows, n_out, 3, n_out - j);
-        break;
-    case 2:
-        bias_columns(db + j, dz + j, rows, n_out, 2, n_out - j);
-        break;
-    case 1:
-        bias_columns(db + j, dz + j, rows, n_out, 1, n_out - j);
-        break;
+/* db_j = sum of dz_j over the rows in their order, begun anew every FM_CHAIN as in products */
+static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out,
+                      int accumulate) {
+#define BIAS_COLUMNS(vecs) bias_columns(db, dz, rows, n_out, left, accumulate, vecs)
+    for (int64_t left = n_out; left > 0;
+         left -= BIAS_VECS * LANES, db += BIAS_VECS * LANES, dz += BIAS_VECS * LANES) {
+        if (left > 3 * LANES)
+            BIAS_COLUMNS(4);
+        else if (left > 2 * LANES)
+            BIAS_COLUMNS(3);
+        else if (left > LANES)
+            BIAS_COLUMNS(2);
+        else
+            BIAS_COLUMNS(1);
     }
+#undef BIAS_COLUMNS
 }
 
-/* Rows [i0, i1) of dW = x^T dz; whoever has row 0 also sums db */
+/* Rows [i0, i1) of dW = x^T dz; whoever has row 0 also sums db. Later blocks of a mini-batch add to
+ * what is there. */
 static void linear_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1) {
     real *grads = ctx->grads;
     const real *dz = op_dy(op, ctx, 0);
-    gemm_weight_grad(grads + op->w + i0 * op->n_out, op_x(op, ctx, 0), dz, i0, i1,
-                     shape_of(op, ctx, ctx->rows));
+    gemm_shape shape = shape_of(op, ctx, ctx->rows);
+    shape.accumulate = ctx->first_row > 0;
+    gemm_weight_grad(grads + op->w + i0 * op->n_out, op_x(op, ctx, 0), dz, i0, i1, shape);
     if (i0 == 0 && op->b >= 0)
-        bias_grad(grads + op->b, dz, ctx->rows, op->n_out);
+        bias_grad(grads + op->b, dz, ctx->rows, op->n_out, shape.accumulate);
 }
 
 #define linear_keep_stats NULL

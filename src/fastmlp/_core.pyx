@@ -11,6 +11,7 @@ import os
 
 cimport cython
 cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -82,6 +83,10 @@ cdef extern from "fastmlp.h" nogil:
         int64_t dacts_width
         int64_t n_stats
 
+    ctypedef struct fm_poll:
+        int32_t (*ask)(void *) noexcept
+        void *arg
+
     ctypedef struct fm_ctx:
         void *params
         void *grads
@@ -101,6 +106,7 @@ cdef extern from "fastmlp.h" nogil:
         int32_t blas
         uint64_t seed
         uint64_t draw
+        fm_poll poll
 
     ctypedef struct fm_hyper:
         double lr
@@ -204,6 +210,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t t
         double loss_sum
         int32_t finite
+        int32_t broken_off
 
     ctypedef struct fm_jacobian_job:
         const void *x
@@ -219,8 +226,9 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_affinity() noexcept
     int32_t fm_omp_num_threads() noexcept
     fm_status fm_net_check(const fm_net *, const fm_kernels *, int64_t *) noexcept
-    void fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
-    void fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
+    int32_t fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
+    int32_t fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
+    int64_t fm_block_rows(const fm_net *, const fm_kernels *, int64_t, int32_t) noexcept
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
@@ -236,7 +244,7 @@ cdef extern from "fastmlp.h" nogil:
         pass
     int32_t fm_pace_alone(fm_pace *, int32_t, int64_t) noexcept
     void fm_pace_step(fm_pace *, double, double) noexcept
-    void fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
+    int32_t fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
                      int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
     int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
@@ -464,6 +472,10 @@ cdef class Program:
     def dacts_width(self):
         return self.net.dacts_width
 
+    def block_rows(self, int64_t rows, int32_t threads):
+        """Rows that a training step of `rows` rows takes at a time, and needs room for."""
+        return fm_block_rows(&self.net, self.k, rows, threads)
+
 
 include "turns.pxi"
 
@@ -542,6 +554,16 @@ cdef const double *_weights(cnp.ndarray weights, int64_t rows) except? NULL:
     return <const double *>_data(weights, np.float64, rows, "weights", False)
 
 
+cdef int32_t _ask(void *context) noexcept with gil:
+    """Let Python see its signals in the middle of a long run; 1 if a handler has raised."""
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<Context>context).raised = error
+        return 1
+    return 0
+
+
 cdef class Context:
     """Where a program's numbers are: borrowed flat parameters, own activations for `capacity` rows.
 
@@ -557,6 +579,8 @@ cdef class Context:
     cdef tuple lent  # the optimizer's arrays, which C looks into
     cdef int32_t n_states
     cdef int32_t forwarded
+    cdef readonly int64_t most_rows  # of a mini-batch: what row_loss holds
+    cdef object raised  # by a signal's handler, in the middle of a run
     # Progress lives here, not in Python: a Ctrl-C between two lines cannot part it from the weights.
     cdef public int64_t t         # optimizer steps since its state was zero
     cdef public int64_t updates   # optimizer steps in all
@@ -577,10 +601,16 @@ cdef class Context:
         self.ctx.grads = _data(grads, program.dtype, program.net.n_params, "grads", True)
         self.ctx.seed = seed
         self.ctx.blas = _use_blas
+        self.ctx.poll.ask, self.ctx.poll.arg = _ask, <void *>self
 
     cdef void _acquire(self) except *:
         if not fm_try_lock(&self.lock):
             raise RuntimeError("this network is already running in another thread; use a copy of it there")
+
+    cdef _break_off(self):
+        """Raise what the handler of a signal raised."""
+        raised, self.raised = self.raised, None
+        raise raised
 
     def release(self):
         """Give the lock back for a thread that no longer exists: in a forked child."""
@@ -588,7 +618,7 @@ cdef class Context:
 
     @property
     def capacity(self):
-        """Rows that the lent buffers hold."""
+        """Rows that the lent buffers hold at a time."""
         return self.ctx.capacity
 
     @property
@@ -598,16 +628,18 @@ cdef class Context:
 
     def reserve(self, int64_t capacity, cnp.ndarray acts not None, cnp.ndarray dacts not None,
                 cnp.ndarray batch not None, cnp.ndarray row_loss not None):
-        """Lend buffers for `capacity` rows: acts, dacts (capacity * width), batch (capacity * n_in)."""
+        """Lend buffers for `capacity` rows at a time: acts, dacts (capacity * width), batch (capacity * n_in), and
+        row_loss, as long as mini-batches may be.
+        """
         cdef Program p = self.program
         cdef void *acts_data = _data(acts, p.dtype, _times(capacity, p.net.acts_width), "acts", True)
         cdef void *dacts_data = _data(dacts, p.dtype, _times(capacity, p.net.dacts_width), "dacts", True)
         _data(batch, p.dtype, _times(capacity, p.n_in), "batch", True)
-        _data(row_loss, np.float64, capacity, "row_loss", True)
+        _data(row_loss, np.float64, cnp.PyArray_SIZE(row_loss), "row_loss", True)
         self._acquire()
         self.acts, self.dacts, self.batch, self.row_loss = acts, dacts, batch, row_loss
         self.ctx.acts, self.ctx.dacts, self.ctx.capacity = acts_data, dacts_data, capacity
-        self.forwarded = 0
+        self.most_rows, self.forwarded = cnp.PyArray_SIZE(row_loss), 0
         fm_unlock(&self.lock)
 
     def check_rows(self, int64_t rows, int64_t batch_size):
@@ -686,8 +718,9 @@ cdef class Context:
             self.ctx.draw = self.passes
             self.passes += training and not is_step
             with nogil:
-                fm_forward(&self.program.net, self.program.k, &self.ctx, threads)
-            self.forwarded = 1
+                self.forwarded = fm_forward(&self.program.net, self.program.k, &self.ctx, threads)
+            if not self.forwarded:
+                self._break_off()
         finally:
             fm_unlock(&self.lock)
         return self._output(self.acts, fm_output(&self.program.net, self.program.k, &self.ctx))
@@ -700,6 +733,7 @@ cdef class Context:
     def backward(self, cnp.ndarray dz not None, cnp.ndarray dx, int32_t threads):
         """Gradients of all parameters into grads, and by the input of the last forward into dx or, with None, not."""
         cdef int64_t rows = self.ctx.rows
+        cdef int32_t is_done
         if not self.forwarded:
             raise RuntimeError("backward needs a forward pass first")
         cdef void *dz_data = _data(dz, self.program.dtype, _times(rows, self.program.n_out), "dz", False)
@@ -712,7 +746,10 @@ cdef class Context:
             with nogil:
                 memcpy(fm_output_grad(&self.program.net, self.program.k, &self.ctx), dz_data,
                        rows * self.program.n_out * self.program.k.real_size)
-                fm_backward(&self.program.net, self.program.k, &self.ctx, threads)
+                is_done = fm_backward(&self.program.net, self.program.k, &self.ctx, threads)
+            if not is_done:
+                self.forwarded = 0
+                self._break_off()
         finally:
             self.ctx.dx = NULL
             fm_unlock(&self.lock)
@@ -727,6 +764,7 @@ cdef class Context:
         """
         cdef Program p = self.program
         cdef fm_jacobian_job job
+        cdef int32_t is_done
         cdef int64_t width = p.net.n_params + (target is not None)
         job.rows = self._rows(x)
         job.x = _data(x, p.dtype, _times(job.rows, p.n_in), "x", False)
@@ -744,7 +782,9 @@ cdef class Context:
         self._acquire()
         try:
             with nogil:
-                fm_jacobian(&p.net, p.k, &self.ctx, &job, threads)
+                is_done = fm_jacobian(&p.net, p.k, &self.ctx, &job, threads)
+            if not is_done:
+                self._break_off()
         finally:
             fm_unlock(&self.lock)
 
@@ -853,8 +893,11 @@ cdef class Context:
             job.order = <const int64_t *>_data(order, np.int64, job.n, "order", False)
             if not again and fm_first_bad_label(job.order, job.n, rows) >= 0:
                 raise IndexError("order holds a row number outside x")
-        if not 1 <= batch_size <= self.ctx.capacity or not 0 <= self.position or (self.position >= job.n and not apart):
-            raise ValueError("batch_size or position is out of range")
+        if (not 1 <= batch_size <= self.most_rows or threads < 1
+                or fm_block_rows(&p.net, p.k, batch_size, threads) > self.ctx.capacity):
+            raise ValueError("batch_size or threads is out of range")
+        if not 0 <= self.position or (self.position >= job.n and not apart):
+            raise ValueError("position is out of range")
         self.check_rows(job.n - (0 if apart else self.position), batch_size)
         job.outputs = NULL
         if outputs is not None:
@@ -880,6 +923,8 @@ cdef class Context:
             if not apart:
                 self.position = job.position % job.n
                 self.epoch += job.position == job.n
+            if job.broken_off:
+                self._break_off()
         finally:
             fm_unlock(&self.lock)
         return job.loss_sum, done, bool(job.finite)

@@ -62,10 +62,18 @@ class Executor:
         _executors.add(self)
         self._predicting = threading.local()  # buffers of each thread that predicts
 
-    def reserve(self, rows: int) -> None:
-        """Make room for mini-batches of `rows` rows; keeps what is large enough."""
-        if rows <= self.context.capacity:
+    def reserve_batches(self, rows: int, threads: int) -> None:
+        """Make room for training steps of mini-batches of `rows` rows."""
+        self.reserve(self.program.block_rows(rows, threads), rows)
+
+    def reserve(self, rows: int, batch_size: int = 0) -> None:
+        """Make room for `rows` rows at a time, of mini-batches of so many or of `batch_size`; keeps
+        what is large enough.
+        """
+        batch_size = max(rows, batch_size)
+        if rows <= self.context.capacity and batch_size <= self.context.most_rows:
             return
+        rows = max(rows, self.context.capacity)
         capacity = -(-rows // _ROW_STEP) * _ROW_STEP
         try:
             acts = aligned_empty(capacity * self.layout.acts_width, self.dtype)
@@ -74,7 +82,7 @@ class Executor:
                 acts,
                 aligned_empty(capacity * self.layout.dacts_width, self.dtype),
                 aligned_empty(capacity * self.layout.n_in, self.dtype),
-                np.empty(capacity),
+                np.empty(max(capacity, batch_size)),
             )
         except MemoryError:
             raise MemoryError(

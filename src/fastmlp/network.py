@@ -244,9 +244,10 @@ class Sequential(NetworkState):
     ) -> float:
         """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
 
-        loss, optimizer and sample_weight as in `fit`. Raises DivergenceError where the loss is not
-        finite, with all as it was, or where the update is not: then it is written for those
-        elements that stay finite, and does not count (see DivergenceError).
+        loss, optimizer and sample_weight as in `fit`. Raises DivergenceError if the loss is not
+        finite: then all is as it was and `grads` are 0. So it is after a Ctrl-C, for which a long
+        step does not have to end. It also raises if the update is not finite: then it is written
+        for those elements that stay finite, and does not count (see DivergenceError).
         """
         self._see(x, y, loss)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
@@ -280,7 +281,7 @@ class Sequential(NetworkState):
         weights: Weights | None,
     ) -> float:
         executor = self.executor
-        executor.reserve(len(matrix))
+        executor.reserve_batches(len(matrix), threads)
         self.use_optimizer(optimizer)
         rates = executor.rates(optimizer, 1)
         if isinstance(loss, CustomLoss):

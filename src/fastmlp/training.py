@@ -244,7 +244,7 @@ class EpochLoop:
         self.order = data.rows
         self.visited = 0  # rows of the present pass
         net.executor.context.check_rows(self.n, self.batch_size)
-        net.executor.reserve(self.batch_size)
+        net.executor.reserve_batches(self.batch_size, threads)
         net.use_optimizer(optimizer)
         if epochs > 0:
             warn_of_schedule(net, optimizer, -(-self.n // self.batch_size))

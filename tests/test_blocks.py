@@ -1,0 +1,201 @@
+"""Large mini-batches go in blocks of rows, and a long run may be broken off in the middle of a step."""
+
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import (
+    GELU,
+    Adam,
+    BatchNorm,
+    DivergenceError,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Residual,
+    RMSNorm,
+    Sequential,
+    Tanh,
+)
+
+ROWS = 2500  # two blocks and a part
+
+
+def nets() -> dict[str, list]:
+    return {
+        "linear": [Linear(7, 33), ReLU(), Linear(33, 5)],
+        "narrow": [Linear(7, 3), Tanh(), Linear(3, 2)],
+        "dropout": [Linear(7, 20), ReLU(), Dropout(0.4), Linear(20, 5)],
+        "layer norm": [Linear(7, 21), LayerNorm(), GELU(), Linear(21, 5)],
+        "rms norm": [RMSNorm(), Linear(7, 18), RMSNorm(), Linear(18, 5)],
+        "residual": [
+            Linear(7, 16),
+            Residual([Linear(16, 16), Tanh(), Dropout(0.2)]),
+            Linear(16, 5),
+        ],
+        "batch norm": [Linear(7, 19), BatchNorm(), ReLU(), Linear(19, 5)],
+    }
+
+
+def data(rows: int = ROWS, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((rows, 7)).astype(dtype), rng.integers(0, 2, rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", nets())
+def test_a_step_in_blocks_has_the_bits_of_all_rows_at_once(name: str, dtype: str) -> None:
+    x, y = data(dtype=dtype)
+    whole, blocks = (Sequential(nets()[name], seed=2, dtype=dtype) for _ in range(2))
+    loss = fastmlp.losses.get_loss("cross_entropy")
+    for _ in range(2):
+        out = whole.forward(x, training=True)
+        dz = np.empty_like(out)
+        value = loss.value(out, y, dz)
+        whole.backward(dz)
+        whole.update(Adam(0.01))
+        assert blocks.train_step(x, y, loss="cross_entropy", optimizer=Adam(0.01)) == value
+        assert np.array_equal(blocks.grads, whole.grads)
+        assert np.array_equal(blocks.params, whole.params)
+        assert np.array_equal(blocks.stats, whole.stats)
+
+
+@pytest.mark.parametrize("name", nets())
+def test_blocks_of_any_size_give_the_same_bits(name: str) -> None:
+    x, y = data()
+    found = []
+    for threads in (1, 2, 9, 20):  # blocks of 1,024, 1,024, 2,048 and 3,072 rows
+        net = Sequential(nets()[name], seed=2)
+        net.fit(
+            np.concatenate([x, x]),
+            np.concatenate([y, y]),
+            batch_size=ROWS,
+            epochs=2,
+            threads=threads,
+            optimizer=Adam(0.01, clip_norm=0.5),
+            sample_weight=np.linspace(0, 2, 2 * ROWS),
+            loss="cross_entropy",
+        )
+        found.append(net.params.copy())
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_activations_have_room_for_a_block_only() -> None:
+    x, y = data(20_000)
+    net = Sequential(nets()["linear"])
+    net.fit(x, y, batch_size=20_000, epochs=1, threads=2, loss="cross_entropy")
+    assert net.executor.context.capacity == 1024
+    net = Sequential(nets()["batch norm"])  # needs all rows of a column
+    net.fit(x, y, batch_size=20_000, epochs=1, threads=2, loss="cross_entropy")
+    assert net.executor.context.capacity == 20_000
+
+
+@pytest.mark.parametrize("rows", [64, ROWS])
+def test_a_refused_step_leaves_no_gradient(rows: int) -> None:
+    x, y = data(rows)
+    net = Sequential(nets()["linear"])
+    net.train_step(x, y, loss="cross_entropy", optimizer=Adam(0.01))
+    before = net.params.copy()
+    with pytest.raises(DivergenceError):
+        net.train_step(x, 1e30 * np.ones((rows, 5)), loss="squared_error", optimizer=Adam(0.01))
+    assert not net.grads.any()
+    assert np.array_equal(net.params, before)
+    assert net.step == 1
+
+
+# ---- breaking off ----------------------------------------------------------------------------------
+
+
+class Told(Exception):
+    """What the handler of the signal raises."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """A signal every 0.15 s of processor time."""
+
+    def handler(*_: object) -> None:
+        raise Told
+
+    before = signal.signal(signal.SIGVTALRM, handler)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+WIDE = 512
+
+
+def slow_net(*between: Layer) -> tuple[Sequential, np.ndarray, np.ndarray]:
+    """A network and rows of which one step takes a second or more."""
+    layers = [Linear(WIDE, WIDE), *between, ReLU(), Linear(WIDE, WIDE), ReLU(), Linear(WIDE, 3)]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50_000, WIDE), dtype=np.float32)
+    return Sequential(layers, seed=1), x, rng.integers(0, 3, len(x))
+
+
+def state_of(net: Sequential) -> list:
+    context = net.executor.context
+    counters = [context.t, context.updates, context.epoch, context.position, context.passes]
+    return [net.params.tobytes(), net.stats.tobytes(), *counters]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", [ReLU, Dropout, BatchNorm])
+def test_ctrl_c_in_the_middle_of_a_step(alarm: None, kind: type, threads: int) -> None:
+    net, x, y = slow_net(kind())
+    before = state_of(net)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
+    with pytest.raises(Told):
+        net.train_step(x, y, loss="cross_entropy", optimizer=Adam(1e-3), threads=threads)
+    assert state_of(net) == before
+    assert not net.grads.any()
+    other, _, _ = slow_net(kind())
+    for each in (net, other):
+        each.train_step(x[:99], y[:99], loss="cross_entropy", optimizer=Adam(1e-3))
+    assert np.array_equal(net.params, other.params)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_in_forward_and_backward(alarm: None, threads: int) -> None:
+    net, x, _ = slow_net()
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
+    with pytest.raises(Told):
+        for _ in range(3):  # one may be through in time
+            net.forward(x, threads=threads)
+    with pytest.raises(RuntimeError, match="forward"):
+        net.backward(np.zeros((len(x), 3)))
+    out = net.forward(x, threads=threads)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
+    with pytest.raises(Told):
+        net.backward(np.ones_like(out), threads=threads)
+    assert not net.grads.any()
+
+
+def test_a_handler_may_look_at_the_network_in_the_middle_of_a_step(tmp_path) -> None:
+    net, x, y = slow_net()
+    other, _, _ = slow_net()
+    seen = []
+
+    def handler(*_: object) -> None:
+        net.save(tmp_path / f"{len(seen)}")
+        seen.append(net.predict(x[:1]).copy())
+
+    before = signal.signal(signal.SIGVTALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.15, 0.3)
+        net.train_step(x, y, loss="cross_entropy", optimizer=Adam(1e-3))
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    first = other.predict(x[:1])
+    other.train_step(x, y, loss="cross_entropy", optimizer=Adam(1e-3))
+    assert len(seen) >= 2
+    assert np.array_equal(seen[0], first)
+    assert np.array_equal(net.params, other.params)
+    assert np.array_equal(Sequential.load(tmp_path / "0").predict(x[:1]), first)
