@@ -38,9 +38,12 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
                          .b_row = s.n_out,
                          .c = z + j0,
                          .c_row = s.n_out,
-                         .bias = b ? b + j0 : NULL,
+                         .from = b ? b + j0 : NULL,
                          .is_near = is_near(&s)};
-    product(&t, form_of(s.n_out, s.rows), s.rows, n, s.n_in);
+    if (fills_l2(s.rows, s.n_in))
+        blocked_product(&t, B_PACKED, s.rows, n, s.n_in);
+    else
+        product(&t, form_of(s.n_out, s.rows, s.n_in), s.rows, n, s.n_in);
 }
 
 /* dx = dz W^T, columns [i0, i1)
@@ -65,7 +68,9 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
                          .c = dx + i0,
                          .c_row = s.n_in,
                          .is_near = is_near(&s)};
-    if (columns_are_less(s.rows, n, s.n_out))
+    if (s.n_out > FM_CHAIN && fills_l2(s.rows, s.n_out))
+        blocked_product(&t, B_TRANSPOSED, s.rows, n, s.n_out);
+    else if (columns_are_less(s.rows, n, s.n_out))
         product_by_columns(&t, s.rows, n, s.n_out);
     else
         product(&t, B_TRANSPOSED, s.rows, n, s.n_out);
@@ -92,7 +97,7 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
                          .c_is_far = 1,
                          .accumulate = s.accumulate,
                          .is_near = is_near(&s)};
-    const b_form form = form_of(s.n_out, i1 - i0);
+    const b_form form = form_of(s.n_out, i1 - i0, s.rows);
     if (s.n_out <= LANES)
         narrow_transposed_product(&t, i1 - i0, s.n_out, s.rows);
     else if (falls_on_few_sets(s.n_in))

@@ -38,8 +38,9 @@ typedef struct {
     int64_t b_row, k;
     real *c;
     int64_t c_row;
-    const real *bias;
-    int accumulate;
+    const real *from; /* what the chains begin with, from_row apart (0: a bias), or NULL: 0 */
+    int64_t from_row;
+    int accumulate;    /* add the chains to c */
     const real *ahead; /* prefetched into L2, ahead_step elements further for each p */
     int64_t ahead_step;
     int c_is_far; /* it comes from beyond L2, as weights do: its next panel is prefetched too */
@@ -54,7 +55,7 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < vecs; v++)
-            acc[i][v] = t->bias ? COLUMN(t->bias, v) : (vec){0};
+            acc[i][v] = t->from ? COLUMN(t->from + i * t->from_row, v) : (vec){0};
     const real *a = t->a, *b = t->b;
     const int64_t a_row = t->a_row, a_col = t->a_col, b_row = t->b_row;
     const real *ahead = t->ahead;
@@ -117,6 +118,21 @@ static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
     }
 }
 
+/* Rows of the next tile if so many are left. 4 + 4 rather than 6 + 2: two rows have too few chains;
+ * a packed left operand comes in whole tiles. */
+static int tile_rows(const tile_args *t, int64_t rows) {
+    if (TILE_ROWS == 6 && rows == 8 && t->a_tile == TILE_ROWS * t->a_row)
+        return 4;
+    return rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+}
+
+/* The sums that the next tile begins with */
+static void prefetch_sums(const tile_args *t, int rows) {
+    if (t->from_row)
+        for (int i = rows; i < 2 * rows; i++)
+            __builtin_prefetch(t->from + i * t->from_row);
+}
+
 /* All rows of c in one panel of at most PANEL_WIDTH columns, or of ROW_VECS vectors for one row;
  * `t` moves along. The first tiles prefetch `ahead`, a vector's width each, the others the same
  * columns of the next panel of c. */
@@ -130,10 +146,12 @@ static void panel(tile_args *t, int64_t rows, int64_t width) {
             t->ahead_step = t->c_row;
         }
         t->ahead = ahead + i % TILE_VECS * LANES;
-        const int step = rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+        const int step = tile_rows(t, rows);
+        prefetch_sums(t, step);
         tile_of(t, step, vecs, last);
         t->a += step == TILE_ROWS ? t->a_tile : step * t->a_row;
         t->c += step * t->c_row;
+        t->from = t->from ? t->from + step * t->from_row : NULL;
         rows -= step;
     }
 }
@@ -276,7 +294,7 @@ static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, i
             t.k = is_last ? k - p : FM_CHAIN;
             t.a = whole->a + p * whole->a_col;
             t.c = whole->c + j;
-            t.bias = whole->bias && p == 0 ? whole->bias + j : NULL;
+            t.from = whole->from && p == 0 ? whole->from + j : NULL;
             t.accumulate = whole->accumulate || p > 0;
             t.b = packed;
             t.b_row = PANEL_WIDTH;
@@ -297,6 +315,79 @@ static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, i
             panel(&t, m, columns);
         }
     }
+}
+
+/* ---- classic blocking (Goto, van de Geijn 2008): both operands packed -------------------------
+ */
+
+#define LEFT_BYTES 262144 /* of a packed left operand, on the stack: half of a small L2 */
+#define LEFT_SIZE (LEFT_BYTES / (int)sizeof(real))
+#define DEPTH 256 /* columns of it: a panel of b is then 16 KiB with AVX2, half of L1 */
+#define LEFT_ROWS (LEFT_SIZE / DEPTH)
+#define SUM_COLUMNS 128
+
+/* to (rows, DEPTH) = the first `depth` columns of a */
+static void pack_left_rows(real *to, const real *a, int64_t a_row, int64_t depth, int64_t rows) {
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(to + i * DEPTH, a + i * a_row, (size_t)depth * sizeof(real));
+}
+
+/* c (rows, n) for rows of a and columns of b that are one block. Chains are those of `product`:
+ * they go on in c from one depth to the next, the second and later ones in `sums` until they end.
+ */
+static void block_product(const tile_args *whole, b_form form, int64_t rows, int64_t n, int64_t k) {
+    real left[LEFT_SIZE] __attribute__((aligned(64)));
+    real packed[DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
+    real sums[LEFT_ROWS * SUM_COLUMNS] __attribute__((aligned(64)));
+    tile_args t = *whole;
+    t.a_row = DEPTH;
+    t.a_tile = TILE_ROWS * DEPTH;
+    t.b_row = PANEL_WIDTH;
+    for (int64_t p = 0; p < k; p += DEPTH) {
+        t.k = k - p < DEPTH ? k - p : DEPTH;
+        const int begins = p % FM_CHAIN == 0, is_first = p < FM_CHAIN;
+        const int ends = p + t.k == k || (p + t.k) % FM_CHAIN == 0;
+        pack_left_rows(left, whole->a + p, whole->a_row, t.k, rows);
+        for (int64_t j = 0, columns; j < n; j += columns) {
+            columns = panel_width(n - j);
+            const real *b =
+                whole->b + (form == B_TRANSPOSED ? j * whole->b_row + p : p * whole->b_row + j);
+            real *c = whole->c + j, *so_far = is_first ? c : sums + j;
+            const int64_t so_far_row = is_first ? whole->c_row : SUM_COLUMNS;
+            t.a = left;
+            t.b = packed;
+            t.c = ends ? c : so_far;
+            t.c_row = ends ? whole->c_row : so_far_row;
+            t.accumulate = ends && !is_first;
+            t.from = !begins ? so_far : is_first && whole->from ? whole->from + j : NULL;
+            t.from_row = begins ? 0 : so_far_row;
+            if (form == B_TRANSPOSED) {
+                t.ahead = b + columns * whole->b_row;
+                t.ahead_step = 0;
+                pack_columns(packed, b, whole->b_row, t.k, columns);
+            } else {
+                t.ahead = b + columns;
+                t.ahead_step = whole->b_row;
+                pack_rows(packed, b, whole->b_row, t.k, columns);
+            }
+            panel(&t, rows, columns);
+        }
+    }
+}
+
+/* c (m, n) = bias + a (m, k) b (k, n) or b^T, for a that leaves no room for b in L2 */
+static void blocked_product(const tile_args *whole, b_form form, int64_t m, int64_t n, int64_t k) {
+    const int64_t most = k > FM_CHAIN ? SUM_COLUMNS : n;
+    for (int64_t i = 0; i < m; i += LEFT_ROWS)
+        for (int64_t j = 0; j < n; j += most) {
+            tile_args t = *whole;
+            t.a += i * t.a_row;
+            t.b += form == B_TRANSPOSED ? j * t.b_row : j;
+            t.c += i * t.c_row + j;
+            t.from = t.from ? t.from + j : NULL;
+            block_product(&t, form, m - i < LEFT_ROWS ? m - i : LEFT_ROWS,
+                          n - j < most ? n - j : most, k);
+        }
 }
 
 /* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c
@@ -345,15 +436,26 @@ static int columns_are_less(int64_t m, int64_t n, int64_t k) {
 
 static int falls_on_few_sets(int64_t row) { return row * (int64_t)sizeof(real) >= FAR_ROW; }
 
-/* Pack such rows of b, if the panel is used often enough. */
-static b_form form_of(int64_t row, int64_t uses) {
-    return falls_on_few_sets(row) && uses >= 2 * TILE_ROWS ? B_PACKED : B_DIRECT;
+/* Pack such rows of b if the panel is used often enough, and rows whose vectors cross cache lines
+ * if the panel is too long for L1. */
+static b_form form_of(int64_t row, int64_t uses, int64_t depth) {
+    const int crosses = VEC_BYTES == 32 && row % LANES != 0 && depth > DEPTH;
+    return (falls_on_few_sets(row) && uses >= 2 * TILE_ROWS) || (crosses && uses >= 4 * TILE_ROWS)
+               ? B_PACKED
+               : B_DIRECT;
 }
 
-#define LEFT_SIZE 65536 /* elements of a packed left operand, on the stack: 512 KiB in float64 */
-/* Columns of it, whole tiles; fewer where they are long */
-#define LEFT_COLUMNS(depth)                                                                        \
-    ((depth) > 512 ? 64 / TILE_ROWS * TILE_ROWS : 128 / TILE_ROWS * TILE_ROWS)
+/* a would have L2 to itself. With AVX-512 (and the larger L2 of its chips) blocking has gained
+ * nothing on any shape. */
+static int fills_l2(int64_t m, int64_t k) {
+    return VEC_BYTES == 32 && m >= 4 * TILE_ROWS && m * k * (int64_t)sizeof(real) > 3 * LEFT_BYTES;
+}
+
+/* Columns of a packed left operand, whole tiles. A packed b is packed anew for each of them. */
+static int64_t left_columns(b_form form, int64_t depth) {
+    const int64_t room = LEFT_SIZE / depth, most = form == B_PACKED ? LEFT_ROWS : 128;
+    return (room < most ? room : most) / TILE_ROWS * TILE_ROWS;
+}
 
 /* to: for every TILE_ROWS of `width` columns their `depth` rows of x, one after another */
 static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int64_t width) {
@@ -374,7 +476,7 @@ static void transposed_product(const tile_args *whole, b_form form, int64_t m, i
                                int64_t k) {
     real packed[LEFT_SIZE] __attribute__((aligned(64)));
     tile_args t = *whole;
-    const int64_t most = LEFT_COLUMNS(k);
+    const int64_t most = left_columns(form, k < FM_CHAIN ? k : FM_CHAIN);
     for (int64_t i = 0; i < m; i += most) {
         const int64_t columns = m - i < most ? m - i : most;
         for (int64_t p = 0; p < k; p += FM_CHAIN) {

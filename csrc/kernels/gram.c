@@ -23,7 +23,7 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
                          .c_row = c_row,
                          .accumulate = 1,
                          .c_is_far = 1};
-    const b_form form = form_of(a_row, i1 - i0);
+    const b_form form = form_of(a_row, i1 - i0, rows);
     if (falls_on_few_sets(a_row))
         transposed_product(&t, form, i1 - i0, n - i0, rows);
     else
