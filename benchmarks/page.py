@@ -16,6 +16,7 @@ import import_time
 import kernels
 import lasso_path
 import latency
+import layers
 import memory
 import plots
 import report
@@ -36,7 +37,8 @@ SECTIONS = {  # script -> heading, table, plots
     "second_order": ("Levenberg-Marquardt against Adam", second_order.table, ()),
     "memory": ("Memory", memory.table, ()),
     "import_time": ("Import and size", import_time.table, ()),
-    "kernels": ("Kernels", kernels.table, ()),
+    "kernels": ("Products beside OpenBLAS and MKL", kernels.table, ()),
+    "layers": ("Products and all else of the nets' layers", layers.table, ()),
 }
 _ALT = {
     "roofline": "GFLOP/s of a training step over its FLOP a byte, below arithmetic and memory",
