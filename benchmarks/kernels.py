@@ -6,10 +6,12 @@ python benchmarks/kernels.py --shapes 128x784x256,256x2048x2048 --repeats 9 --ag
 
 One thread. Each library has a process of its own (OpenBLAS through NumPy, MKL through PyTorch), and
 they take turns; each instruction set has processes of its own, held to it as far as a library can
-be: the widest is left to the library's own choice, which the table of libraries names. Weights are cold: each call has the next copy of W, or of dW where that is written,
-from a pool larger than the caches; x and z stay where they are. fastmlp's products are called in a
-loop in C and add the bias in forward; those of the others are called from Python without a bias,
-and what the same call takes on 2 x 2 matrices is subtracted.
+be: the widest is left to the library's own choice, which the table of libraries names.
+
+Weights are cold: each call has the next copy of W, or of dW where that is written, from a pool
+larger than the caches; x and z stay where they are. fastmlp's products are called in a loop in C
+and add the bias in forward; those of the others are called from Python without a bias, and what the
+same call takes on 2 x 2 matrices is subtracted.
 """
 
 import argparse
