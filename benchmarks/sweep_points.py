@@ -99,8 +99,13 @@ def points(quick: bool) -> list[Point]:
         base = [Point(axis, at, *AXES[axis][2](at)) for at in places]
         for column in _QUICK_COLUMNS if quick else tuple(COLUMNS)[1:]:
             chosen = [p for p in base if not quick or _is_quick(axis, p.at)]
-            found += [replace(p, column=column) for p in chosen]
+            found += [replace(p, column=column) for p in chosen if _makes_sense(column, p)]
     return found
+
+
+def _makes_sense(column: str, p: Point) -> bool:
+    """BatchNorm refuses to train on one row, which has no variance."""
+    return column != "BatchNorm" or p.batch > 1
 
 
 def _is_quick(axis: str, at: int) -> bool:
