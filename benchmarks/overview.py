@@ -9,7 +9,7 @@ from product_report import geometric_mean
 from report import TITLES as PEERS
 from report import markdown, number, percent, ratios, steps_by_shape
 from shapes import SHAPES
-from sweep_points import CLIFF, cliffs
+from sweep_points import CLIFF, cliffs_of
 from targets import Results, Verdict, shares_on_one_thread, verdicts
 
 Chips = dict[str, Results]  # by the name of their folder
@@ -192,7 +192,7 @@ def _sweep(chips: Chips) -> str:
     lines = []
     for results in _with(chips, "sweep").values():
         rows = results["sweep"]["rows"]
-        found = cliffs(rows)
+        found = cliffs_of(results["sweep"])
         unnamed = sorted((r for r in found if r["reason"] is None), key=lambda r: -r["times"])
         worst = [f"{r['times']:.2f} ({r['axis']}, {r['column']}, {r['at']:,})" for r in unnamed[:3]]
         cells = [_title(results, "sweep"), str(len(rows)), str(len(found)), str(len(unnamed))]

@@ -11,6 +11,7 @@ from typing import Any
 from chips import held_to, hold_to, known_kernels, slug
 from machine import QUICK_RESULTS, RESULTS, before_run, cpu_name, header
 
+_PARTS = ("shapes", "against", "axes")  # options that leave out a part of a benchmark
 Result = dict[str, Any]
 Measure = Callable[[argparse.Namespace], Result]
 
@@ -61,7 +62,7 @@ def run_script(
     settings = {"rounds": args.rounds, "seconds_per_round": args.seconds, "quick": args.quick}
     about = header(doc.splitlines()[0], args.threads, before, **settings)
     result = {"header": about, **found}
-    partial = args.quick or any(getattr(args, option, None) for option in ("shapes", "against"))
+    partial = args.quick or any(getattr(args, option, None) for option in _PARTS)
     folder = QUICK_RESULTS if partial else RESULTS
     path = args.json or folder / slug(cpu_name(), held_to()) / f"{name}.json"
     write(result, path)

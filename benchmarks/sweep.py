@@ -2,7 +2,7 @@
 
 python benchmarks/sweep.py                       # the record; below 20 minutes
 python benchmarks/sweep.py --quick               # fewer points, below 2 minutes
-python benchmarks/sweep.py --kernels v3 --threads 1
+python benchmarks/sweep.py --kernels v3 --axes depth inputs
 
 A step inside `fit` on data in memory: relu, cross entropy, Adam, float32; other optimizers, layers
 and float64 are columns of their own. A point is a cliff if it takes more than 1.25 times its better
@@ -32,7 +32,8 @@ _SMALL_LR = 1e-7  # the same rows over and over: what is learnt by heart ends in
 _MOST_BATCHES, _MOST_NUMBERS, _MOST_WORK = 256, 2**20, 2**28
 _PEAK_EVERY = 16  # points
 _UPDATED = (256, 128)  # the layer on which an optimizer's update is timed
-_LOOKS_AGAIN = 2  # times that cliffs and their neighbors are visited again
+_NOTHING = Point("", 0, (1, 1, 2), 1)
+_LOOKS_AGAIN = 6  # times that cliffs and their neighbors are visited again, at most
 
 
 # ---- the child -----------------------------------------------------------------------------------
@@ -130,17 +131,30 @@ class Sweep:
     def __init__(self, child: Child, args: argparse.Namespace) -> None:
         self._child, self._seconds = child, args.seconds
         self.peak = Peak(args.threads)
-        self.points = points(args.quick)
+        known, words = points(args.quick), args.axes or [""]
+        self.points = [p for p in known if any(word in p.key for word in words)]
+        if not self.points:
+            raise SystemExit(f"--axes {words}: no point has that in its name")
         self._best: dict[str, float] = {}
-        names = dict.fromkeys(p.column for p in self.points)
-        self.update_seconds = {name: child.ask(do="update", column=name) for name in names}
+        self.update_seconds: dict[str, float] = {}
+        self.fixed_us = float("inf")
 
     def visit(self, chosen: list[Point]) -> None:
+        """Each point once, the update of each optimizer, and a step of next to nothing; the best
+        so far is kept.
+        """
+        self.fixed_us = min(self.fixed_us, 1e6 * self._step(_NOTHING))
+        for name in dict.fromkeys(p.column for p in chosen):
+            took = self._child.ask(rest=False, do="update", column=name)
+            self.update_seconds[name] = min(took, self.update_seconds.get(name, took))
         for i, p in enumerate(chosen):
             if i % _PEAK_EVERY == 0:
                 self.peak.measure(rounds=1)
-            took = self._child.ask(rest=False, do="visit", seconds=self._seconds, **asdict(p))
+            took = self._step(p)
             self._best[p.key] = min(took, self._best.get(p.key, took))
+
+    def _step(self, p: Point) -> float:
+        return self._child.ask(rest=False, do="visit", seconds=self._seconds, **asdict(p))
 
     def rows(self) -> list[Row]:
         return [self._row(p) for p in self.points]
@@ -148,7 +162,7 @@ class Sweep:
     def suspects(self) -> list[Point]:
         """The cliffs that no reason explains yet, and what stands beside them."""
         rows = self.rows()
-        low = [r for r in cliffs(rows) if r["reason"] is None]
+        low = [r for r in cliffs(rows, self.fixed_us) if r["reason"] is None]
         places = {(r["axis"], r["column"], r["at"]) for r in low}
         found = set()
         for key, line in lines(rows).items():
@@ -185,11 +199,20 @@ def measure(args: argparse.Namespace) -> Result:
         for turn in range(args.rounds + _LOOKS_AGAIN):
             begin = time.perf_counter()
             chosen = sweep.points if turn < args.rounds else sweep.suspects()
+            if not chosen:
+                break
             sweep.visit(chosen)
             took = time.perf_counter() - begin
             print(f"{len(chosen)} points visited: {took:.0f} s", file=sys.stderr, flush=True)
         ns = {name: round(s * 1e9, 4) for name, s in sweep.update_seconds.items()}
-        return {"update_ns": ns, "peak": sweep.peak.as_dict(), "rows": sweep.rows()}
+        about = {"update_ns": ns, "fixed_us": round(sweep.fixed_us, 3)}
+        return about | {"peak": sweep.peak.as_dict(), "rows": sweep.rows()}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_kernels(parser)
+    text = "only points with one of these in their name, such as 'width w-w-w, 128 rows, Adam'"
+    parser.add_argument("--axes", nargs="+", metavar="TEXT", help=text)
 
 
 if __name__ == "__main__":
@@ -201,6 +224,6 @@ if __name__ == "__main__":
             rounds=3,
             seconds=0.03,
             threads=1,
-            options=add_kernels,
+            options=add_options,
             quick="fewer points and shorter visits; says where to look",
         )

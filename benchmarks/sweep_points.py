@@ -144,10 +144,11 @@ def lines(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
     return {key: sorted(line, key=lambda r: r["at"]) for key, line in found.items()}
 
 
-def cliffs(rows: list[Row]) -> list[Row]:
+def cliffs(rows: list[Row], fixed_us: float = 0.0) -> list[Row]:
     """Rows that take more than CLIFF times the better neighbor's time a unit of padded work.
 
-    Each with that `neighbor`, the ratio `times`, and the `reason`, None where none is named.
+    Each with that `neighbor`, the ratio `times`, and the `reason`, None where none is named;
+    `fixed_us`: what a step of next to nothing takes.
     """
     found = []
     for line in lines(rows).values():
@@ -156,16 +157,36 @@ def cliffs(rows: list[Row]) -> list[Row]:
             if not beside:
                 continue
             better = min(beside, key=lambda r: r["us"] / r["work"])
-            times = row["us"] / row["work"] * better["work"] / better["us"]
-            if times > CLIFF:
-                found.append(row | {"neighbor": better, "times": times, "reason": reason(row)})
+            if (times := _times(row, better, 0)) > CLIFF:
+                named = reason(row, better, fixed_us)
+                found.append(row | {"neighbor": better, "times": times, "reason": named})
     return found
 
 
-# Text -> whether it explains the row. A reason is named only after it was looked into.
-REASONS: dict[str, Callable[[Row], bool]] = {}
+def cliffs_of(result: dict[str, Any]) -> list[Row]:
+    """Of a result of `sweep.py`."""
+    return cliffs(result["rows"], result["fixed_us"])
 
 
-def reason(row: Row) -> str | None:
+def _times(row: Row, better: Row, fixed_us: float) -> float:
+    """How many times longer a unit of work takes, the fixed cost of a step left aside."""
+    own, other = (max(r["us"] - fixed_us, 1e-9) / r["work"] for r in (row, better))
+    return own / other
+
+
+# Text -> whether it explains the row, given its better neighbor and the fixed cost of a step. A
+# reason is named only after it was looked into.
+REASONS: dict[str, Callable[[Row, Row, float], bool]] = {
+    "the fixed cost of a step, as a step of 1-1-2 at batch 1 has it: without it no cliff": (
+        lambda row, better, fixed_us: _times(row, better, fixed_us) <= CLIFF
+    ),
+    # 9 columns take as long as 12 there: sums of so few terms are not what the time goes into.
+    "16 wide or less: loss, activation and the ends of the sums take more than the sums": (
+        lambda row, better, fixed_us: row["axis"].startswith("width") and row["at"] <= 16
+    ),
+}
+
+
+def reason(row: Row, better: Row, fixed_us: float) -> str | None:
     """The first reason that covers the row."""
-    return next((text for text, covers in REASONS.items() if covers(row)), None)
+    return next((text for text, covers in REASONS.items() if covers(row, better, fixed_us)), None)

@@ -16,7 +16,7 @@ from memory import copies_x
 from product_report import geometric_mean, place, ratio
 from report import most, ratios, steps_by_shape
 from shapes import SHAPES, Shape
-from sweep_points import CLIFF, cliffs, lines
+from sweep_points import CLIFF, cliffs_of, lines
 
 Result = dict[str, Any]
 Results = dict[str, Result]  # by the name of the script; only those that are there
@@ -105,7 +105,7 @@ def _against(peer: str, least: float, mean: float) -> Judge:
                 f"{name} {ours[name]:.2f} ({limits[name]:.2f})" for name in missed
             )
         if limits and geometric_mean(list(ours.values())) < mean:
-            text += f", geometric mean ({geometric_mean(list(limits.values())):.2f})"
+            text += f"; geometric mean at the peak {geometric_mean(list(limits.values())):.2f}"
         return Found(found.short, text, found.reached)
 
     return judge
@@ -175,7 +175,7 @@ def _products_of_peak(results: Results) -> Found:
 
 def _cliffs(results: Results) -> Found:
     rows = results["sweep"]["rows"]
-    found = cliffs(rows)
+    found = cliffs_of(results["sweep"])
     unnamed = [r for r in found if r["reason"] is None]
     worst = max(unnamed, key=lambda r: r["times"], default=None)
     text = f"{len(found)} cliffs of {len(rows)} points, {len(unnamed)} without a named reason"
