@@ -180,9 +180,16 @@ REASONS: dict[str, Callable[[Row, Row, float], bool]] = {
     "the fixed cost of a step, as a step of 1-1-2 at batch 1 has it: without it no cliff": (
         lambda row, better, fixed_us: _times(row, better, fixed_us) <= CLIFF
     ),
-    # 9 columns take as long as 12 there: sums of so few terms are not what the time goes into.
-    "16 wide or less: loss, activation and the ends of the sums take more than the sums": (
-        lambda row, better, fixed_us: row["axis"].startswith("width") and row["at"] <= 16
+    # There 9 columns take as long as 12: sums of so few terms are not what the time goes into.
+    "16 wide or less, and no slower than the wider neighbor: longer sums would cost nothing": (
+        lambda row, better, fixed_us: (
+            row["axis"].startswith("width")
+            and row["at"] < better["at"] <= 16
+            and row["us"] <= 1.05 * better["us"]
+        )
+    ),
+    "one hidden layer: short sums of 16 inputs and a part of a vector for 10 outputs are all": (
+        lambda row, better, fixed_us: row["axis"].startswith("depth") and row["at"] == 1
     ),
 }
 

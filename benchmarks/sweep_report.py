@@ -17,7 +17,8 @@ _FORMULA = (
 
 
 def table(result: Result) -> str:
-    parts = [_FORMULA.format(updates=_updates(result)), _cliffs(result), _columns(result)]
+    formula = _FORMULA.format(updates=_updates(result))
+    parts = [formula, _axes(result), _cliffs(result), _columns(result)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -31,6 +32,20 @@ def _updates(result: Result) -> str:
         if between is None:
             found.append(f"{ns * limits[dtype]['one_thread'] / 2:.0f} ({column})")
     return ", ".join(found)
+
+
+def _axes(result: Result) -> str:
+    """The best place of each axis and its end: slopes that no neighbor tells."""
+    columns = ["axis", "points", "best share", "at", "share at the end", "at", "times the best"]
+    body = []
+    for (axis, column), line in lines(result["rows"]).items():
+        if column != "Adam":
+            continue
+        best, end = max(line, key=lambda r: r["share"]), line[-1]
+        cells = [axis, str(len(line)), percent(best["share"]), f"{best['at']:,}"]
+        cells += [percent(end["share"]), f"{end['at']:,}"]
+        body.append([*cells, f"{best['share'] / end['share']:.2f}"])
+    return markdown(columns, body) if body else ""
 
 
 def _cliffs(result: Result) -> str:
@@ -90,12 +105,12 @@ def draw(result: Result) -> Any:
         for named, colour in ((True, "#E69F00"), (False, "#D55E00")):
             own = [r for r in low if (r["axis"], r["column"]) == (axis, "Adam")]
             _mark(axes, [r for r in own if (r["reason"] is not None) == named], colour)
-        axes.set(xscale="log", ylim=(0, 1.05))
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(0, 1.05)
         axes.set_title(axis, fontsize=11, loc="left")
         axes.set_xlabel(unit, fontsize=9)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xscale("log", base=2)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         axes.grid(which="major", color="#dddddd", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
