@@ -39,15 +39,12 @@ def _introduction(chips: Chips) -> str:
     )
 
 
-def _title(results: Results, name: str) -> str:
+def _title(results: Results, name: str, with_set: bool = True) -> str:
     """Chip, instruction set and commit: what stands above each column."""
-    if name not in results:
-        header = next(iter(results.values()))["header"]
-        return column(header)
     header = results[name]["header"]
-    held = "" if header.get("held_to") else f", {TITLES[instructions(header)]}"
     smoke = ", smoke run" if header.get("quick") else ""
-    return f"{column(header)}{held} ({header['commit']}{smoke})"
+    chip = _chip(results) if with_set else column(header)
+    return f"{chip} ({header['commit']}{smoke})"
 
 
 def _machines(chips: Chips, folder: str) -> str:
@@ -173,7 +170,7 @@ def _products(chips: Chips) -> str:
         for kernels, dtype in product_report.runs(result):
             rows = product_report.of_run(result, kernels, dtype)
             shares = [r["fastmlp"]["share_of_peak"] for r in rows]
-            cells = [_title(results, "kernels"), TITLES[INSTRUCTIONS[kernels]], dtype]
+            cells = [_title(results, "kernels", False), TITLES[INSTRUCTIONS[kernels]], dtype]
             cells += [percent(geometric_mean(shares)), percent(min(shares))]
             for peer in ("openblas", "mkl"):
                 found = [v for r in rows if (v := product_report.ratio(r, peer)) is not None]

@@ -63,7 +63,7 @@ _ENDS = (
     *(2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129),
     *(200, 255, 256, 257, 384, 511, 512, 513, 784, 1000, 1023, 1024, 1025, 1500, 2048),
 )
-_COLUMN_BATCHES = (1, 8, 32, 64, 128, 256, 1024, 1025, 4096, 16_384)
+_COLUMN_BATCHES = (1, 8, 32, 64, 128, 256, 1024, 1025, 4096, 8192, 16_384)
 _COLUMN_WIDTHS = (15, 16, 17, 31, 32, 33, 64, 65, 128, 129, 255, 256, 257, 512, 1024)
 _QUICK = (
     *(1, 2, 8, 9, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 256, 257, 512, 513),
@@ -165,7 +165,7 @@ def cliffs(rows: list[Row], fixed_us: float = 0.0) -> list[Row]:
 
 def cliffs_of(result: dict[str, Any]) -> list[Row]:
     """Of a result of `sweep.py`."""
-    return cliffs(result["rows"], result["fixed_us"])
+    return cliffs(result["rows"], result.get("fixed_us", 0.0))
 
 
 def _times(row: Row, better: Row, fixed_us: float) -> float:

@@ -54,8 +54,10 @@ def _cliffs(result: Result) -> str:
     text = (
         f"{len(result['rows'])} points. A point is a cliff if it takes more than {CLIFF} times its "
         f"better neighbor's time a unit of padded work: {len(found)} are, {unnamed} of them "
-        f"without a named reason. A step of 1-1-2 at batch 1 takes {result['fixed_us']:.2f} us."
+        "without a named reason."
     )
+    if "fixed_us" in result:
+        text += f" A step of 1-1-2 at batch 1 takes {result['fixed_us']:.2f} us."
     if not found:
         return text
     columns = ["axis", "what", "at", "us a step", "share", "neighbor", "its share"]
