@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from chips import chip, held_to, holding
+from chips import chip, held_to, holding, instructions
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -44,16 +44,18 @@ def before_run() -> dict[str, Any]:
 
 def header(what: str, threads: int, before: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What a reader needs to know about a run; `before`: before_run()."""
+    build, cpu = own_build(), cpu_name()
     return {
         "what": what,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **before,
         "installed_is_older": installed_is_older(),
         "installed_differs": installed_differs(),
-        **own_build(),
+        **build,
         "flags": kernel_flags(),
-        "cpu": cpu_name(),
-        "chip": chip(cpu_name()),
+        "cpu": cpu,
+        "chip": chip(cpu),
+        "instructions": instructions({"cpu": cpu, **build}),
         "held_to": held_to(),
         "processors": len(os.sched_getaffinity(0)),
         "threads": threads,
