@@ -61,13 +61,14 @@ class Child:
         self.ready = self._answer()
         return self
 
-    def ask(self, **request: Any) -> Any:
-        """Let the child do something, and wait until it has."""
+    def ask(self, rest: bool = True, **request: Any) -> Any:
+        """Let the child do something, and wait until it has and, with `rest`, its threads sleep."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
-        self._rest()
+        if rest:
+            self._rest()
         return answer
 
     def _rest(self) -> None:

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -37,9 +37,10 @@ class Case:
     activation: str
     batch: int
     epochs: int
+    dtype: str = "float32"
 
 
-CASES = (
+_CASES = (
     Case("breast_cancer", (32, 32), "relu", 32, 60),
     Case("digits", (100,), "relu", 200, 100),
     Case("digits", (64, 64), "tanh", 64, 60),
@@ -48,6 +49,7 @@ CASES = (
     Case("mnist", (256, 128), "relu", 128, 30),
     Case("mnist", (512, 512), "relu", 128, 20),
 )
+CASES = tuple(replace(case, dtype=dtype) for dtype in ("float32", "float64") for case in _CASES)
 
 
 @cache
@@ -68,7 +70,7 @@ def data_set(name: str) -> tuple[Any, Any]:
     return np.ascontiguousarray(X, dtype=np.float32), y.astype(np.int64)
 
 
-def split(name: str, seed: int) -> tuple[Any, Any, Any, Any]:
+def split(name: str, seed: int, dtype: str = "float32") -> tuple[Any, Any, Any, Any]:
     """Four fifths to train on, one to test on; standardised by the former for breast_cancer."""
     from sklearn.model_selection import train_test_split
 
@@ -79,7 +81,8 @@ def split(name: str, seed: int) -> tuple[Any, Any, Any, Any]:
     if name == "breast_cancer":
         mean, scale = train.mean(axis=0), train.std(axis=0)
         train, test = (train - mean) / scale, (test - mean) / scale
-    return np.ascontiguousarray(train), np.ascontiguousarray(test), y_train, y_test
+    train, test = (np.ascontiguousarray(part, dtype=dtype) for part in (train, test))
+    return train, test, y_train, y_test
 
 
 # ---- the child -----------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ def fit_fastmlp(case: Case, seed: int, threads: int) -> tuple[float, float]:
     """Seconds of fit and test accuracy."""
     import fastmlp
 
-    X, X_test, y, y_test = split(case.data, seed)
+    X, X_test, y, y_test = split(case.data, seed, case.dtype)
     n_classes = int(y.max()) + 1
     binary = n_classes == 2  # one logistic output then, as scikit-learn has it
     widths = (X.shape[1], *case.hidden, 1 if binary else n_classes)
@@ -99,12 +102,12 @@ def fit_fastmlp(case: Case, seed: int, threads: int) -> tuple[float, float]:
         for n, m in itertools.pairwise(widths)
         for layer in (fastmlp.Linear(n, m, init="glorot_uniform"), between())
     ]
-    net = fastmlp.Sequential(layers[:-1], seed=seed)
+    net = fastmlp.Sequential(layers[:-1], seed=seed, dtype=case.dtype)
     rng = np.random.default_rng(seed)
     for layer in net.layers[::2]:  # scikit-learn draws biases as it does weights
         limit = np.sqrt(6 / sum(layer.weight.shape))
         layer.bias[:] = rng.uniform(-limit, limit, layer.bias.shape)
-    target = y[:, None].astype(np.float32) if binary else y
+    target = y[:, None].astype(case.dtype) if binary else y
     start = time.perf_counter()
     net.fit(
         X,
@@ -128,7 +131,7 @@ def fit_sklearn(case: Case, seed: int, threads: int) -> tuple[float, float]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    X, X_test, y, y_test = split(case.data, seed)
+    X, X_test, y, y_test = split(case.data, seed, case.dtype)
     net = MLPClassifier(
         hidden_layer_sizes=case.hidden,
         activation=case.activation,
@@ -190,7 +193,7 @@ def case_row(case: Case, runs: dict[str, list[Answer]], n_test: int) -> dict[str
 def measure(args: argparse.Namespace) -> Result:
     """A seed is a round: both libraries fit it, in turns."""
     seeds = range(args.rounds)
-    cases = CASES[:2] if args.quick else CASES
+    cases = (_CASES[0], replace(_CASES[1], dtype="float64")) if args.quick else CASES
     rows = []
     words = [str(args.threads)]
     with (
@@ -210,13 +213,22 @@ def measure(args: argparse.Namespace) -> Result:
 
 
 def table(result: Result) -> str:
-    columns = ["data", "hidden", "batch", "epochs", "fastmlp, s", "scikit-learn, s", "ratio"]
+    columns = [
+        "data",
+        "type",
+        "hidden",
+        "batch",
+        "epochs",
+        "fastmlp, s",
+        "scikit-learn, s",
+        "ratio",
+    ]
     columns += ["accuracy, fastmlp", "accuracy, scikit-learn"]
     lines = []
     for r in result["rows"]:
         hidden = "-".join(map(str, r["hidden"])) + f" {r['activation']}"
         mark = "" if r["accuracies_agree"] else " (!)"
-        cells = [r["data"], hidden, str(r["batch"]), str(r["epochs"])]
+        cells = [r["data"], r.get("dtype", "float32"), hidden, str(r["batch"]), str(r["epochs"])]
         cells += [f"{r[name]['seconds_median']:.3f}" for name in LIBRARIES]
         cells.append(f"{r['ratio']:.1f}{mark}")
         for name in LIBRARIES:

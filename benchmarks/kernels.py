@@ -1,323 +1,186 @@
-"""Single kernels: matrix products as a share of peak, all else in nanoseconds an element.
+"""The three products of `Linear` beside OpenBLAS's and MKL's, as shares of the peak of this run.
 
-python benchmarks/kernels.py [--quick] [--json FILE]
+python benchmarks/kernels.py                                     # the record: minutes
+python benchmarks/kernels.py --quick --kernels v3 --dtype float32    # 20 shapes, half a minute
+python benchmarks/kernels.py --shapes 128x784x256,256x2048x2048 --repeats 9 --against ../other/csrc
 
-One thread. The three products of `Linear` are compiled here from `csrc/kernels/gemm.h`, with the
-flags of the build and for this machine's widest vectors, and called in a loop in C: with weights
-that stay in the cache, and with a new copy each time from a pool larger than the caches. The others
-run through the installed package on arrays that fit the second cache; their times include the call
-from Python (below 0.02 ns an element), those of activations backward a copy of the gradient.
+One thread. Each library has a process of its own (OpenBLAS through NumPy, MKL through PyTorch), and
+they take turns; each instruction set has processes of its own, held to it as far as a library can
+be: the widest is left to the library's own choice, which the table of libraries names.
+
+Weights are cold: each call has the next copy of W, or of dW where that is written, from a pool
+larger than the caches; x and z stay where they are. fastmlp's products are called in a loop in C
+and add the bias in forward; those of the others are called from Python without a bias, and what the
+same call takes on 2 x 2 matrices is subtracted.
 """
 
 import argparse
-import ctypes
-import itertools
-import shlex
+import random
 import statistics
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from children import Answer, Child, calibrated, serve, timed
-from machine import ROOT, kernel_flags
-from peak import Peak, find_compiler, instruction_sets
-from report import markdown, percent
+from children import Child, serve
+from chips import holding, known_kernels
+from product_peers import PEERS, start_peer
+from product_report import table
+from products import PRODUCTS, Size
 from script import Result, run_script
-from shapes import SHAPES
-from worker import use_processors
 
-PRODUCTS = ("forward", "input_grad", "weight_grad")
-POOL_BYTES = 256 * 2**20  # more than the caches hold
-_QUICK_POOL_BYTES = 2**20
-_ROWS, _WIDTH = 128, 256  # 128 KB of float32
-
-# Every call takes the next copy of W, or of dW where that is what is written.
-_SOURCE = r"""
-#include "kernels/gemm.h"
-
-static real *copy_of(real *w, long call, long copies, gemm_shape s) {
-    return w + call % copies * s.n_in * s.n_out;
+POOL_BYTES = 128 * 2**20
+_DTYPES = ("float32", "float64")
+_WIDTHS = (
+    *(128, 129, 192, 255, 256, 257, 384, 511, 512, 513, 768, 1000),
+    *(1023, 1024, 1025, 1536, 2032, 2047, 2048, 2049, 2064),
+)
+_OTHERS = (  # rectangular, or of other batches
+    *((100, 300, 300), (192, 640, 640), (200, 784, 128), (128, 784, 256), (128, 784, 512)),
+    *((256, 256, 1024), (256, 1024, 256), (256, 1024, 2048), (256, 2048, 1000)),
+)
+GROUPS: dict[str, list[Size]] = {
+    "all": [*((rows, n, n) for n in _WIDTHS for rows in (32, 128, 512)), *_OTHERS],
+    "quick": [
+        *((128, n, n) for n in (128, 129, 256, 257, 512, 513, 768, 1000, 1024, 1025, 2032)),
+        *((rows, n, n) for rows in (32, 512) for n in (256, 1024)),
+        *((128, 2048, 2048), (32, 2048, 2048), (128, 2064, 2064)),
+        *((128, 784, 256), (256, 1024, 2048)),
+    ],
 }
-#define RUN(name, call)                                                                            \
-    void name(long calls, long copies, real *x, real *w, real *b, real *z, gemm_shape s) {         \
-        for (long i = 0; i < calls; i++)                                                           \
-            call;                                                                                  \
-    }
-RUN(forward, gemm_forward(z, x, copy_of(w, i, copies, s), b, 0, s.n_out, s))
-RUN(input_grad, gemm_input_grad(x, z, copy_of(w, i, copies, s), 0, s.n_in, s))
-RUN(weight_grad, gemm_weight_grad(copy_of(w, i, copies, s), x, z, 0, s.n_in, s))
-"""
 
 
-class ProductShape(ctypes.Structure):
-    """gemm_shape of gemm.h."""
+def parse_sizes(text: str) -> list[Size]:
+    """A group, or ROWSxINxOUT separated by commas."""
+    sizes: list[Size] = []
+    for word in text.split(","):
+        if word in GROUPS:
+            sizes += GROUPS[word]
+            continue
+        numbers = [int(n) if n.isdigit() else 0 for n in word.split("x")]
+        if len(numbers) != 3 or min(numbers) < 1:
+            known = ", ".join(GROUPS)
+            raise argparse.ArgumentTypeError(f"{word}: neither ROWSxINxOUT nor one of {known}")
+        sizes.append((numbers[0], numbers[1], numbers[2]))
+    return list(dict.fromkeys(sizes))
 
-    _fields_ = (
-        ("rows", ctypes.c_int64),
-        ("n_in", ctypes.c_int64),
-        ("n_out", ctypes.c_int64),
-        ("blas", ctypes.c_int32),
+
+def some_of(known: tuple[str, ...]) -> Any:
+    """A parser of names separated by commas."""
+
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            text = f"{', '.join(unknown)} unknown; known: {', '.join(known)}"
+            raise argparse.ArgumentTypeError(text)
+        return names
+
+    return parse
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    known = tuple(known_kernels())
+    default = [k for k in known if k != "base"] or list(known)
+    text = "fastmlp's kernels, each beside peers held to the same instructions; default: "
+    parser.add_argument(
+        "--kernels", type=some_of(known), default=default, help=text + ",".join(default)
     )
+    text = f"{', '.join(GROUPS)} or ROWSxINxOUT, by commas; default: all"
+    parser.add_argument("--shapes", type=parse_sizes, help=text)
+    parser.add_argument("--dtype", type=some_of(_DTYPES), help="default: both")
+    parser.add_argument("--products", type=some_of(PRODUCTS), default=list(PRODUCTS))
+    parser.add_argument("--peers", type=some_of(PEERS), default=list(PEERS))
+    text = "csrc folder of another version of fastmlp, to be timed as well"
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help=text)
 
 
-def sizes() -> list[tuple[int, int, int]]:
-    """(rows, n_in, n_out) of the grid's layers, each once."""
-    found = [
-        (shape.batch, n, m)
-        for shape in SHAPES.values()
-        for n, m in itertools.pairwise(shape.widths)
-    ]
-    return list(dict.fromkeys(found))
+class Runner(Child):
+    """A process with the products of one library, held to one instruction set."""
+
+    def __init__(self, peer: str, kernels: str, csrc: Path | None = None) -> None:
+        self.peer, self.kernels = peer, kernels
+        self.seconds: dict[str, list[float]] = {}
+        # The widest kernels have peers that choose for themselves.
+        environment = {} if kernels == known_kernels()[0] else holding(kernels)
+        library = "fastmlp" if csrc else peer
+        words = ["--child", library, kernels, *([str(csrc.resolve())] if csrc else [])]
+        super().__init__(f"{peer}, {kernels}", "kernels.py", words, 1, environment)
 
 
-# ---- the child: products -------------------------------------------------------------------------
+def measure_size(
+    runners: list[Runner], size: Size, dtype: str, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A row for each kernels and product of one size."""
+    about = {"size": size, "dtype": dtype, "products": args.products, "pool": POOL_BYTES}
+    for r in runners:
+        r.ask(rest=False, do="load", seconds=args.seconds, **about)
+        r.seconds = {product: [] for product in args.products}
+    for turn in range(args.rounds):
+        for r in random.Random(turn).sample(runners, len(runners)):
+            for product, seconds in r.ask(rest=False, do="round").items():
+                r.seconds[product].append(seconds)
+    flop = 2 * size[0] * size[1] * size[2]
+    rows = []
+    for kernels in args.kernels:
+        own = [r for r in runners if r.kernels == kernels]
+        for product in args.products:
+            row = {"kernels": kernels, "dtype": dtype, "product": product}
+            row |= dict(zip(("rows", "n_in", "n_out"), size, strict=True))
+            rows.append(row | {r.peer: timing(r.seconds[product], flop) for r in own})
+    return rows
 
 
-def compile_products(folder: Path) -> ctypes.CDLL:
-    """A library with the three loops; OSError or CalledProcessError where it cannot be built."""
-    compiler = find_compiler()
-    if compiler is None:
-        raise OSError("no C compiler (gcc, cc, clang or $CC)")
-    source, library = folder / "products.c", folder / "products.so"
-    source.write_text(_SOURCE)
-    flags = [*shlex.split(kernel_flags() or "-O3"), *instruction_sets()[0].flags]
-    command = [compiler, *flags, "-DFM_DOUBLE=0", "-I", str(ROOT / "csrc"), "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", str(library), str(source)], check=True)
-    return ctypes.CDLL(str(library))
-
-
-def reference(product: str, x: Any, w: Any, b: Any, z: Any) -> Any:
-    """What the product gives, in float64."""
-    x, w, b, z = (a.astype(np.float64) for a in (x, w, b, z))
-    return {"forward": lambda: x @ w + b, "input_grad": lambda: z @ w.T}.get(
-        product, lambda: x.T @ z
-    )()
-
-
-class Products:
-    """Arrays of one size, and what calls a product on them."""
-
-    def __init__(self, library: ctypes.CDLL, size: tuple[int, int, int], pool: int) -> None:
-        rows, n_in, n_out = size
-        self.library, self.shape = library, ProductShape(rows, n_in, n_out, 0)
-        self.copies = {"warm": 1, "cold": max(1, pool // (4 * n_in * n_out))}
-        rng = np.random.default_rng(3)
-        self.x, self.z = (rng.standard_normal((rows, n), dtype=np.float32) for n in (n_in, n_out))
-        self.b = rng.standard_normal(n_out, dtype=np.float32)
-        w = rng.standard_normal((n_in, n_out), dtype=np.float32)
-        self.w = np.repeat(w[None], self.copies["cold"], axis=0)
-
-    def work(self, product: str, where: str) -> Callable[[int], Any]:
-        """What makes so many calls."""
-        function = getattr(self.library, product)
-        arrays = [a.ctypes.data_as(ctypes.c_void_p) for a in (self.x, self.w, self.b, self.z)]
-        copies = ctypes.c_long(self.copies[where])
-        return lambda calls: function(ctypes.c_long(calls), copies, *arrays, self.shape)
-
-    def check(self, product: str) -> None:
-        """RuntimeError unless the product is what NumPy gives in float64."""
-        expected = reference(product, self.x, self.w[0], self.b, self.z)
-        self.work(product, "warm")(1)
-        got = {"forward": self.z, "input_grad": self.x, "weight_grad": self.w[0]}[product]
-        depth = {"forward": self.shape.n_in, "input_grad": self.shape.n_out}.get(
-            product, self.shape.rows
-        )
-        error = np.abs(got - expected).max() / np.abs(expected).max()
-        if not error <= 4 * np.finfo(np.float32).eps * np.sqrt(depth):
-            raise RuntimeError(f"{product} differs from NumPy's by {error}")
-
-
-def start_products(pool: int) -> tuple[Answer, Callable[[Answer], Answer]]:
-    use_processors(1)
-    with tempfile.TemporaryDirectory() as folder:
-        library = compile_products(Path(folder))
-    peak = Peak(1)
-
-    def answer(request: Answer) -> Answer:
-        size, rounds = tuple(request["size"]), request["rounds"]
-        found: dict[str, Any] = {}
-        for product in PRODUCTS:
-            Products(library, size, 0).check(product)
-        products = Products(library, size, pool)
-        works = {
-            f"{product}_{where}": products.work(product, where)
-            for product in PRODUCTS
-            for where in products.copies
-        }
-        times = {name: calibrated(work, request["seconds"]) for name, work in works.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(rounds):
-            peak.measure(rounds=1)
-            for name, work in works.items():
-                seconds[name].append(timed(work, times[name]) / times[name])
-        flop = 2 * size[0] * size[1] * size[2]
-        for name, s in seconds.items():
-            found[name] = {
-                "us_best": round(min(s) * 1e6, 4),
-                "us_median": round(statistics.median(s) * 1e6, 4),
-                "gflops": round(flop / min(s) * 1e-9, 2),
-            }
-        return {"found": found, "peak": peak.as_dict(), "limit": peak.limit()}
-
-    return {}, answer
-
-
-# ---- the child: all else -------------------------------------------------------------------------
-
-
-def normal(*shape: int) -> Any:
-    return np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
-
-
-def activation_works() -> dict[str, tuple[int, Callable[[], Any]]]:
-    """ "name forward" and "name backward" -> elements and a call."""
-    import fastmlp
-
-    works: dict[str, tuple[int, Callable[[], Any]]] = {}
-    for name, kind in fastmlp.layers.ACTIVATION_CLASSES.items():
-        layer, x, dz = kind(), normal(_ROWS, _WIDTH), normal(_ROWS, _WIDTH)
-        layer.forward(x)  # makes the executor
-        context, dx = layer._executor.context, np.empty_like(x)
-        works[f"{name} forward"] = x.size, lambda c=context, x=x: c.forward(x, False, 1)
-        works[f"{name} backward"] = x.size, lambda c=context, z=dz, dx=dx: c.backward(z, dx, 1)
-    return works
-
-
-def loss_works() -> dict[str, tuple[int, Callable[[], Any]]]:
-    """Loss and gradient by name and number of outputs."""
-    from fastmlp import losses
-
-    works: dict[str, tuple[int, Callable[[], Any]]] = {}
-    for n_out in (10, 1000):
-        z = normal(_ROWS * _WIDTH // n_out, n_out)
-        values, labels = (normal(*z.shape) > 0).astype(np.float32), np.arange(len(z)) % n_out
-        for name in losses.LOSSES:
-            loss, dz = losses.get_loss(name), np.empty_like(z)
-            columns = loss.target_columns(n_out)
-            y = labels if loss.needs_labels else np.ascontiguousarray(values[:, :columns])
-            works[f"{name} of {n_out}"] = (
-                z.size,
-                lambda loss=loss, z=z, y=y, dz=dz: loss.value(z, y, dz),
-            )
-    return works
-
-
-def optimizer_works() -> dict[str, tuple[int, Callable[[], Any]]]:
-    """An update of 32,896 parameters from gradients that stay, by optimizer."""
-    import fastmlp
-    from fastmlp import _core, optimizers
-
-    works: dict[str, tuple[int, Callable[[], Any]]] = {}
-    for name, kind in optimizers.OPTIMIZERS.items():
-        optimizer = kind(lr=1e-6)
-        net = fastmlp.Sequential([fastmlp.Linear(_WIDTH, _ROWS)], seed=0)
-        net.grads[:] = normal(net.n_params) * np.float32(1e-3)
-        net.update(optimizer, threads=1)  # makes the moments
-        index, settings = _core.OPTIMIZERS[name]["index"], optimizer.settings
-        works[name] = (
-            net.n_params,
-            lambda c=net.executor.context, i=index, s=settings, keep=net: c.update(i, s, 1),
-        )
-    return works
-
-
-def start_elements() -> tuple[Answer, Callable[[Answer], Answer]]:
-    use_processors(1)
-    groups = {
-        "activation": activation_works(),
-        "loss": loss_works(),
-        "optimizer": optimizer_works(),
+def timing(seconds: list[float], flop: int) -> dict[str, float]:
+    best, median = min(seconds), statistics.median(seconds)
+    return {
+        "us_best": round(best * 1e6, 3),
+        "us_median": round(median * 1e6, 3),
+        "gflops": round(flop / best * 1e-9, 2),
     }
-
-    def answer(request: Answer) -> Answer:
-        rows = []
-        for group, works in groups.items():
-            for name, (elements, call) in works.items():
-
-                def run(times: int, call: Callable[[], Any] = call) -> None:
-                    for _ in itertools.repeat(None, times):
-                        call()
-
-                times = calibrated(run, request["seconds"])
-                seconds = [timed(run, times) / times for _ in range(request["rounds"])]
-                rows.append(
-                    {
-                        "group": group,
-                        "kernel": name,
-                        "elements": elements,
-                        "ns_best": round(min(seconds) / elements * 1e9, 5),
-                        "ns_median": round(statistics.median(seconds) / elements * 1e9, 5),
-                    }
-                )
-        return {"rows": rows}
-
-    return {}, answer
-
-
-# ---- the parent ----------------------------------------------------------------------------------
 
 
 def measure(args: argparse.Namespace) -> Result:
-    settings = {"rounds": args.rounds, "seconds": args.seconds}
-    pool = _QUICK_POOL_BYTES if args.quick else POOL_BYTES
-    result: Result = {"instructions": instruction_sets()[0].name, "products": [], "peak": None}
-    with Child("products", "kernels.py", ["--child", "products", str(pool)], 1) as child:
-        if "unavailable" in child.wait().ready:
-            result["problem"] = child.ready["unavailable"]
-        else:
-            for size in sizes()[: 3 if args.quick else None]:
-                found = child.ask(size=size, **settings)
-                rows, n_in, n_out = size
-                line = {"rows": rows, "n_in": n_in, "n_out": n_out, **found["found"]}
-                result["products"].append(line)
-                result["peak"], limit = found["peak"], found["limit"]
-            for line in result["products"]:
-                for numbers in (v for v in line.values() if isinstance(v, dict)):
-                    numbers["share_of_peak"] = round(numbers["gflops"] / limit, 4)
-    with Child("elements", "kernels.py", ["--child", "elements"], 1) as child:
-        if "unavailable" in child.wait().ready:
-            raise SystemExit(child.ready["unavailable"])
-        result["elements"] = child.ask(**settings)["rows"]
-    return result
-
-
-def table(result: Result) -> str:
-    """The products' shares of peak, then nanoseconds an element."""
-    parts = [result["problem"]] if "problem" in result else []
-    if result["products"]:
-        columns = ["rows, n_in, n_out"]
-        for product in PRODUCTS:
-            name = product.replace("_", " ")
-            columns += [f"{name}, GFLOP/s", "of peak", "cold"]
-        lines = []
-        for r in result["products"]:
-            cells = [f"{r['rows']:,}, {r['n_in']:,}, {r['n_out']:,}"]
-            for product in PRODUCTS:
-                warm, cold = r[f"{product}_warm"], r[f"{product}_cold"]
-                cells += [f"{warm['gflops']:.0f}", percent(warm["share_of_peak"])]
-                cells.append(percent(cold["share_of_peak"]))
-            lines.append(cells)
-        peak = result["peak"]["sets"][result["instructions"]]["float32"]["one_thread"]
-        parts.append(
-            f"One thread; the peak is {peak:.0f} GFLOP/s ({result['instructions']}). Cold: the "
-            "share of peak with another copy of the weights in every call, from memory."
-        )
-        parts.append(markdown(columns, lines))
-    for group in ("activation", "loss", "optimizer"):
-        rows = [r for r in result["elements"] if r["group"] == group]
-        lines = [[r["kernel"], f"{r['ns_best']:.3f}", f"{r['ns_median']:.3f}"] for r in rows]
-        parts.append(markdown([group, "best, ns an element", "median"], lines))
-    return "\n\n".join(parts)
+    """All sizes; then the shares of the best peak that was seen between them."""
+    dtypes = args.dtype or (_DTYPES[:1] if args.quick else _DTYPES)
+    sizes = args.shapes or GROUPS["quick" if args.quick else "all"]
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(Runner(peer, kernels))
+            for kernels in args.kernels
+            for peer in ("fastmlp", *args.peers)
+        ]
+        if args.against:
+            started += [
+                stack.enter_context(Runner("against", k, args.against)) for k in args.kernels
+            ]
+        able = [r for r in started if "unavailable" not in r.wait().ready]
+        peaks = {f"{k} {dtype}": 0.0 for k in args.kernels for dtype in dtypes}
+        rows = []
+        for dtype in dtypes:
+            for size in sizes:
+                rows += measure_size(able, size, dtype, args)
+                for r in (r for r in able if r.peer == "fastmlp"):
+                    key = f"{r.kernels} {dtype}"
+                    peaks[key] = max(peaks[key], r.ask(rest=False, do="peak", dtype=dtype))
+    for row in rows:
+        for numbers in (v for v in row.values() if isinstance(v, dict)):
+            share = numbers["gflops"] / peaks[f"{row['kernels']} {row['dtype']}"]
+            numbers["share_of_peak"] = round(share, 4)
+    about = [{"peer": r.peer, "kernels": r.kernels, **r.ready} for r in started]
+    against = str(args.against) if args.against else None
+    return {"libraries": about, "peaks": peaks, "against": against, "rows": rows}
 
 
 if __name__ == "__main__":
-    if "--child" not in sys.argv:
-        run_script("kernels", __doc__, measure, table, seconds=0.05, threads=1)
-    elif sys.argv[2] == "products":
-        serve(lambda: start_products(int(sys.argv[3])))
+    if sys.argv[1:2] == ["--child"]:
+        serve(lambda: start_peer(*sys.argv[2:]))
     else:
-        serve(start_elements)
+        quick = "20 shapes, float32 unless --dtype says otherwise, best of 3 short rounds"
+        run_script(
+            *("kernels", __doc__, measure, table),
+            seconds=0.02,
+            threads=1,
+            options=add_options,
+            quick=quick,
+            quick_rounds=3,
+        )

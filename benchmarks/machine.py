@@ -14,14 +14,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from chips import chip, held_to, holding, instructions
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-RESULTS = HERE / "results"
+RESULTS = HERE / "results"  # of each chip in a folder of its own
+QUICK_RESULTS = ROOT / "build" / "benchmarks"
 _PACKAGES = (
     *("fastmlp", "numpy", "torch", "jax", "jaxlib", "scikit-learn", "scipy"),
     *("onnxruntime", "onnx", "mlxtend"),
 )
-_REMOVED = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_", "JAX_", "TORCH_", "FASTMLP_")
+_REMOVED = (
+    *("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "XLA_", "JAX_", "TORCH_", "FASTMLP_"),
+    *("ATEN_", "ONEDNN_", "DNNL_", "NPY_", "NVPL_"),
+)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What a run itself writes does not make the tree dirty.
 _SOURCES = (".", ":(exclude)benchmarks/results", ":(exclude)docs")
@@ -38,15 +44,19 @@ def before_run() -> dict[str, Any]:
 
 def header(what: str, threads: int, before: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What a reader needs to know about a run; `before`: before_run()."""
+    build, cpu = own_build(), cpu_name()
     return {
         "what": what,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **before,
         "installed_is_older": installed_is_older(),
         "installed_differs": installed_differs(),
-        **own_build(),
+        **build,
         "flags": kernel_flags(),
-        "cpu": cpu_name(),
+        "cpu": cpu,
+        "chip": chip(cpu),
+        "instructions": instructions({"cpu": cpu, **build}),
+        "held_to": held_to(),
         "processors": len(os.sched_getaffinity(0)),
         "threads": threads,
         **more,
@@ -58,8 +68,12 @@ def header(what: str, threads: int, before: dict[str, Any], **more: Any) -> dict
 
 
 def clean_environment(threads: int) -> dict[str, str]:
-    """This environment, without what steers a numerical library, with the number of threads."""
-    return without_steering(os.environ) | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    """This environment, without what steers a numerical library, with the number of threads.
+
+    Where the run is held to an instruction set, what holds the libraries to it is in there.
+    """
+    steering = dict.fromkeys(_THREAD_VARIABLES, str(threads)) | holding()
+    return without_steering(os.environ) | steering
 
 
 def without_steering(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,27 +1,34 @@
-"""The report: `docs/performance.md` from the JSON files of all benchmarks.
+"""The report: `docs/performance.md`, the chips side by side, and a page for each of them.
 
 python benchmarks/page.py [--results FOLDER] [--page FILE]
 
-No number in it is typed by hand. Remarks that are, in `docs/performance_notes.md` (for another PAGE
-in PAGE_notes.md beside it), are included.
-Results that are missing, of another commit or of a smoke run are said to be so.
+Every folder of results is a chip, or a chip held to fewer instructions. It becomes a column of the
+page and a page of its own, `docs/performance/FOLDER.md`. No number in them is typed by hand;
+remarks that are, in `docs/performance/FOLDER_notes.md`, are included. The table in the README is
+written as well, from the newest results of a chip that was held to nothing, if the page is the one
+in docs/.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import fit_sklearn
 import import_time
 import kernels
 import lasso_path
 import latency
+import layers
 import memory
+import overview
 import plots
 import report
 import scaling
 import second_order
 import step_profile
+import sweep_report
+from chips import TITLES, column, instructions
 from machine import RESULTS, ROOT, commit, git, sources_changed_since
 from report import markdown
 from targets import Results, verdicts
@@ -30,21 +37,26 @@ SECTIONS = {  # script -> heading, table, plots
     "step": ("A training step", report.table, ("roofline", "peak", "peers")),
     "step_profile": ("Where the time of a step goes", step_profile.table, ()),
     "scaling": ("Threads and contention", scaling.table, ("threads",)),
+    "sweep": ("Cliffs", sweep_report.table, ("sweep",)),
+    "kernels": ("Products beside OpenBLAS and MKL", kernels.table, ()),
     "latency": ("One row, and overheads", latency.table, ()),
     "fit_sklearn": ("`fit` against scikit-learn", fit_sklearn.table, ()),
     "lasso_path": ("A lasso path against scikit-learn", lasso_path.table, ()),
     "second_order": ("Levenberg-Marquardt against Adam", second_order.table, ()),
     "memory": ("Memory", memory.table, ()),
     "import_time": ("Import and size", import_time.table, ()),
-    "kernels": ("Kernels", kernels.table, ()),
+    "layers": ("What the nets are made of", layers.table, ()),
 }
 _ALT = {
     "roofline": "GFLOP/s of a training step over its FLOP a byte, below arithmetic and memory",
     "peak": "GFLOP/s of a training step by net and library, beside the measured peak",
     "peers": "How many times longer other libraries take for a training step, by net",
     "threads": "Two threads against one, by net, alone and beside a busy process",
+    "sweep": "Share of the peak over batch, width, depth, inputs and outputs; cliffs in red",
 }
 PAGE = ROOT / "docs" / "performance.md"
+_README = ROOT / "README.md"
+_BEGIN, _END = "<!-- speed -->", "<!-- end -->"
 
 
 def load(folder: Path) -> Results:
@@ -53,11 +65,28 @@ def load(folder: Path) -> Results:
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 
 
-def write_page(results_folder: Path, page: Path) -> None:
-    """The page, and its plots in a folder of the same name."""
-    results = load(results_folder)
+def load_all(folder: Path) -> dict[str, Results]:
+    """By the name of their folder; folders without results left out."""
+    names = sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.exists() else []
+    found = {name: load(folder / name) for name in names}
+    return {name: results for name, results in found.items() if results}
+
+
+def write_pages(folder: Path, page: Path) -> None:
+    """The page of all chips, and in a folder of its name one for each with its plots."""
+    chips, pages = load_all(folder), page.with_suffix("")
+    pages.mkdir(parents=True, exist_ok=True)
+    for name, results in chips.items():
+        _write_chip(results, folder / name, pages / f"{name}.md")
+    page.write_text(overview.text(chips, pages.name) + "\n")
+    if page.resolve() == PAGE:
+        write_readme(chips)
+
+
+def _write_chip(results: Results, folder: Path, page: Path) -> None:
     drawn = plots.draw(results, page.with_suffix(""))
-    parts = ["# Performance", _introduction(results, results_folder)]
+    header = header_of(results)
+    parts = [f"# Performance: {column(header)}", _introduction(results, folder)]
     parts += ["## Targets", _targets(results)]
     notes = page.with_name(f"{page.stem}_notes.md")
     if notes.exists():
@@ -67,31 +96,56 @@ def write_page(results_folder: Path, page: Path) -> None:
         if name not in results:
             parts.append(f"Not measured: there is no `{name}.json`.")
             continue
-        parts += [_doubts(name, results[name]), table(results[name])]
+        parts += [label(results[name]), _doubts(name, results[name]), table(results[name])]
         parts += [f"![{_ALT[f]}]({page.stem}/{f}.svg)" for f in figures if f in drawn]
     parts += ["## Where the numbers come from", _sources(results)]
-    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(part for part in parts if part) + "\n")
 
 
+def header_of(results: Results) -> dict[str, Any]:
+    """Of the step if it was measured, which has the peak, else of any result."""
+    return (results.get("step") or next(iter(results.values())))["header"]
+
+
+def label(result: dict[str, Any]) -> str:
+    """Chip, instruction set, threads and commit, in a line above each table."""
+    h = result["header"]
+    threads = f"{h['threads']} thread{'s' * (h['threads'] > 1)}"
+    sets = TITLES[instructions(h)]
+    if "libraries" in result:  # kernels.json has processes for several instruction sets
+        sets = " and ".join(dict.fromkeys(TITLES[n] for n in _sets_of(result)))
+    return f"*{column(h)}, {sets}, {threads}; commit {h['commit']}, {h['date'][:10]}.*"
+
+
+def _sets_of(result: dict[str, Any]) -> list[str]:
+    return [instructions(result["header"] | {"kernels": r["kernels"]}) for r in result["rows"]]
+
+
+def _shown(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
 def _introduction(results: Results, folder: Path) -> str:
-    folder = folder.resolve()
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder.name
+    header = header_of(results)
     text = (
         "Made by `python benchmarks/all.py`; every number in the tables is computed from the JSON "
-        f"files in `{shown}/`. How it is measured: `benchmarks/README.md`."
+        f"files in `{_shown(folder)}/`. How it is measured: `benchmarks/README.md`. "
+        f"[All chips side by side](../performance.md). Machine: {header['cpu']}, "
+        f"{header['processors']} processors; fastmlp uses {TITLES[instructions(header)]}."
     )
-    header = next((r["header"] for r in results.values()), None)
-    if header is None:
-        return text + " There are no results yet."
-    limits = results.get("step", {}).get("header", {}).get("peak", {}).get("sets", {})
+    if header.get("held_to"):
+        text += (
+            " fastmlp and every library that has a switch for it (OpenBLAS, MKL, oneDNN, PyTorch, "
+            f"XLA, NumPy) were held to {TITLES[header['held_to']]}; ONNX Runtime has none."
+        )
+    limits = header.get("peak", {}).get("sets", {})
     peaks = [
         f"{limit['float32']['one_thread']:.0f} GFLOP/s on one thread and "
-        f"{limit['float32']['all_threads']:.0f} on {header['threads']} ({name})"
+        f"{limit['float32']['all_threads']:.0f} on {header['threads']} ({TITLES[name]})"
         for name, limit in limits.items()
     ]
-    peak = f" Measured float32 peak: {'; '.join(peaks)}." if peaks else ""
-    return f"{text} Machine: {header['cpu']}, {header['processors']} processors.{peak}"
+    return text + (f" Measured float32 peak: {'; '.join(peaks)}." if peaks else "")
 
 
 def _targets(results: Results) -> str:
@@ -101,11 +155,12 @@ def _targets(results: Results) -> str:
         [v.what, v.target, v.measured, "smoke run" if v.quick else words[v.reached]] for v in found
     ]
     count = sum(v.reached is True and not v.quick for v in found)
-    text = f"{count} of {len(found)} reached, in this run and on this machine; ?: not measured."
+    text = f"{label(results.get('step') or next(iter(results.values())))} "
+    text += f"{count} of {len(found)} reached, on this chip; ?: not measured."
     return text + "\n\n" + markdown(["what", "target", "measured", "reached"], lines, left=3)
 
 
-def _doubts(name: str, result: dict) -> str:
+def _doubts(name: str, result: dict[str, Any]) -> str:
     """What speaks against the numbers of a section; empty where nothing does."""
     header = result["header"]
     said = []
@@ -122,7 +177,8 @@ def _doubts(name: str, result: dict) -> str:
 
 def _sources(results: Results) -> str:
     head = git("rev-parse", "--short", "HEAD")
-    columns = ["file", "commit", "date", "compiler", "flags", "threads", "load before", "after"]
+    columns = ["file", "commit", "date", "kernels", "compiler", "flags", "threads"]
+    columns += ["load before", "after"]
     lines = []
     for name in SECTIONS:
         if name not in results:
@@ -131,8 +187,8 @@ def _sources(results: Results) -> str:
         h = results[name]["header"]
         here = "" if h["commit"] == head else " (not HEAD)"
         cells = [f"{name}.json", f"{h['commit']}{here}", h["date"][:16].replace("T", " ")]
-        cells += [h.get("compiler") or "?", h["flags"] or "?", str(h["threads"])]
-        lines.append([*cells, h["load_average_before"], h["load_average_after"]])
+        cells += [TITLES[instructions(h)], h.get("compiler") or "?", h["flags"] or "?"]
+        lines.append([*cells, str(h["threads"]), h["load_average_before"], h["load_average_after"]])
     versions: dict[str, str] = {}
     for result in results.values():
         versions |= result["header"]["versions"]
@@ -144,12 +200,32 @@ def _sources(results: Results) -> str:
     )
 
 
+def write_readme(chips: dict[str, Results]) -> None:
+    """The table of the newest chip between the two marks, with links to all."""
+    free = {n: r for n, r in chips.items() if "step" in r and not header_of(r).get("held_to")}
+    if not free:
+        return
+    newest = max(free, key=lambda name: free[name]["step"]["header"]["date"])
+    header = free[newest]["step"]["header"]
+    links = [f"[{column(header_of(r))}](docs/performance/{name}.md)" for name, r in chips.items()]
+    text = (
+        f"Measured on {column(header)} with {TITLES[instructions(header)]}, "
+        f"commit {header['commit']}. All peers reach the same losses in these steps. From "
+        f"[benchmarks/results/{newest}/step.json](benchmarks/results/{newest}/step.json).\n"
+        "[The chips side by side](docs/performance.md), and all of each: " + ", ".join(links) + "."
+    )
+    before, _, rest = _README.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    table = report.table(free[newest]["step"])
+    _README.write_text(f"{before}{_BEGIN}\n{table}\n\n{text}\n{_END}{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="of all chips, a folder each")
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
-    write_page(args.results, args.page)
+    write_pages(args.results, args.page)
     print(args.page)
 
 

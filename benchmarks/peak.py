@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chips import held_to
+
 _SOURCE = r"""
 /* 12 chains of acc = acc * a + b: enough to hide the latency of an FMA (4) in two units, few enough
    for AVX2's 16 registers. */
@@ -83,6 +85,22 @@ _OTHER_MACHINE = InstructionSet("native", ("-mcpu=native",), 16)
 
 
 def instruction_sets() -> list[InstructionSet]:
+    """Those that this run may use, the widest first."""
+    found, limit = machine_sets(), held_to()
+    if limit == _X86_BASELINE.name:
+        return [_X86_BASELINE]
+    names = [s.name for s in found]
+    return found[names.index(limit) :] if limit in names else found
+
+
+def every_set() -> list[InstructionSet]:
+    """Those that a program can be built for on this kind of machine."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return [_OTHER_MACHINE]
+    return [*_X86_SETS, _X86_BASELINE]
+
+
+def machine_sets() -> list[InstructionSet]:
     """Those of this machine, the widest first."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return [_OTHER_MACHINE]

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import sweep_report
 from report import TITLES, ratios, steps_by_shape
 from shapes import SHAPES
+from targets import chip_of
 
 mpl.use("agg")
 mpl.rcParams["svg.hashsalt"] = "fastmlp"  # the same numbers give the same file
@@ -33,6 +35,7 @@ def draw(results: Mapping[str, Result], folder: Path, suffix: str = "svg") -> li
         "peak": ("step", _peak),
         "peers": ("step", _peers),
         "threads": ("scaling", _threads),
+        "sweep": ("sweep", sweep_report.draw),
     }
     names = []
     for name, (script, make) in makers.items():
@@ -105,7 +108,8 @@ def _peers(result: Result) -> Any:
         for peer in ("torch", "jax", "sklearn", "numpy")
         if (found := ratios(result, peer, "fastmlp"))
     }
-    lines = {"the same": 1.0, "target, JAX": 1.3, "target, PyTorch": 2.5}
+    jax, torch = (1.3, 2.5) if chip_of({"step": result}).full_width else (1.1, 1.15)
+    lines = {"the same": 1.0, "target, JAX": jax, "target, PyTorch": torch}
     label = "time of a training step by that of fastmlp"
     return _dots(series, lines, label, list(steps_by_shape(result)))
 
@@ -118,7 +122,7 @@ def _threads(result: Result) -> Any:
         line = row["shape"] if row["what"] == "fit" else f"2048 wide, {row['what']}, {row['batch']}"
         series["alone"][line] = row["alone"]["2"]["ratio"]
         series["beside a busy process"][line] = row["busy"]["2"]["ratio_of_medians"]
-    lines = {"target, everywhere": 0.95, "target, large nets": 1.8}
+    lines = {"target, everywhere": 0.95, "target, large nets": 1.7}
     label = "two threads: how many times as fast as one"
     return _dots(series, lines, label, list(series["alone"]), log=False)
 

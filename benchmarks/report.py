@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from chips import TITLES as INSTRUCTION_TITLES
+from chips import column, instructions
 from handover import span
 
 TITLES = {
@@ -23,9 +25,10 @@ def table(result: dict[str, Any]) -> str:
     """Machine, times and ratios, and what the ratios come to over the grid."""
     grid = steps_by_shape(result)
     others = [p for p in _OTHERS if any(p in rows for rows in grid.values())]
-    parts = [_caption(result["header"]), _times(grid, others)]
+    variants = [p for p in _VARIANTS if any(p in rows for rows in grid.values())]
+    parts = [_caption(result["header"]), _times(grid, variants, others)]
     if others:
-        parts.append(_summary(grid, others))
+        parts.append(_summary(grid, variants, others))
     notes = _notes(result["rows"])
     return "\n\n".join(parts + ([notes] if notes else []))
 
@@ -65,30 +68,31 @@ def _caption(header: dict[str, Any]) -> str:
         f"Microseconds a training step (forward, cross entropy, backward, Adam; float32), "
         f"{threads}, best of {header['rounds']} rounds; in brackets how many "
         f"times fastmlp's; round trip: how long the two processors take to hand a cache line to "
-        f"each other and back. {header['cpu']}{peak}; {', '.join(shown)}; {header['date'][:10]}, "
-        f"commit {header['commit']}."
+        f"each other and back. {column(header)} ({header['cpu']}), "
+        f"{INSTRUCTION_TITLES[instructions(header)]}{peak}; {', '.join(shown)}; "
+        f"{header['date'][:10]}, commit {header['commit']}."
     )
 
 
-def _times(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
+def _times(grid: dict[str, dict[str, Row]], variants: list[str], others: list[str]) -> str:
     columns = ["net", "batch", "round trip, ns", "fastmlp", "GFLOP/s", "of peak"]
-    columns += [TITLES[p] for p in (*_VARIANTS, *others)]
+    columns += [TITLES[p] for p in (*variants, *others)]
     lines = []
     for shape, rows in grid.items():
         own = rows["fastmlp"]
         cells = [f"{shape} {own['activation']}", f"{own['batch']:,}"]
         cells += [span(own.get("round_trip_ns", [])), _time(own)]
         cells += [number(own.get("gflops")), percent(own.get("share_of_peak"))]
-        cells += [_time(rows.get(p)) for p in _VARIANTS]
+        cells += [_time(rows.get(p)) for p in variants]
         cells += [_time(rows.get(p)) + _bracket(ratio(rows, p, "fastmlp")) for p in others]
         lines.append(cells)
     return markdown(columns, lines)
 
 
-def _summary(grid: dict[str, dict[str, Row]], others: list[str]) -> str:
+def _summary(grid: dict[str, dict[str, Row]], variants: list[str], others: list[str]) -> str:
     """Per peer the least ratio and the geometric mean, for each way to run fastmlp."""
     lines = []
-    for own in ("fastmlp", *_VARIANTS):
+    for own in ("fastmlp", *variants):
         cells = [TITLES[own] if own != "fastmlp" else "fastmlp, fit"]
         for peer in others:
             found = [ratio(rows, peer, own) for rows in grid.values()]

@@ -22,6 +22,7 @@ from typing import Any
 
 from children import Answer, Child, calibrated, serve, timed
 from handover import Handover, span
+from peak import Peak
 from report import markdown, number
 from script import Result, run_script
 from shapes import SHAPES, Shape, make_problem
@@ -161,11 +162,12 @@ def summary(seconds: dict[int, list[float]]) -> dict[str, Any]:
 def measure(args: argparse.Namespace) -> Result:
     """All nets, then the wide layers."""
     names = _QUICK_SHAPES if args.quick else tuple(SHAPES)
-    handover = Handover()
+    handover, peak = Handover(), Peak(args.threads)
     rows = []
     for name in names:
         shape = SHAPES[name]
         about = {"shape": name, "batch": shape.batch, "flop": shape.flop, "what": "fit"}
+        peak.measure(rounds=3)  # on a shared machine it comes and goes
         rows.append(about | measure_one(["fit", name], args, handover))
     wide_name = "-".join(map(str, WIDE))
     wide = Shape(wide_name, WIDE, "relu", 1)
@@ -173,7 +175,7 @@ def measure(args: argparse.Namespace) -> Result:
         for batch in WIDE_BATCHES[: 1 if args.quick else None]:
             about = {"shape": wide.name, "batch": batch, "what": what}
             rows.append(about | measure_one([what, str(batch)], args, handover))
-    return {"rows": rows}
+    return {"peak": peak.as_dict(), "rows": rows}
 
 
 def table(result: Result) -> str:
