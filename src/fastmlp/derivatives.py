@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import resolve_threads
-from .data import as_finite, as_target
+from .data import as_finite
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .numeric import check_number
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
 from .steps import step_along, warn_of_kinks
+from .targets import as_target
 from .weights import as_weights
 
 if TYPE_CHECKING:

@@ -77,6 +77,7 @@ class ElasticNet(LinearModel):
         coef = np.column_stack([result.coef for result in results])
         intercept = np.array([problem.intercept(result.coef) for problem, result in pairs])
         self._learn(coef, intercept, one_dimension)
+        self._learn_names(X)
         return self
 
     def _check_settings(self) -> tuple[float, float, float]:

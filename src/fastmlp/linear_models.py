@@ -90,6 +90,7 @@ class LinearRegression(LinearModel):
         theta = solution.theta
         intercept = theta[0] if first else np.zeros(theta.shape[1])
         self._learn(theta[first:], intercept, one_dimension)
+        self._learn_names(X)
         self._learn_spread(solution, first, one_dimension)
         return self
 
@@ -185,6 +186,7 @@ class Ridge(LinearModel):
         first = int(bool(self.fit_intercept))
         intercept = theta[0] if first else np.zeros(target.shape[1])
         self._learn(theta[first:], intercept, one_dimension)
+        self._learn_names(X)
         return self
 
 

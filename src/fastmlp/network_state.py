@@ -13,13 +13,14 @@ from .config import resolve_threads
 from .data import Array, as_finite, as_numbers
 from .errors import DivergenceError
 from .executor import Executor
+from .frames import ColumnNames
 from .layout import aligned_zeros
 from .optimizers import Optimizer, get_optimizer
 
 # what training changes beside weights and statistics: of the network, and of its context
 _KEPT = (
     *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
-    "interrupted_batches",
+    *("interrupted_batches", "known_names"),
 )
 _COUNTERS = (
     *("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged", "running"),
@@ -41,6 +42,7 @@ class NetworkState:
         self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
         self._shows_average = False
         self.interrupted_batches: tuple[int, int, bool, int] | None = None
+        self.column_names = ColumnNames()
 
     @property
     def seed(self) -> int:
@@ -61,6 +63,24 @@ class NetworkState:
                 "Sequential(..., n_in=...), or fit or forward first"
             )
         return self._executor
+
+    @property
+    def known_names(self) -> list[str] | None:
+        """Names of the columns that it has learned from; None while no X had any."""
+        return self.column_names.known
+
+    @known_names.setter
+    def known_names(self, names: list[str] | None) -> None:
+        self.column_names.known = names
+
+    @property
+    def feature_names_in_(self) -> NDArray[np.object_]:
+        """Names of the columns that it was trained on; as in scikit-learn, AttributeError while
+        there are none.
+        """
+        if self.known_names is None:
+            raise AttributeError("feature_names_in_: no X with names of columns was trained on")
+        return np.array(self.known_names, object)
 
     @property
     def n_params(self) -> int:
@@ -251,6 +271,7 @@ class NetworkState:
         """What `stats` would be with these weights, BatchNorm's being computed from X (rows, n_in);
         ValueError and TypeError for bad input.
         """
+        self.column_names.check(X)
         matrix = as_finite(X, self.dtype, self.executor.layout.n_in)
         if not has_batch_norm(self.executor):
             return self.stats.copy()

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .data import as_finite, as_numbers
 from .errors import warn
+from .frames import ColumnNames
 from .layers import LAYERS, Array, Home, Layer, make_record
 from .numeric import as_real
 
@@ -179,6 +180,16 @@ class Standardize(Normalization):
 
     def __init__(self) -> None:
         super().__init__()
+        self._column_names = ColumnNames()
+
+    @property
+    def column_names(self) -> ColumnNames:
+        """Names of the columns that it has learned from, those of its network as well."""
+        return self._column_names
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See Layer.__getstate__; a copy learns for itself."""
+        return super().__getstate__() | {"_column_names": ColumnNames(self.column_names.known)}
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record; raises ValueError anywhere but in the first place."""
@@ -209,11 +220,15 @@ class Standardize(Normalization):
         """Take mean and std of each column of X (rows, n_in), in float64; returns the layer.
 
         Raises ValueError and TypeError where X is no numeric array of that shape, or too large for
-        a standard deviation.
+        a standard deviation; ValueError also for a frame whose columns have other names than those
+        that it, or its network, has learned from.
         """
-        dtype = self._home.dtype if self._home else self._dtype_alone(X)
-        matrix = as_finite(X, dtype, self.n_in)
-        return self.adapt_rows(matrix, np.arange(len(matrix)), X)
+        self.column_names.check(X)
+        numbers = as_numbers(X, "X")
+        dtype = self._home.dtype if self._home else self._dtype_alone(numbers)
+        matrix = as_finite(numbers, dtype, self.n_in)
+        self.column_names.learn(X)
+        return self.adapt_rows(matrix, np.arange(len(matrix)), numbers)
 
     def adapt_rows(self, matrix: Array, rows: NDArray[np.int64], given: ArrayLike) -> Self:
         """`adapt` for some rows of a checked matrix, and of what the user gave it as."""

@@ -18,7 +18,7 @@ from . import _core
 from .callbacks import Callback, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import as_finite, as_target
+from .data import as_finite
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
@@ -28,6 +28,7 @@ from .metrics import Array, Metric, check_targets, get_metrics
 from .numeric import as_real, check_count, check_flag
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
+from .targets import as_target
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class TrainingData:
     ) -> None:
         self.given = X
         self.X, self.y = checked_pair(net, X, y, loss, "X", "y")
+        net.column_names.learn(X)
         self.weights = as_weights(sample_weight, len(self.X))
         self.rows: NDArray[np.int64] = np.arange(len(self.X))
         self.validation: tuple[Array, Array, Weights | None] | None = None
@@ -134,6 +136,7 @@ def checked_pair(
     net: "Sequential", X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """X and y in the form that C takes; ValueError or TypeError before any work."""
+    net.column_names.check(X, x_name)
     x = as_finite(X, net.dtype, net.n_in, x_name)
     return x, as_target(y, loss, len(x), net.n_out, net.dtype, y_name)
 
