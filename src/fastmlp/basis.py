@@ -8,6 +8,8 @@ kernel)").
 The column of ones is left to the model, which has an intercept; `bias=True` adds it.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from math import comb

@@ -73,6 +73,24 @@ def check_finite(x: Array, name: str, advice: str = _IMPUTE, unit: str = "row") 
         raise ValueError(f"{name} holds {kind} at {place_of(bad, x.shape, unit)}; {advice}")
 
 
+def assign(place: Array, values: ArrayLike, name: str) -> None:
+    """Copy finite numbers of the same shape into a view.
+
+    After `layer.weight -= step` Python assigns the view to itself: nothing is left to copy then.
+    Raises TypeError for what is not numeric, ValueError for another shape, NaN and infinity.
+    """
+    numbers = as_numbers(values, name, "values")
+    if numbers.shape != place.shape:
+        raise ValueError(
+            f"{name} has the shape {place.shape}, not {numbers.shape}; to fill it with one value "
+            f"write .{name}[...] = value"
+        )
+    converted = convert(numbers, place.dtype, name)
+    written = " (written already, by an operation in place)" if converted is values else ""
+    check_finite(converted, name, f"its numbers must be finite{written}")
+    place[...] = converted
+
+
 def place_of(index: int, shape: tuple[int, ...], unit: str = "row") -> str:
     """Where the element of this index, in C order, stands in an array."""
     if len(shape) < 2:

@@ -2,6 +2,8 @@
 the door. They compute in float64 whatever comes in.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import inspect
 
 import numpy as np

@@ -9,6 +9,8 @@ where that takes long, a jump to the exact solution for the signs found (Lee et 
 by the conditions of Karush, Kuhn and Tucker.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 import warnings
 from dataclasses import dataclass

@@ -12,6 +12,8 @@ delta^2, and what other libraries call alpha in ridge regression. With a sample_
 term counts that many times, the penalty once: a weight 2 is the row twice, a weight 0 none.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import warnings
 from typing import Literal, Self, overload
 

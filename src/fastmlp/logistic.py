@@ -8,6 +8,8 @@ is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood. A ro
 as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self

@@ -14,6 +14,8 @@ All raise ValueError for targets outside the range that the formula takes, for s
 fit and for settings outside their range; TypeError for what is not numeric.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Sequence
 from typing import Any
 

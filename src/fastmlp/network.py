@@ -1,10 +1,12 @@
 """Sequential: a network of layers, one after another, and everything a user does with it."""
 
+from __future__ import annotations  # signatures that can be read
+
 import copy
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from os import PathLike
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -81,6 +83,13 @@ class Sequential(NetworkState):
             )
         if width is not None:
             self._executor = self._build(width)
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """A TypeError, since it could mean two things."""
+        raise TypeError(
+            "a network is not called: net.predict(X) predicts, net.forward(x, training=True) is "
+            "the pass that net.backward(dz) needs"
+        )
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -528,7 +537,7 @@ class Sequential(NetworkState):
         checkpoint.save(self, path, self.metadata if metadata is None else metadata)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> "Sequential":
+    def load(cls, path: str | PathLike[str]) -> Sequential:
         """The network in a file that `save` wrote; raises CheckpointError for a damaged or foreign
         one.
         """
@@ -548,7 +557,7 @@ class Sequential(NetworkState):
         content = checkpoint.to_bytes(self, {}, holds_schedule=False)
         return checkpoint.from_bytes, (type(self), content), extra
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
         make, arguments, extra = self.__reduce__()
         twin: Sequential = make(*copy.deepcopy(arguments, memo))
         vars(twin).update(copy.deepcopy(extra, memo))
@@ -558,13 +567,13 @@ class Sequential(NetworkState):
     @classmethod
     def _make(
         cls, layers: list[Layer], seed: int, dtype: DTypeLike, n_in: int | None = None
-    ) -> "Sequential":
+    ) -> Sequential:
         """For copies and files; the __init__ of a subclass may take other arguments."""
         net = cls.__new__(cls)
         Sequential.__init__(net, layers, seed=seed, dtype=dtype, n_in=n_in)
         return net
 
-    def fold(self) -> "Sequential":
+    def fold(self) -> Sequential:
         """A network for inference: every BatchNorm is folded into the Linear next to it.
 
         Its outputs are those of `predict` up to rounding; it shares nothing with this one, and has

@@ -1,5 +1,7 @@
 """What a network holds beside its layers: its flat arrays, and what training keeps of them."""
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -10,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .batch_statistics import has_batch_norm, statistics_of
 from .config import resolve_threads
-from .data import Array, as_finite, as_numbers
+from .data import Array, as_finite, as_numbers, assign
+from .dialects import Translated
 from .errors import DivergenceError
 from .executor import Executor
 from .frames import ColumnNames
@@ -27,10 +30,12 @@ _COUNTERS = (
 )
 
 
-class NetworkState:
+class NetworkState(Translated):
     """Base of Sequential: parameters, gradients and statistics, the optimizer with its moments, and
     averaged weights.
     """
+
+    _dialect = "network"
 
     def __init__(self, seed: int, dtype: np.dtype[Any]) -> None:
         self._seed, self._dtype = seed, dtype
@@ -94,10 +99,18 @@ class NetworkState:
         """
         return self.executor.context.params
 
+    @params.setter
+    def params(self, values: ArrayLike) -> None:
+        self._write(self.params, values, "params")
+
     @property
     def grads(self) -> Array:
         """Gradients in the layout of params, as the last `backward` left them."""
         return self.executor.context.grads
+
+    @grads.setter
+    def grads(self, values: ArrayLike) -> None:
+        self._write(self.grads, values, "grads")
 
     @property
     def stats(self) -> Array:
@@ -105,6 +118,15 @@ class NetworkState:
         Standardize.
         """
         return self.executor.context.stats
+
+    @stats.setter
+    def stats(self, values: ArrayLike) -> None:
+        self._write(self.stats, values, "stats")
+
+    def _write(self, place: Array, values: ArrayLike, name: str) -> None:
+        """Copy values into a flat array, for a line such as `net.params -= step`."""
+        with self.executor.turns.changing:
+            assign(place, values, name)
 
     @property
     def epoch(self) -> int:

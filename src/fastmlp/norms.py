@@ -15,6 +15,7 @@ from .numeric import as_real
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
 _TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
+_TINY = float(np.finfo(np.float32).smallest_subnormal)
 _COARSE = 32  # steps of the network's type that a column must spread over to be told apart well
 
 
@@ -80,10 +81,18 @@ class _Scaled(Normalization):
         """What xhat (n,) is multiplied by: a view into the flat parameters."""
         return self._part("scale")
 
+    @scale.setter
+    def scale(self, values: ArrayLike) -> None:
+        self._assign("scale", self.scale, values)
+
     @property
     def scale_grad(self) -> Array:
         """Gradient of the loss by the scale, as the last backward left it."""
         return self._part("scale", grad=True)
+
+    @scale_grad.setter
+    def scale_grad(self, values: ArrayLike) -> None:
+        self._assign("scale_grad", self.scale_grad, values)
 
 
 class _Shifted(_Scaled):
@@ -94,10 +103,18 @@ class _Shifted(_Scaled):
         """What is added to xhat scale (n,): a view into the flat parameters."""
         return self._part("shift")
 
+    @shift.setter
+    def shift(self, values: ArrayLike) -> None:
+        self._assign("shift", self.shift, values)
+
     @property
     def shift_grad(self) -> Array:
         """Gradient of the loss by the shift, as the last backward left it."""
         return self._part("shift", grad=True)
+
+    @shift_grad.setter
+    def shift_grad(self, values: ArrayLike) -> None:
+        self._assign("shift_grad", self.shift_grad, values)
 
 
 class LayerNorm(_Shifted):
@@ -158,10 +175,18 @@ class BatchNorm(_Shifted):
         """Running mean (n,): a view into the flat statistics."""
         return self._part("running_mean")
 
+    @running_mean.setter
+    def running_mean(self, values: ArrayLike) -> None:
+        self._assign("running_mean", self.running_mean, values)
+
     @property
     def running_var(self) -> Array:
         """Running variance (n,): a view into the flat statistics."""
         return self._part("running_var")
+
+    @running_var.setter
+    def running_var(self, values: ArrayLike) -> None:
+        self._assign("running_var", self.running_var, _not_below(values, "running_var", 0.0))
 
 
 class Standardize(Normalization):
@@ -206,10 +231,18 @@ class Standardize(Normalization):
         """Mean of each column (n,): a view into the flat statistics."""
         return self._part("mean")
 
+    @mean.setter
+    def mean(self, values: ArrayLike) -> None:
+        self._assign("mean", self.mean, values)
+
     @property
     def std(self) -> Array:
         """Standard deviation of each column (n,): a view into the flat statistics."""
         return self._part("std")
+
+    @std.setter
+    def std(self, values: ArrayLike) -> None:
+        self._assign("std", self.std, _not_below(values, "std", _TINY))
 
     @property
     def is_adapted(self) -> bool:
@@ -261,6 +294,14 @@ class Standardize(Normalization):
     def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Any:
         self.check_adapted()
         return super()._executor_for(n_in, dtype)
+
+
+def _not_below(values: ArrayLike, name: str, least: float) -> Array:
+    """The values; ValueError where one is too small for a variance or a deviation."""
+    numbers = as_numbers(values, name, "values")
+    if (numbers < least).any():
+        raise ValueError(f"{name} must be {'>= 0' if least == 0 else 'above 0'} everywhere")
+    return numbers
 
 
 def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bool_]:

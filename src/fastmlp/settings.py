@@ -3,11 +3,14 @@
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from .dialects import Translated
+
 
 @dataclass(frozen=True, repr=False)
-class Settings:
+class Settings(Translated):
     """Base of objects that are nothing but what the user chose."""
 
+    _dialect = "optimizer"
     name: ClassVar[str]
 
     def __repr__(self) -> str:

@@ -1,5 +1,7 @@
 """Targets at the door: class labels and values, in the form that the loss wants."""
 
+from __future__ import annotations  # signatures that can be read
+
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ def check_missing(y: Any, name: str) -> None:
     try:
         array = np.asarray(y, object) if isinstance(y, list | tuple) else np.asarray(y)
     except Exception:  # which the conversion that follows explains
+        return
+    if array.ndim == 0:
         return
     missing = _missing(array)
     if isinstance(y, np.ma.MaskedArray):

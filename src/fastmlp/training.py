@@ -2,6 +2,8 @@
 them.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 import sys
 import time
@@ -23,6 +25,8 @@ from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
 from .hints import warn_of_activation, warn_of_schedule
+from .layers import Dropout
+from .layout import leaves_of
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, check_targets, get_metrics
 from .numeric import as_real, check_count, check_flag
@@ -39,6 +43,7 @@ class History(dict[str, list[float]]):
     """What `fit` logged: name -> one number an epoch."""
 
     stop_reason: str | None = None
+    includes_dropout = False  # in what was logged of the training pass
 
     def add(self, logs: dict[str, float]) -> None:
         """Append the logs of one epoch; NaN where a callback logs now and then."""
@@ -48,7 +53,7 @@ class History(dict[str, list[float]]):
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
-        returns it.
+        returns it. The training curve includes dropout.
         """
         from .plot import learning_curves
 
@@ -59,7 +64,7 @@ class Run:
     """One call of fit, as callbacks see it."""
 
     def __init__(
-        self, net: "Sequential", optimizer: Optimizer | FullBatchMethod, epochs: int
+        self, net: Sequential, optimizer: Optimizer | FullBatchMethod, epochs: int
     ) -> None:
         self.net, self.optimizer, self.epochs = net, optimizer, epochs
         self.epoch = 0  # of this run, from 1
@@ -85,7 +90,7 @@ class TrainingData:
 
     def __init__(
         self,
-        net: "Sequential",
+        net: Sequential,
         X: ArrayLike,
         y: ArrayLike,
         loss: Loss,
@@ -133,7 +138,7 @@ class TrainingData:
 
 
 def checked_pair(
-    net: "Sequential", X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
+    net: Sequential, X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """X and y in the form that C takes; ValueError or TypeError before any work."""
     net.column_names.check(X, x_name)
@@ -142,7 +147,7 @@ def checked_pair(
 
 
 def fit(
-    net: "Sequential",
+    net: Sequential,
     data: TrainingData,
     chosen: str | Loss,
     optimizer: Optimizer | FullBatchMethod,
@@ -169,6 +174,9 @@ def fit(
     check_verbose(verbose)
     run = Run(net, optimizer, check_count(epochs, "epochs", 0))
     run.has_validation = data.validation is not None
+    run.history.includes_dropout = not isinstance(optimizer, FullBatchMethod) and any(
+        isinstance(leaf, Dropout) and leaf.p > 0 for leaf in leaves_of(net.layers)
+    )
     names = ("loss", *functions)
     run.logged = names + tuple(f"val_{name}" for name in names if run.has_validation)
     batch_size, n_threads = check_count(batch_size, "batch_size"), resolve_threads(threads)
@@ -211,7 +219,7 @@ def fit(
 
 
 def score(
-    net: "Sequential",
+    net: Sequential,
     x: Array,
     y: Array,
     loss: Loss,
@@ -230,7 +238,7 @@ class EpochLoop:
 
     def __init__(
         self,
-        net: "Sequential",
+        net: Sequential,
         data: TrainingData,
         loss: Loss,
         optimizer: Optimizer,
@@ -271,7 +279,7 @@ class EpochLoop:
         checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
         return self.n, self.batch_size, bool(self.shuffle), checksum
 
-    def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
+    def run_epoch(self, run: Run, outputs: Array | None, progress: Progress) -> float:
         """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
         assert isinstance(optimizer, Optimizer)
@@ -373,7 +381,7 @@ def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
 
 @contextmanager
 def _told(
-    callbacks: list[Callback], run: Run, epoch_loop: "EpochLoop | FullBatchLoop"
+    callbacks: list[Callback], run: Run, epoch_loop: EpochLoop | FullBatchLoop
 ) -> Iterator[None]:
     """Tell the loop where an error ends it, and the callbacks where that is a divergence."""
     try:
@@ -397,7 +405,7 @@ def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
 class Progress:
     """verbose=0: nothing is shown."""
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,5 +1,7 @@
 """Weights of rows: how much each counts in the loss and its gradient."""
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Mapping
 from typing import Any
 
