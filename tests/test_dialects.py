@@ -100,6 +100,8 @@ def test_imports_say_it_too():
         exec("from fastmlp import Nothing")
     assert not hasattr(fastmlp, "Dense")
     assert not hasattr(NET, "parameters")
+    assert "parameters" not in dir(NET)
+    assert "params" in dir(NET)
 
 
 def test_the_table_names_what_there_is():

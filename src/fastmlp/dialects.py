@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from inspect import getattr_static
+from typing import Any, NoReturn, TypeVar
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -22,7 +23,7 @@ _BY_HAND = "net.update(optimizer) is a step along net.grads, net.train_step(x, y
 _DATA = "NumPy arrays are the data: fit(X, y), or DataLoader(X, y) for a loop of your own"
 _FUNCTION = "pass a function f(y, out) of the raw outputs, with scikit-learn's inside for instance"
 
-# place -> name in lower case -> what to write
+# place -> name (of the module, losses and metrics in lower case) -> what to write
 WAYS: dict[str, dict[str, str]] = {
     "module": {
         **dict.fromkeys(("softmax", "logsoftmax"), _NO_SOFTMAX),
@@ -56,7 +57,6 @@ WAYS: dict[str, dict[str, str]] = {
         "compile": "give loss=, optimizer= and metrics= to fit",
         "count_params": "use net.n_params",
         "eval": "predict and evaluate run without dropout: leave it out",
-        "feature_names_in_": "no X with names of columns was trained on",
         "partial_fit": "fit goes on from where it stands; net.train_step(x, y) is one mini-batch",
         "predict_classes": "use net.predict(X).argmax(axis=1), or > 0 where there is one output",
         "score": "use net.evaluate(X, y)",
@@ -67,7 +67,7 @@ WAYS: dict[str, dict[str, str]] = {
         "zero_grad": _NO_ZEROING,
     },
     "layer": {
-        **dict.fromkeys(("w", "weights", "kernel"), "use layer.weight"),
+        **dict.fromkeys(("W", "weights", "kernel"), "use layer.weight"),
         **dict.fromkeys(("b", "biases"), "use layer.bias"),
         **dict.fromkeys(("units", "out_features"), "use layer.n_out"),
         "beta": "use layer.shift",
@@ -143,18 +143,40 @@ def way(place: str, name: str) -> str | None:
     return WAYS[place].get(name.lower())
 
 
+class Elsewhere:
+    """In the place of an attribute that other libraries have: an AttributeError with the way here.
+
+    A class with `__getattr__` would do without, but each look-up of what it has takes longer then:
+    of a small step a fifth. What subclasses and users define under these names comes first.
+    """
+
+    def __init__(self, name: str, told: str) -> None:
+        self.name, self.told = name, told
+
+    def __get__(self, obj: object, owner: type) -> NoReturn:
+        message = f"{owner.__name__!r} object has no attribute {self.name!r}; {self.told}"
+        raise AttributeError(message, name=self.name, obj=obj)
+
+    def __repr__(self) -> str:
+        return f"<not here: {self.told}>"
+
+
 class Translated:
-    """Base of classes whose unknown attributes are looked up in the table."""
+    """Base of classes that answer to the names of the table, without listing them."""
 
-    _dialect: ClassVar[str]
+    def __init_subclass__(cls, dialect: str | None = None, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        for name, told in WAYS[dialect].items() if dialect else ():
+            if name not in vars(cls):
+                setattr(cls, name, Elsewhere(name, told))
 
-    if not TYPE_CHECKING:  # for a type checker every attribute would be there
-
-        def __getattr__(self, name):
-            told = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(
-                "; ".join(filter(None, (told, way(self._dialect, name)))), name=name, obj=self
-            )
+    def __dir__(self) -> list[str]:
+        there = getattr_static
+        return [
+            name
+            for name in super().__dir__()
+            if not isinstance(there(type(self), name, None), Elsewhere)
+        ]
 
 
 def explained(function: _F) -> _F:

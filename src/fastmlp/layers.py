@@ -58,12 +58,11 @@ class Home:
         return replace(self, op=op)
 
 
-class Layer(Translated):
+class Layer(Translated, dialect="layer"):
     """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows,
     n_in).
     """
 
-    _dialect = "layer"
     normalizes = False  # the activation behind it decides on the weights of the Linear before it
     _n_in: int | None = None
     _home: Home | None = None

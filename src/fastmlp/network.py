@@ -277,7 +277,8 @@ class Sequential(NetworkState):
             self.unchanged_before_a_step() if careful else nullcontext(),
         ):
             self.loss = chosen
-            self.column_names.learn(x)
+            if type(x) is not np.ndarray:
+                self.column_names.learn(x)
             return self._train_step(
                 matrix,
                 target,
@@ -373,8 +374,9 @@ class Sequential(NetworkState):
         """
         executor = self.executor
         self._check_ready()
-        self.column_names.check_row(x)
         row = as_row(x, self.dtype, executor.program.n_in)
+        if row is not x:
+            self.column_names.check_row(x)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
         elif not isinstance(out, np.ndarray):
@@ -594,7 +596,8 @@ class Sequential(NetworkState):
         """Learn the input width from the first data; ValueError where the input's mean and std are
         missing and this call does not learn them, or its columns have other names than before.
         """
-        self.column_names.check(x)
+        if type(x) is not np.ndarray:
+            self.column_names.check(x)
         if self._executor is None:
             self._learn_width(x, y, loss)
         if not learns:

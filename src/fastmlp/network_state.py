@@ -30,12 +30,10 @@ _COUNTERS = (
 )
 
 
-class NetworkState(Translated):
+class NetworkState(Translated, dialect="network"):
     """Base of Sequential: parameters, gradients and statistics, the optimizer with its moments, and
     averaged weights.
     """
-
-    _dialect = "network"
 
     def __init__(self, seed: int, dtype: np.dtype[Any]) -> None:
         self._seed, self._dtype = seed, dtype

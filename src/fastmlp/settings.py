@@ -7,10 +7,9 @@ from .dialects import Translated
 
 
 @dataclass(frozen=True, repr=False)
-class Settings(Translated):
+class Settings(Translated, dialect="optimizer"):
     """Base of objects that are nothing but what the user chose."""
 
-    _dialect = "optimizer"
     name: ClassVar[str]
 
     def __repr__(self) -> str:

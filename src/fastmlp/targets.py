@@ -119,12 +119,15 @@ def _label_message(name: str, label: int, n_classes: int) -> str:
 
 def meaning_of(loss: Loss) -> Meaning:
     """What the targets of a loss are; of a custom one only the user knows."""
-    return {"classes": "classes", "values": "values"}.get(loss.predicts, "features")  # type: ignore[return-value]
+    if loss.predicts == "classes":
+        return "classes"
+    return "values" if loss.predicts == "values" else "features"
 
 
 def target_numbers(y: ArrayLike, name: str, meaning: Meaning) -> Array:
     """y as numbers of any type; those of classes with none missing."""
-    if meaning == "classes":
+    is_plain = type(y) is np.ndarray and y.dtype.kind in "biuf"  # NaN is looked for at the end
+    if meaning == "classes" and not is_plain:
         check_missing(y, name)
     return as_numbers(y, name, meaning)
 
@@ -155,7 +158,10 @@ def as_values(
             f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs{suits}"
         )
     values = convert(array, dtype, name)
-    check_finite(values.reshape(-1) if one_dimension else values, name, DROP)
+    if _core.first_nonfinite(values) >= 0:
+        if meaning == "classes":
+            check_missing(values, name)
+        check_finite(values.reshape(-1) if one_dimension else values, name, DROP)
     return values
 
 
