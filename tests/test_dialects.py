@@ -16,6 +16,7 @@ from fastmlp import (
     CrossEntropy,
     Dropout,
     EarlyStopping,
+    History,
     Huber,
     Lasso,
     Layer,
@@ -51,6 +52,7 @@ CALLS = {
     "loss.backward": (lambda: CrossEntropy().backward(), AttributeError, r"net\.backward\(dz\)"),
     "compile": (lambda: NET.compile("adam"), AttributeError, "give loss=, optimizer="),
     "kernel": (lambda: LAYER.kernel, AttributeError, r"use layer\.weight"),
+    "history.history": (lambda: History().history, AttributeError, "the dict itself"),
     "learning_rate": (lambda: Adam(learning_rate=0.1), TypeError, "Adam takes no .*; use lr$"),
     "betas": (lambda: Adam(betas=(0.9, 0.99)), TypeError, "use beta1 and beta2$"),
     "decay": (lambda: SGD(decay=0.1), TypeError, "use weight_decay$"),
@@ -106,7 +108,12 @@ def test_imports_say_it_too():
 
 def test_the_table_names_what_there_is():
     assert set(WAYS["loss"].values()) <= set(LOSSES)
-    for place, own in (("network", NET), ("layer", LAYER), ("optimizer", Adam())):
+    for place, own in (
+        ("network", NET),
+        ("layer", LAYER),
+        ("optimizer", Adam()),
+        ("history", History()),
+    ):
         assert not [name for name in WAYS[place] if hasattr(own, name)]
     assert not [name for name in WAYS["module"] if name in map(str.lower, fastmlp.__all__)]
     own = [function for _, function in public_functions()]

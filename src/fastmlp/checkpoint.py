@@ -210,7 +210,11 @@ def _names(names: Any, n_in: int) -> list[str] | None:
     """Those of the columns, in files of networks that have seen some."""
     if names is None:
         return None
-    if len(names) != n_in or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(names, list)
+        or len(names) != n_in
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise CheckpointError("the model file is damaged: its names are not those of n_in columns")
     return list(names)
 

@@ -85,6 +85,10 @@ WAYS: dict[str, dict[str, str]] = {
         "state_dict": "net.save(path) keeps it",
         "zero_grad": _NO_ZEROING,
     },
+    "history": {
+        "epoch": 'they count from 1: len(history["loss"]) of them',
+        "history": 'it is the dict itself: history["loss"]',
+    },
     "loss": {
         **dict.fromkeys(("mse", "mean_squared_error", "l2", "quadratic"), "squared_error"),
         **dict.fromkeys(("mae", "mean_absolute_error", "l1"), "absolute_error"),

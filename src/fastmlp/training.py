@@ -21,6 +21,7 @@ from .callbacks import Callback, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
 from .data import as_finite
+from .dialects import Translated
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from .network import Sequential
 
 
-class History(dict[str, list[float]]):
+class History(Translated, dict[str, list[float]], dialect="history"):
     """What `fit` logged: name -> one number an epoch."""
 
     stop_reason: str | None = None
