@@ -175,6 +175,21 @@ def test_weights_are_refused_with_their_place(weights, message):
             act()
 
 
+def test_weights_of_classes_are_numbers():
+    net = Sequential([Linear(2, 2)])
+    for weights, error, message in (
+        ({0: "a"}, TypeError, "class_weight has the type"),
+        ({0: np.nan}, ValueError, "class_weight holds NaN at class 0"),
+        (["1", "2"], TypeError, r"class_weight\.astype\(float\)"),
+    ):
+        with pytest.raises(error, match=message):
+            net.fit(X, NUMBERS, class_weight=weights)
+
+
+def test_what_is_shown_is_short():
+    assert len(told(REGRESSIONS["linear"], objects([{"a": list(range(1000))}] * 60))) < 200
+
+
 def test_labels_that_are_no_whole_numbers_are_shown():
     for act in DOORS["softmax"], DOORS["net"]:
         with pytest.raises(ValueError, match=r"no whole numbers, 2\.5 in row 3; labels"):

@@ -1,6 +1,7 @@
 """What to do about text where numbers are needed: never a rank for a number."""
 
 import re
+from reprlib import repr as shortened
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ def how_to_encode(array: NDArray[Any], name: str, meaning: Meaning) -> str:
         return verb
     first = numbers.index(False)
     row = first // max(1, array.size // len(array)) if array.ndim else 0
-    return f"{verb}; row {row} holds {values[first]!r}, which is no number"
+    return f"{verb}; row {row} holds {shortened(values[first])}, which is no number"
 
 
 def _call(name: str, values: list[Any], meaning: Meaning) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import resolve_threads
-from .data import as_finite
+from .data import as_finite, as_numbers
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
@@ -81,7 +81,7 @@ def hessian_vector(
 ) -> Vector:
     """See Sequential.hessian_vector."""
     objective = _exact_objective(net, X, y, loss, sample_weight, threads)
-    direction = np.asarray(v, np.float64)
+    direction = np.asarray(as_numbers(v, "v", "values"), np.float64)
     if direction.shape != (net.n_params,) or not np.isfinite(direction).all():
         raise ValueError(
             f"v must hold {net.n_params} finite numbers, one for each parameter; its shape is "

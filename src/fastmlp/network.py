@@ -382,7 +382,7 @@ class Sequential(NetworkState):
         elif not isinstance(out, np.ndarray):
             raise TypeError(f"out must be an array of {self.n_out} {self.dtype} numbers")
         if not executor.predict_row(row, out):
-            check_finite(row, "x")
+            check_finite(row, "x", unit="column")
         return out
 
     def predict_proba(

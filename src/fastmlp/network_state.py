@@ -368,8 +368,10 @@ class NetworkState(Translated, dialect="network"):
             )
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(array, self.dtype)
-        if _core.first_nonfinite(array) >= 0:
-            raise ValueError(f"{name} holds NaN, infinity or numbers too large for {self.dtype}")
+        if (bad := _core.first_nonfinite(array)) >= 0:
+            raise ValueError(
+                f"{name} holds NaN, infinity or numbers too large for {self.dtype}, at {bad}"
+            )
         return array
 
     def _weights(self) -> list[Array]:

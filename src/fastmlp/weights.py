@@ -72,7 +72,7 @@ def class_weights(
                 raise ValueError(
                     f"class_weight names the class {label!r}, but classes are 0 .. {n_classes - 1}"
                 )
-            by_class[int(label)] = weight
+            by_class[int(label)] = as_numbers([weight], "class_weight", "values")[0]
     else:
         by_class = np.asarray(as_numbers(class_weight, "class_weight", "values"), np.float64)
     checked = as_weights(by_class, n_classes, "class_weight")
