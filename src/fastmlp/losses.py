@@ -396,8 +396,8 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     if isinstance(loss, str):
         if loss not in _DEFAULTS:
             known = way("loss", loss.replace("-", "_"))
-            advice = f"fastmlp calls it {known!r}" if known else f"use one of {', '.join(LOSSES)}"
-            raise ValueError(f"loss={loss!r} is unknown; {advice}")
+            advice = f"fastmlp calls it {known!r}," if known else "use"
+            raise ValueError(f"loss={loss!r} is unknown; {advice} one of {', '.join(LOSSES)}")
         return _DEFAULTS[loss]
     if isinstance(loss, type | Translated) or not callable(loss):
         raise TypeError(
