@@ -8,7 +8,7 @@ import numpy as np
 from picture import panels, save
 
 from fastmlp import Adam, BinaryCrossEntropy, EarlyStopping, Linear, ReLU, Sequential
-from fastmlp.plot import calibration
+from fastmlp.plot import BLUE, calibration
 
 BINS = 10
 
@@ -47,7 +47,7 @@ for ax, (name, l2, smoothing, stop) in zip(
     )  # fmt: skip
     proba = net.predict_proba(X_test)[:, -1:]
     error = miscalibration(y_test, proba)
-    calibration(y_test, proba, ax, bins=BINS)
+    calibration(y_test, proba, ax, bins=BINS, color=BLUE)
     ax.set_title(f"{name}: off by {error:.2f}", fontsize=10)
     ax.set(ylabel="", xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     ax.get_legend().remove()

@@ -48,9 +48,11 @@ for ax, (name, p, l2, callbacks) in zip(
     final = net.evaluate(*held_out)
     ax.set_title(f"{name}: ends at {final['loss']:.2f}", fontsize=10)
     ax.set(xlim=(0, EPOCHS), ylim=(0, 1), ylabel="", xticks=(0, 100, 200))
-    ax.get_legend().remove()
+    if ax in axes[2:]:
+        ax.get_legend().remove()
+    else:
+        ax.legend(frameon=False, loc="upper left", fontsize=8)
     print(f"{name}, validation loss: {final['loss']:.4f}")
     print(f"{name}, training loss: {net.evaluate(X, y)['loss']:.4f}")
 axes[0].set_ylabel("loss")
-axes[0].legend(frameon=False, loc="upper left", fontsize=9)
 save(figure, "overfitting")

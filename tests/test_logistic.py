@@ -294,7 +294,8 @@ def test_bad_inputs_are_named(kind):
         (y[1:], r"y has the shape \(399,\), expected \(400,\)"),
         (np.eye(2)[y], "one label a row"),
         (y + 0.5, "no whole numbers"),
-        (np.where(y, np.nan, 0.0), "no whole numbers"),
+        (np.where(y, np.nan, 0.0), f"y has missing labels, row {np.argmax(y)}; drop such rows"),
+        (np.where(y, np.inf, 0.0), f"y holds infinity at row {np.argmax(y)}"),
         (np.zeros(400), "one class only, 0.0"),
     ]:
         with pytest.raises(ValueError, match=match):

@@ -12,7 +12,17 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.collections import PathCollection  # noqa: E402
 
 import fastmlp  # noqa: E402
-from fastmlp import SGD, GradientNorms, Linear, ReLU, Sequential, Tanh, plot  # noqa: E402
+from fastmlp import (  # noqa: E402
+    SGD,
+    Dropout,
+    GradientNorms,
+    Linear,
+    ReLU,
+    Residual,
+    Sequential,
+    Tanh,
+    plot,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 2))
@@ -111,7 +121,7 @@ def test_decision_boundary_where_y_lacks_a_class():
         ),
         (lambda p: p[:5, 0], X, Y, ValueError, "the model returns the shape"),
         (7, X, Y, TypeError, "model must have predict_proba or be a function"),
-        (lambda p: p[:, 0], X * np.nan, Y, ValueError, "X holds NaN or infinity"),
+        (lambda p: p[:, 0], X * np.nan, Y, ValueError, "X holds NaN at row 0, column 0"),
     ],
 )
 def test_decision_boundary_refuses(model, x, y, error, message):
@@ -233,3 +243,57 @@ def test_sixty_classes_have_sixty_looks():
 def test_the_resolution_is_a_count():
     with pytest.raises(ValueError, match="resolution must be"):
         plot.decision_boundary(lambda x: np.full((len(x), 2), 0.5), X, Y, resolution=1)
+
+
+# ---- two models on the same axes -----------------------------------------------------------------
+
+
+def colours(ax):
+    return [line.get_color() for line in ax.lines]
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given axes", "new axes"])
+def test_a_second_model_has_another_colour(given):
+    first = plt.subplots()[1] if given else None
+    ax = plot.gradient_norms([1.0, 0.1], first, label="a")
+    plot.gradient_norms([2.0, 0.2], ax, label="b")
+    plot.gradient_norms([2.0, 0.2], ax, color="red")
+    assert len(set(colours(ax))) == 3
+    hexes = matplotlib.colors.to_hex
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"] if given else plot.COLOURS
+    cycle = [hexes(colour) for colour in cycle]
+    assert [hexes(c) for c in colours(ax)] == [*cycle[:2], hexes("red")]
+    ax = plot.calibration(Y, np.full(60, 0.3), plt.subplots()[1] if given else None, label="a")
+    plot.calibration(Y, np.full(60, 0.6), ax, label="b")
+    assert [hexes(c) for c in colours(ax)] == [hexes("0.4"), *cycle[:2]]  # one diagonal
+    faces = [hexes(cloud.get_facecolor()[0]) for cloud in scattered(ax)]
+    assert faces == cycle[:2]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["calibrated", "a", "b"]
+    ax = plot.residuals([1, 2], [1, 3], plt.subplots()[1] if given else None)
+    plot.residuals([1, 2], [1, 4], ax)
+    faces = {tuple(cloud.get_facecolor()[0]) for cloud in scattered(ax)}
+    assert len(faces) == 2
+
+
+def test_learning_curves_of_two_models():
+    history = {"loss": [3.0, 2.0], "val_loss": [3.0, 2.5]}
+    ax = plot.learning_curves(history, label="a")
+    plot.learning_curves(history, ax, label="b")
+    assert colours(ax) == list(plot.COLOURS[:4])
+    assert list(lines(ax)) == ["a, training", "a, validation", "b, training", "b, validation"]
+    assert [c.get_label() for c in scattered(ax)] == ["a, lowest, epoch 2", "b, lowest, epoch 2"]
+
+
+def test_the_legend_says_that_training_includes_dropout():
+    for p, label in ((0.5, "training, dropout included"), (0.0, "training")):
+        net = Sequential([Linear(2, 4), Dropout(p), Residual([Dropout(p)]), Linear(4, 2)])
+        history = net.fit(X, Y, epochs=2, validation_split=0.2)
+        assert list(lines(history.plot())) == [label, "validation"]
+
+
+def test_pictures_refuse_what_is_missing():
+    with pytest.raises(ValueError, match="y has missing labels, row 1"):
+        plot.decision_boundary(lambda p: p[:, 0], X[:2], ["a", None])
+    with pytest.raises(ValueError, match="pred has masked values, at row 0"):
+        plot.residuals([1.0, 2.0], np.ma.masked_equal([1.0, 2.0], 1.0))

@@ -76,7 +76,7 @@ def test_other_rows_are_converted(x: object) -> None:
     [
         (ROW[:4], ValueError, "expected one row of 5 numbers"),
         (ROW[np.newaxis], ValueError, "expected one row of 5 numbers"),
-        (np.array([1, 2, np.nan, 4, 5]), ValueError, "NaN"),
+        (np.array([1, 2, np.nan, 4, 5]), ValueError, "x holds NaN at column 2"),
         (np.array([1, 2, np.inf, 4, 5], np.float32), ValueError, "infinity"),
         (["a"] * 5, TypeError, "numbers are needed"),
     ],

@@ -1,5 +1,6 @@
 """Multi-layer perceptrons, trained on CPUs at the speed of the chip."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from . import plot
@@ -10,6 +11,7 @@ from .config import default_threads, get_config, show_config
 from .custom_loss import CustomLoss
 from .data import DataLoader
 from .derivatives import check_gradients
+from .dialects import explain_construction, explained, way
 from .errors import CheckpointError, ConvergenceWarning, DivergenceError
 from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
@@ -81,7 +83,14 @@ else:
         """The version, which takes as long to find as NumPy to load: where it is asked for."""
         if name == "__version__":
             return get_config()["version"]
-        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+        told = f"module 'fastmlp' has no attribute {name!r}"
+        same = [own for own in __all__ if own.lower() == name.lower()]
+        advice = f"use {same[0]}" if same else way("module", name)
+        if advice is None:
+            raise AttributeError(told, name=name, obj=sys.modules[__name__])
+        # `from fastmlp import ...` would put a message of its own in place of an AttributeError's
+        imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        raise (ImportError if imported else AttributeError)(f"{told}; {advice}")
 
 
 __all__ = [
@@ -162,3 +171,6 @@ __all__ = [
     "show_config",
     "squared_error",
 ]
+
+explain_construction(*(own for own in map(globals().get, __all__) if isinstance(own, type)))
+setattr(Sequential, "fit", explained(Sequential.fit))  # noqa: B010

@@ -8,6 +8,8 @@ kernel)").
 The column of ones is left to the model, which has an intercept; `bias=True` adds it.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from math import comb
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimators import Estimator, Matrix, inputs
+from .frames import ColumnNames, column_names
 from .numeric import check_count, check_number
 
 _MOST_COLUMNS = 10_000_000  # beyond that even one row is too long to be meant
@@ -72,6 +75,7 @@ class PolynomialBasis(Basis):
         self.powers_ = np.zeros((n_out, n_in), dtype=np.int64)
         for powers, factors in zip(self.powers_, self._factors, strict=True):
             np.add.at(powers, list(factors), 1)
+        self._learn_names(X)
         return self
 
     def transform(self, X: ArrayLike) -> Matrix:
@@ -96,8 +100,12 @@ class PolynomialBasis(Basis):
         return np.ascontiguousarray(phi)
 
     def names(self, inputs: Sequence[str] | None = None) -> list[str]:
-        """The name of each column, "x1^2 x2" for instance; `inputs` names x1 .. xd otherwise."""
+        """The name of each column, "x1^2 x2" for instance. `inputs` names x1 .. xd otherwise; left
+        out, so do the columns of the frame that `fit` has seen.
+        """
         self._check_fitted()
+        if inputs is None:
+            inputs = self._column_names().known
         given = [f"x{j + 1}" for j in range(self.n_in_)] if inputs is None else list(inputs)
         if len(given) != self.n_in_:
             raise ValueError(f"{len(given)} names were given for {self.n_in_} inputs")
@@ -133,12 +141,14 @@ class RBFBasis(Basis):
         check_number(self.lam, "lam", positive=True)
         matrix = inputs(X)
         centres = matrix.copy() if self.centres is None else inputs(self.centres, "centres")
+        ColumnNames(column_names(X)).check(self.centres, "centres")
         if centres.shape[1] != matrix.shape[1]:
             raise ValueError(
                 f"centres have {centres.shape[1]} columns, but X has {matrix.shape[1]}"
             )
         self.n_in_, self.centres_ = matrix.shape[1], centres
         self.n_out_ = len(centres) + bool(self.bias)
+        self._learn_names(X)
         return self
 
     def transform(self, X: ArrayLike) -> Matrix:

@@ -102,15 +102,16 @@ def _metadata(net: "Sequential", user: dict[str, Any], holds_schedule: bool) -> 
         "interrupted_batches": net.interrupted_batches,
         **{name: getattr(context, name) for name in _PROGRESS},
     }
+    network = {"layers": layers, "n_in": net.n_in, "seed": net.seed, "dtype": net.dtype.name}
+    if net.known_names is not None:
+        network["feature_names"] = net.known_names
     if not isinstance(user, dict):
         raise TypeError(f"metadata must be a dict, not {type(user).__name__}")
     return {
         "checksum": _NO_CHECKSUM,
         "format": FORMAT,
         "version": VERSION,
-        "network": json.dumps(
-            {"layers": layers, "n_in": net.n_in, "seed": net.seed, "dtype": net.dtype.name}
-        ),
+        "network": json.dumps(network),
         "training": json.dumps(training),
         "user": json.dumps(user),
     }
@@ -181,6 +182,7 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
         raise CheckpointError("the model file is damaged: layers and data differ in size")
     net = cls._make(layers, network["seed"], dtype, network["n_in"])
     net.metadata = dict(json.loads(meta["user"]))
+    net.known_names = _names(network.get("feature_names"), net.n_in)
     if training["optimizer"] is not None:
         net.use_optimizer(from_config(training["optimizer"]))
     if _AVERAGE_STATS in header:
@@ -202,6 +204,19 @@ def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) 
         raise CheckpointError("the model file is damaged: running is out of range")
     net.executor.context.running = (first, second)
     return net
+
+
+def _names(names: Any, n_in: int) -> list[str] | None:
+    """Those of the columns, in files of networks that have seen some."""
+    if names is None:
+        return None
+    if (
+        not isinstance(names, list)
+        or len(names) != n_in
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise CheckpointError("the model file is damaged: its names are not those of n_in columns")
+    return list(names)
 
 
 def _restore_pass(net: "Sequential", batches: Any) -> None:

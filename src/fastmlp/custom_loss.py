@@ -1,5 +1,7 @@
 """A loss written in Python: the user's function, checks of what it returns, the step around it."""
 
+from __future__ import annotations  # signatures that can be read
+
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

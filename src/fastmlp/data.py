@@ -1,5 +1,7 @@
 """Arrays at the door: converted and checked once per call, and the lecture's data loader."""
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
@@ -7,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .losses import Loss, get_loss
+from .advice import Meaning, how_to_encode
+from .frames import columns_of, is_frame, numbers_of
 from .numeric import check_count, check_seed
 
 Array = NDArray[Any]
-_INT64 = np.dtype(np.int64)
 
 
 def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
@@ -19,7 +21,7 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
 
     Raises TypeError for what is not numeric, ValueError for a shape that does not fit.
     """
-    if _is_ready(x, dtype) and x.ndim == 2 and x.shape[1] == n_in and len(x):
+    if is_ready(x, dtype) and x.ndim == 2 and x.shape[1] == n_in and len(x):
         return x
     array = as_numbers(x, name)
     if array.ndim != 2:
@@ -33,7 +35,7 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
         raise ValueError(f"{name} is empty: its shape is {array.shape}")
     if n_in is not None and columns != n_in:
         raise ValueError(f"{name} has {columns} columns, but the first layer takes {n_in}")
-    return _convert(array, dtype, name)
+    return convert(array, dtype, name)
 
 
 def as_finite(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
@@ -43,138 +45,82 @@ def as_finite(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
     return matrix
 
 
-def _is_ready(x: ArrayLike, dtype: np.dtype[Any]) -> TypeGuard[Array]:
+def is_ready(x: ArrayLike, dtype: np.dtype[Any]) -> TypeGuard[Array]:
     """Whether x is an array that C takes as it stands: asked first, as it is for most calls."""
     return type(x) is np.ndarray and x.dtype is dtype and x.flags.carray
 
 
 def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
     """x as a contiguous (n_in,) array of dtype; itself, in place, if it is one already."""
-    if _is_ready(x, dtype) and x.shape == (n_in,):
+    if is_ready(x, dtype) and x.shape == (n_in,):
         return x
     array = as_numbers(x, "x")
     if array.shape != (n_in,):
         raise ValueError(f"x has the shape {array.shape}, expected one row of {n_in} numbers")
-    return _convert(array, dtype, "x")
-
-
-def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArray[np.int64]:
-    """Class labels as int64 (rows,), each in [0, n_classes)."""
-    if _is_ready(y, _INT64) and y.shape == (rows,):
-        return _checked_labels(y, n_classes, name)
-    array = as_numbers(y, name)
-    if array.ndim == 2 and array.shape == (rows, n_classes) and n_classes > 1:
-        raise ValueError(f"{name} looks one-hot; this loss takes labels: {name}.argmax(axis=1)")
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    _check_rows(array, rows, name, 1)
-    if array.dtype == np.bool_:
-        raise TypeError(f"{name} is boolean; class labels are integers: {name}.astype(int)")
-    if array.dtype.kind == "f":
-        # the comparison also refuses NaN and infinity
-        if not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
-            raise ValueError(f"{name} holds values that are no whole numbers; labels are integers")
-    elif array.dtype.kind == "u" and array.size and array.max() >= n_classes:
-        raise ValueError(_label_message(name, int(array.max()), n_classes))
-    return _checked_labels(np.require(array, np.int64, ["C", "ALIGNED"]), n_classes, name)
-
-
-def _checked_labels(labels: NDArray[np.int64], n_classes: int, name: str) -> NDArray[np.int64]:
-    bad = _core.first_bad_label(labels, n_classes)
-    if bad >= 0:
-        raise ValueError(_label_message(name, int(labels[bad]), n_classes))
-    return labels
-
-
-def _label_message(name: str, label: int, n_classes: int) -> str:
-    if label < 0:
-        return f"{name} holds the label {label}; classes count from 0"
-    return (
-        f"{name} holds class {label} but the last layer has {n_classes} outputs; "
-        f"use Linear(..., {label + 1}) or check the labels"
-    )
-
-
-def as_values(
-    y: ArrayLike, rows: int, columns: int, dtype: np.dtype[Any], name: str, n_out: int
-) -> Array:
-    """Targets as a finite (rows, columns) array of dtype; (rows,) will do for one column."""
-    array = as_numbers(y, name)
-    if array.ndim == 1 and columns == 1:
-        array = array[:, np.newaxis]
-    if array.ndim == 1 and len(array) == rows:
-        raise ValueError(
-            f"{name} has one value a row, but the last layer has {n_out} outputs; for class labels "
-            f'pass loss="cross_entropy", for values give {name} {n_out} columns'
-        )
-    _check_rows(array, rows, name, 2)
-    if array.shape[1] != columns:
-        suits = "" if columns == n_out else f", which suit {columns} in this loss"
-        raise ValueError(
-            f"{name} has {array.shape[1]} columns but the last layer has {n_out} outputs{suits}"
-        )
-    values = _convert(array, dtype, name)
-    check_finite(values, name)
-    return values
-
-
-def as_target(
-    y: ArrayLike, loss: str | Loss, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
-) -> Array:
-    """y in the form that the loss wants; ValueError and TypeError say what is wrong with it."""
-    chosen = get_loss(loss)
-    if chosen.needs_labels:
-        if n_out == 1:
-            binary = "binary_focal" if chosen.name == "focal" else "binary_cross_entropy"
-            raise ValueError(
-                f"{chosen.name} needs one output per class; for two classes use "
-                f'Linear(..., 2), or one output with loss="{binary}"'
-            )
-        return as_labels(y, rows, n_out, name)
-    if not chosen.predicts:
-        return as_given(y, rows, dtype, name)
-    values = as_values(y, rows, chosen.target_columns(n_out), dtype, name, n_out)
-    if values.min() < chosen.low or values.max() > chosen.high:
-        end = "infinity" if np.isinf(chosen.high) else f"{chosen.high:g}"
-        raise ValueError(
-            f"{name} has values outside {chosen.low:g} .. {end}, which {chosen.name} takes"
-        )
-    return values
-
-
-def as_given(y: ArrayLike, rows: int, dtype: np.dtype[Any], name: str) -> Array:
-    """Targets of any shape with so many rows: whole numbers as int64, others finite in dtype."""
-    array = as_numbers(y, name)
-    _check_rows(array, rows, name, max(array.ndim, 1))
-    if array.dtype.kind != "f":
-        return np.ascontiguousarray(array, np.int64)
-    values = _convert(array, dtype, name)
-    check_finite(values.reshape(rows, -1), name)
-    return values
+    return convert(array, dtype, "x")
 
 
 _IMPUTE = "remove or impute such rows (numpy.nan_to_num, or a median per column)"
+DROP = "remove such rows"
+_NO_NUMBER = ("NAType", "NaTType")  # pandas
 
 
-def check_finite(x: Array, name: str, advice: str = _IMPUTE) -> None:
-    """ValueError that names the first NaN or infinity."""
+def check_finite(x: Array, name: str, advice: str = _IMPUTE, unit: str = "row") -> None:
+    """ValueError that names the first NaN or infinity; `unit`: what the first axis counts."""
     bad = _core.first_nonfinite(x)
     if bad >= 0:
-        row, column = divmod(bad, x.shape[1]) if x.ndim == 2 else (bad, 0)
         kind = "NaN" if np.isnan(x.flat[bad]) else "infinity"
-        raise ValueError(f"{name} holds {kind} at row {row}, column {column}; {advice}")
+        raise ValueError(f"{name} holds {kind} at {place_of(bad, x.shape, unit)}; {advice}")
 
 
-def as_numbers(x: ArrayLike, name: str) -> Array:
-    """x as an array of numbers of any type; TypeError and ValueError for what is none."""
-    if x is None:
-        raise TypeError(f"{name} is None; an array is needed")
-    if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise TypeError(f"{name} is sparse; convert it first: {name}.toarray()")
-    if isinstance(x, np.ma.MaskedArray):
-        if np.ma.is_masked(x):
-            raise ValueError(f"{name} has masked values; fill them first: {name}.filled(...)")
-        x = x.data
+def assign(place: Array, values: ArrayLike, name: str) -> None:
+    """Copy finite numbers of the same shape into a view.
+
+    After `layer.weight -= step` Python assigns the view to itself: nothing is left to copy then.
+    Raises TypeError for what is not numeric, ValueError for another shape, NaN and infinity.
+    """
+    numbers = as_numbers(values, name, "values")
+    if numbers.shape != place.shape:
+        raise ValueError(
+            f"{name} has the shape {place.shape}, not {numbers.shape}; to fill it with one value "
+            f"write .{name}[...] = value"
+        )
+    converted = convert(numbers, place.dtype, name)
+    written = " (written already, by an operation in place)" if converted is values else ""
+    check_finite(converted, name, f"its numbers must be finite{written}")
+    place[...] = converted
+
+
+def place_of(index: int, shape: tuple[int, ...], unit: str = "row") -> str:
+    """Where the element of this index, in C order, stands in an array."""
+    if len(shape) < 2:
+        return f"{unit} {index}"
+    places = [int(i) for i in np.unravel_index(index, shape)]
+    return f"{unit} {places[0]}, column {', '.join(map(str, places[1:]))}"
+
+
+def check_unmasked(x: Any, name: str) -> None:
+    """ValueError for a masked array with masked values, which NumPy would take for numbers."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        place = place_of(int(np.argmax(np.ma.getmaskarray(x))), x.shape)
+        raise ValueError(f"{name} has masked values, at {place}; fill them first: .filled(...)")
+
+
+def as_numbers(x: ArrayLike, name: str, meaning: Meaning = "features") -> Array:
+    """x as an array of numbers of any type; TypeError and ValueError for what is none. `meaning`
+    decides how text could become numbers.
+    """
+    if type(x) is not np.ndarray:
+        x = _unwrapped(x, name)
+    if is_frame(x):
+        numbers = numbers_of(x)
+        if numbers is not None:
+            return numbers
+        columns = [
+            as_numbers(column, f"column {label!r} of {name}", meaning)
+            for label, column in columns_of(x)
+        ]
+        return np.column_stack(columns) if columns else np.empty(np.shape(x))
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -182,35 +128,44 @@ def as_numbers(x: ArrayLike, name: str) -> Array:
     except Exception as error:  # of its __array__, as a tensor's with a gradient
         raise TypeError(f"{name} cannot be made an array: {error}") from None
     if array.dtype.kind == "O":
-        array = _of_objects(array, name)
+        array = _of_objects(array, name, meaning)
     if array.dtype.kind not in "biuf":
         raise TypeError(
-            f"{name} has the type {array.dtype}; numbers are needed, encode it first"
-            + _how_to_encode(array, name)
+            f"{name} has the type {array.dtype}; numbers are needed"
+            + how_to_encode(array, name, meaning)
         )
     return array
 
 
-def _how_to_encode(array: Array, name: str) -> str:
-    """What makes labels of text."""
-    return f": numpy.unique({name}, return_inverse=True)[1]" if array.ndim == 1 else ""
+def _unwrapped(x: Any, name: str) -> Any:
+    """x, or the data of a masked array without a masked value; an error for what is no array."""
+    if x is None:
+        raise TypeError(f"{name} is None; an array is needed")
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise TypeError(f"{name} is sparse; convert it first: {name}.toarray()")
+    check_unmasked(x, name)
+    return x.data if isinstance(x, np.ma.MaskedArray) else x
 
 
-def _of_objects(array: Array, name: str) -> Array:
-    if any(type(value).__name__ in ("NAType", "NaTType") for value in array.flat):  # pandas
-        raise ValueError(f"{name} has missing values (NA); fill or drop such rows first")
+def _of_objects(array: Array, name: str, meaning: Meaning) -> Array:
+    kinds = set(map(type, array.flat))
+    if any(kind.__name__ in _NO_NUMBER for kind in kinds):
+        index = next(i for i, v in enumerate(array.flat) if type(v).__name__ in _NO_NUMBER)
+        place = place_of(index, array.shape)
+        advice = _IMPUTE if meaning == "features" else DROP
+        raise ValueError(f"{name} has missing values (NA), at {place}; {advice}")
     try:
-        if any(isinstance(value, str | bytes) for value in array.flat):  # float("1") would work
+        if any(issubclass(kind, str | bytes) for kind in kinds):  # float("1") would work
             raise TypeError
         return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{name} holds objects that are not numbers; encode them first"
-            + _how_to_encode(array, name)
+            f"{name} holds objects that are not numbers" + how_to_encode(array, name, meaning)
         ) from None
 
 
-def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+def convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """Numbers as C takes them; ValueError for one that is finite but too large for dtype."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     with np.errstate(over="ignore"):
@@ -220,16 +175,6 @@ def _convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
         if np.any(np.isinf(converted) & np.isfinite(original)):
             raise ValueError(f"{name} holds numbers too large for {dtype}; scale them down")
     return converted
-
-
-def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
-    if array.ndim != ndim:
-        raise ValueError(
-            f"{name} has the shape {array.shape}, expected {ndim} dimension{'s' * (ndim != 1)} "
-            f"and {rows} rows"
-        )
-    if array.shape[0] != rows:
-        raise ValueError(f"{name} has {array.shape[0]} rows but X has {rows}")
 
 
 class DataLoader:
@@ -251,7 +196,10 @@ class DataLoader:
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        self.X, self.y = np.asarray(X), np.asarray(y)
+        for array, name in ((X, "X"), (y, "y")):
+            check_unmasked(array, name)
+        self.X = as_numbers(X, "X") if is_frame(X) else np.asarray(X)
+        self.y = np.asarray(y)
         if self.X.ndim == 0 or self.y.ndim == 0 or len(self.X) != len(self.y):
             raise ValueError(
                 f"X {self.X.shape} and y {self.y.shape} must have as many rows as each other"

@@ -4,6 +4,8 @@ What needs differences runs in a float64 copy of the network, so that it is as e
 network; that also leaves the network itself alone.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .config import resolve_threads
-from .data import as_finite, as_target
+from .data import as_finite, as_numbers
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .numeric import check_number
 from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
 from .steps import step_along, warn_of_kinks
+from .targets import as_target
 from .weights import as_weights
 
 if TYPE_CHECKING:
@@ -30,14 +33,14 @@ Array = NDArray[Any]
 _ROUNDINGS = 8  # of the loss in a difference
 
 
-def _executor(net: "Sequential", X: ArrayLike) -> Executor:
+def _executor(net: Sequential, X: ArrayLike) -> Executor:
     """What runs the network, once X has told its width."""
     net._see(X)
     return net.executor
 
 
 def gradient(
-    net: "Sequential",
+    net: Sequential,
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
@@ -51,7 +54,7 @@ def gradient(
     return point.loss, point.grad.astype(net.dtype)
 
 
-def jacobian(net: "Sequential", X: ArrayLike, threads: int | None) -> Array:
+def jacobian(net: Sequential, X: ArrayLike, threads: int | None) -> Array:
     """See Sequential.jacobian."""
     executor, n_threads = _executor(net, X), resolve_threads(threads)
     x = as_finite(X, net.dtype, net.n_in)
@@ -67,7 +70,7 @@ def jacobian(net: "Sequential", X: ArrayLike, threads: int | None) -> Array:
 
 
 def hessian_vector(
-    net: "Sequential",
+    net: Sequential,
     X: ArrayLike,
     y: ArrayLike,
     v: ArrayLike,
@@ -78,7 +81,7 @@ def hessian_vector(
 ) -> Vector:
     """See Sequential.hessian_vector."""
     objective = _exact_objective(net, X, y, loss, sample_weight, threads)
-    direction = np.asarray(v, np.float64)
+    direction = np.asarray(as_numbers(v, "v", "values"), np.float64)
     if direction.shape != (net.n_params,) or not np.isfinite(direction).all():
         raise ValueError(
             f"v must hold {net.n_params} finite numbers, one for each parameter; its shape is "
@@ -91,7 +94,7 @@ def hessian_vector(
 
 
 def hessian(
-    net: "Sequential",
+    net: Sequential,
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
@@ -134,7 +137,7 @@ def _along(objective: Objective, params: Vector, v: Vector, step: float | None) 
 
 
 def _objective(
-    net: "Sequential",
+    net: Sequential,
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
@@ -152,7 +155,7 @@ def _objective(
 
 
 def _exact_objective(
-    net: "Sequential",
+    net: Sequential,
     X: ArrayLike,
     y: ArrayLike,
     loss: str | Loss | LossFunction | None,
@@ -196,7 +199,7 @@ class GradientCheck:
 
 
 def check_gradients(
-    net: "Sequential",
+    net: Sequential,
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -256,7 +259,7 @@ def _differences(objective: Objective, params: Vector) -> tuple[Vector, Vector]:
     return slopes, steps
 
 
-def parameter_places(net: "Sequential") -> Iterator[tuple[str, tuple[int, ...], slice]]:
+def parameter_places(net: Sequential) -> Iterator[tuple[str, tuple[int, ...], slice]]:
     """Name, shape and place in the flat arrays of every array that is trained."""
     for index, layer in enumerate(net.layers):
         for path, leaf in layer.named_leaves(f"layers.{index}"):

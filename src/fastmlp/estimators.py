@@ -2,12 +2,16 @@
 the door. They compute in float64 whatever comes in.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import inspect
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_finite, as_values
+from .data import as_finite
+from .frames import ColumnNames, column_names
+from .targets import as_values
 from .weights import Weights, as_weights
 
 Matrix = NDArray[np.float64]
@@ -15,9 +19,14 @@ FLOAT64 = np.dtype(np.float64)
 
 
 class Estimator:
-    """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more."""
+    """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more.
+
+    If X is a frame whose columns have names, `feature_names_in_` keeps them: another frame must
+    then have the same in the same order, while an array is taken as it stands.
+    """
 
     n_in_: int
+    feature_names_in_: NDArray[np.object_]  # where X had names
 
     def __repr__(self) -> str:
         given = [
@@ -31,9 +40,20 @@ class Estimator:
         if not hasattr(self, "n_in_"):
             raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit first")
 
+    def _learn_names(self, X: ArrayLike) -> None:
+        """Keep the names of the columns in place of those of an earlier fit."""
+        vars(self).pop("feature_names_in_", None)
+        if (names := column_names(X)) is not None:
+            self.feature_names_in_ = np.array(names, object)
+
+    def _column_names(self) -> ColumnNames:
+        names = vars(self).get("feature_names_in_")
+        return ColumnNames(None if names is None else list(names))
+
     def _new_inputs(self, X: ArrayLike) -> Matrix:
-        """X (rows, n_in) for a fitted estimator; ValueError for another width, NaN or infinity."""
+        """X (rows, n_in) for a fitted estimator; ValueError for other columns, NaN or infinity."""
         self._check_fitted()
+        self._column_names().check(X)
         matrix = inputs(X)
         if matrix.shape[1] != self.n_in_:
             raise ValueError(

@@ -42,6 +42,7 @@ def fold(net: "Sequential") -> "Sequential":
     for layer, arrays in values.items():
         for name, place in layer.arrays().items():
             place[...] = arrays[name]
+    new.known_names = net.known_names
     new.loss, new.metrics, new.metadata = net.loss, net.metrics, dict(net.metadata)
     return new
 

@@ -9,6 +9,8 @@ where that takes long, a jump to the exact solution for the signs found (Lee et 
 by the conditions of Karush, Kuhn and Tucker.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 import warnings
 from dataclasses import dataclass
@@ -77,6 +79,7 @@ class ElasticNet(LinearModel):
         coef = np.column_stack([result.coef for result in results])
         intercept = np.array([problem.intercept(result.coef) for problem, result in pairs])
         self._learn(coef, intercept, one_dimension)
+        self._learn_names(X)
         return self
 
     def _check_settings(self) -> tuple[float, float, float]:

@@ -11,13 +11,14 @@ from __future__ import annotations  # numpy.random is slow to load: on first use
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
-from .data import as_matrix, as_numbers
+from .data import as_matrix, as_numbers, assign
+from .dialects import Translated
 from .executor import Executor
 from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, leaves_of, plan
@@ -28,6 +29,14 @@ Array = NDArray[Any]
 # What stands before these starts with Glorot's weights; before all others, which let about half of
 # the variance through as ReLU does, with He's.
 _SYMMETRIC = ("", "identity", "sigmoid", "tanh")
+
+
+_OWN_LAYER = (
+    "{} is no layer that can run: layers run in C, so a class of your own cannot be one. Possible "
+    "are combinations of those there are, Residual([...]) among them, a loss of your own, a "
+    "function (pred, target) -> (values, gradient), and init=, a function that draws weights; "
+    "how a layer is added to fastmlp stands in CONTRIBUTING.md"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Home:
         return replace(self, op=op)
 
 
-class Layer:
+class Layer(Translated, dialect="layer"):
     """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows,
     n_in).
     """
@@ -58,6 +67,12 @@ class Layer:
     _n_in: int | None = None
     _home: Home | None = None
     _executor: Executor | None = None
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """A TypeError: layers become a network in a list."""
+        raise TypeError(
+            f"a layer is not called: write layer.forward(x), or Sequential([{self!r}, ...])"
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """A setting is given once: the program that C runs, and model files, are made of it."""
@@ -74,7 +89,7 @@ class Layer:
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """This layer as one op for an input of n_in features, at place `index`, without offsets."""
-        raise NotImplementedError
+        raise TypeError(_OWN_LAYER.format(self))
 
     def width_hint(self, n_in: int) -> str:
         """What to do where n_in features come in and this layer has another width."""
@@ -160,6 +175,14 @@ class Layer:
         """Become part of a network, over its flat arrays."""
         self._home, self._executor = home, None
         self._n_in = int(home.layout.ops[home.op]["n_in"])
+
+    def _assign(self, name: str, place: Array | None, values: ArrayLike) -> None:
+        """Copy values into one of the arrays, for a line such as `layer.weight -= step`."""
+        if place is None:
+            raise ValueError(f"{self!r} has no {name}; make it with bias=True")
+        assert self._home is not None  # for its place is known
+        with self._home.turns.changing:
+            assign(place, values, name)
 
     def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Executor:
         executor = self._executor
@@ -266,23 +289,41 @@ class Linear(Layer):
 
     @property
     def weight(self) -> Array:
-        """W (n_in, n_out): a view into the flat parameters."""
+        """W (n_in, n_out): a view into the flat parameters. Setting it copies into them, if the
+        shape is the same and all is finite; so do the other arrays of layers and networks.
+        """
         return self._view("w", grad=False)
+
+    @weight.setter
+    def weight(self, values: ArrayLike) -> None:
+        self._assign("weight", self.weight, values)
 
     @property
     def bias(self) -> Array | None:
         """The bias (n_out,): a view into the flat parameters; None without one."""
         return self._view("b", grad=False) if self.has_bias else None
 
+    @bias.setter
+    def bias(self, values: ArrayLike) -> None:
+        self._assign("bias", self.bias, values)
+
     @property
     def weight_grad(self) -> Array:
         """Gradient of the loss by W, as the last backward left it."""
         return self._view("w", grad=True)
 
+    @weight_grad.setter
+    def weight_grad(self, values: ArrayLike) -> None:
+        self._assign("weight_grad", self.weight_grad, values)
+
     @property
     def bias_grad(self) -> Array | None:
         """Gradient of the loss by the bias, as the last backward left it."""
         return self._view("b", grad=True) if self.has_bias else None
+
+    @bias_grad.setter
+    def bias_grad(self, values: ArrayLike) -> None:
+        self._assign("bias_grad", self.bias_grad, values)
 
     @property
     def is_initialized(self) -> bool:
@@ -395,17 +436,34 @@ LAYERS: dict[str, type[Layer]] = {"Linear": Linear, "Dropout": Dropout, **ACTIVA
 def check_layers(layers: Any, example: str) -> tuple[Layer, ...]:
     """Them as a tuple, each in one place; else TypeError or ValueError with an example of one."""
     try:
+        if isinstance(layers, str | bytes):
+            raise TypeError
         found = (layers,) if isinstance(layers, Layer) else tuple(layers)
     except TypeError:
         raise TypeError(f"layers must be a list of layers, {example}, not {layers!r}") from None
     if not found:
         raise ValueError(f"layers is empty; at least one is needed: {example}")
-    if not all(isinstance(layer, Layer) for layer in found):
-        raise TypeError(f"layers must be a list of layers: {example}")
+    for layer in found:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers must be a list of layers, {example}, {_not_a_layer(layer)}")
     leaves = leaves_of(found)
+    for layer in (*found, *leaves):
+        kind = type(layer)
+        own = kind.record is Layer.record and layer in leaves
+        if own or kind.forward is not Layer.forward or kind.backward is not Layer.backward:
+            raise TypeError(_OWN_LAYER.format(layer))
     if len({id(leaf) for leaf in leaves}) < len(leaves):
         raise ValueError("a layer appears twice; make a new one for each place")
     return found
+
+
+def _not_a_layer(given: Any) -> str:
+    """What stands in the place of a layer, and what it could be."""
+    name = given if isinstance(given, str) else getattr(given, "__name__", "")
+    known = next((own for own in LAYERS if own.lower() == name.lower().replace("_", "")), None)
+    if known is not None:
+        return f"not {given!r}; write {known}({'' if known in ACTIVATION_CLASSES else '...'})"
+    return f"not {given!r}; {_OWN_LAYER.format('that')}"
 
 
 def initial_values(leaves: Sequence[Layer], layout: Layout, seed: int) -> list[dict[str, Any]]:

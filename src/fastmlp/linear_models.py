@@ -12,6 +12,8 @@ delta^2, and what other libraries call alpha in ridge regression. With a sample_
 term counts that many times, the penalty once: a weight 2 is the row twice, a weight 0 none.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import warnings
 from typing import Literal, Self, overload
 
@@ -90,6 +92,7 @@ class LinearRegression(LinearModel):
         theta = solution.theta
         intercept = theta[0] if first else np.zeros(theta.shape[1])
         self._learn(theta[first:], intercept, one_dimension)
+        self._learn_names(X)
         self._learn_spread(solution, first, one_dimension)
         return self
 
@@ -185,6 +188,7 @@ class Ridge(LinearModel):
         first = int(bool(self.fit_intercept))
         intercept = theta[0] if first else np.zeros(target.shape[1])
         self._learn(theta[first:], intercept, one_dimension)
+        self._learn_names(X)
         return self
 
 

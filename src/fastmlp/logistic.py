@@ -8,6 +8,8 @@ is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood. A ro
 as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -24,6 +26,7 @@ from .numeric import check_count, check_number
 from .optimizers import SGD
 from .schedules import CosineDecay
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
+from .targets import encode_labels
 from .training import History
 from .weights import Weights, class_weights, combined
 
@@ -109,6 +112,7 @@ class Classifier(Estimator):
         self.classes_ = classes
         self._learn(theta[first:], intercept)
         self.n_in_ = matrix.shape[1]
+        self._learn_names(X)
         return self
 
     def decision_function(self, X: ArrayLike) -> Matrix:
@@ -298,22 +302,3 @@ def _by_index(by_label: Mapping[Any, float], classes: NDArray[Any]) -> dict[int,
         known.index(label): check_number(weight, f"class_weight of {label!r}", positive=True)
         for label, weight in by_label.items()
     }
-
-
-def encode_labels(y: ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The sorted classes, and the index of each row's own; ValueError for what is no label."""
-    array = np.asarray(y)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.shape != (rows,):
-        raise ValueError(f"y has the shape {array.shape}, expected ({rows},): one label a row")
-    # the comparison also refuses NaN and infinity
-    if array.dtype.kind == "f" and not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
-        raise ValueError("y holds values that are no whole numbers; labels are integers or strings")
-    try:
-        classes, labels = np.unique(array, return_inverse=True)
-    except TypeError:
-        raise TypeError("y mixes types that cannot be sorted; use integers or strings") from None
-    if len(classes) < 2:
-        raise ValueError(f"y holds one class only, {classes.tolist()[0]!r}; two are needed")
-    return classes, labels.astype(np.int64)

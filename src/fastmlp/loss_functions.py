@@ -14,13 +14,15 @@ All raise ValueError for targets outside the range that the formula takes, for s
 fit and for settings outside their range; TypeError for what is not numeric.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_matrix, as_numbers, as_target
+from .data import as_matrix, as_numbers
 from .losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -34,6 +36,7 @@ from .losses import (
     Poisson,
     SquaredError,
 )
+from .targets import as_target, meaning_of, target_numbers
 from .weights import as_weights
 
 Result = tuple[float, NDArray[Any]]
@@ -208,7 +211,7 @@ def _loss(loss: Loss, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | Non
     z = as_numbers(z, "z")
     dtype = np.dtype(np.float64 if z.dtype == np.float64 else np.float32)
     outputs = as_matrix(z, dtype, None, "z")
-    y = as_numbers(y, "y")
+    y = target_numbers(y, "y", meaning_of(loss))
     if y.ndim and len(y) != len(outputs):
         raise ValueError(f"y has {len(y)} rows but z has {len(outputs)}")
     target = as_target(y, loss, len(outputs), outputs.shape[1], dtype)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .dialects import Translated, way
 from .settings import Settings
 
 Array = NDArray[Any]
@@ -394,9 +395,11 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
         return loss
     if isinstance(loss, str):
         if loss not in _DEFAULTS:
-            raise ValueError(f"loss={loss!r} is unknown; use one of {', '.join(LOSSES)}")
+            known = way("loss", loss.replace("-", "_"))
+            advice = f"fastmlp calls it {known!r}," if known else "use"
+            raise ValueError(f"loss={loss!r} is unknown; {advice} one of {', '.join(LOSSES)}")
         return _DEFAULTS[loss]
-    if isinstance(loss, type) or not callable(loss):
+    if isinstance(loss, type | Translated) or not callable(loss):
         raise TypeError(
             f"loss must be a name, an object such as Huber(delta=0.5) or a function of "
             f"(pred, target), not {loss!r}"

@@ -4,6 +4,8 @@ mae, rmse and r2 by name compare y with what the outputs mean under the loss: `L
 weights do not enter.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .dialects import way
 from .losses import Loss
 
 Array = NDArray[Any]
@@ -80,8 +83,9 @@ def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric
             found[name] = _of_function(name, metric)
             functions.add(name)
         elif metric not in METRICS:
-            known = ", ".join(METRICS)
-            raise ValueError(f"metric {metric!r} is unknown; use a function or one of {known}")
+            advice = way("metric", str(metric))
+            advice = advice or f"use a function or one of {', '.join(METRICS)}"
+            raise ValueError(f"metric {metric!r} is unknown; {advice}")
         else:
             kind = "classes" if metric == "accuracy" else "values"
             if loss.predicts not in (kind, ""):

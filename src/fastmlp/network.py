@@ -1,10 +1,12 @@
 """Sequential: a network of layers, one after another, and everything a user does with it."""
 
+from __future__ import annotations  # signatures that can be read
+
 import copy
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from os import PathLike
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,7 +15,7 @@ from . import _core, checkpoint, derivatives, folding, training
 from .callbacks import Callback
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import Array, as_finite, as_matrix, as_numbers, as_row, as_target, check_finite
+from .data import Array, as_finite, as_matrix, as_numbers, as_row, check_finite
 from .executor import SLICE_SECONDS, Executor
 from .layers import (
     Home,
@@ -33,6 +35,7 @@ from .numeric import check_seed
 from .optimizers import Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .summary import summary_of
+from .targets import as_target, check_missing
 from .training import History, TrainingData
 from .weights import ClassWeight, Weights, as_weights
 
@@ -70,6 +73,8 @@ class Sequential(NetworkState):
         # what stands before the first Linear keeps the width
         first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
         self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
+        if self.standardize is not None:  # may know the columns already, from `adapt`
+            self.column_names = self.standardize.column_names
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
             raise ValueError(
@@ -78,6 +83,13 @@ class Sequential(NetworkState):
             )
         if width is not None:
             self._executor = self._build(width)
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """A TypeError, since it could mean two things."""
+        raise TypeError(
+            "a network is not called: net.predict(X) predicts, net.forward(x, training=True) is "
+            "the pass that net.backward(dz) needs"
+        )
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -195,8 +207,12 @@ class Sequential(NetworkState):
         call; what another optimizer has kept (moments, averages) is given up.
 
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
-        converted once. Returns a History. Raises ValueError and TypeError for bad input before any
-        work, DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
+        converted once. The names of a frame's columns are kept, in `feature_names_in_` and in
+        model files: from then on a frame with other names or another order is refused, validation
+        data too, while an array is taken as it stands.
+
+        Returns a History. Raises ValueError and TypeError for bad input before any work,
+        DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
         steps, and the next fit with the same batches goes on in the middle of the pass.
         """
         self._see(X, y, loss, learns=True)
@@ -262,6 +278,8 @@ class Sequential(NetworkState):
             self.unchanged_before_a_step() if careful else nullcontext(),
         ):
             self.loss = chosen
+            if type(x) is not np.ndarray:
+                self.column_names.learn(x)
             return self._train_step(
                 matrix,
                 target,
@@ -311,9 +329,12 @@ class Sequential(NetworkState):
         return loss.reduce(loss_sum, len(matrix))
 
     def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
-        """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs."""
+        """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs.
+
+        Raises ValueError and TypeError for bad input, NaN and infinity among it.
+        """
         self._see(x)
-        return self.executor.forward(as_matrix(x, self.dtype, self.n_in, "x"), training, threads)
+        return self.executor.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
 
     def backward(self, dz: ArrayLike, threads: int | None = None) -> Array:
         """Fill `grads` for the gradient dz (rows, n_out) by the last forward's output; returns dx.
@@ -342,6 +363,7 @@ class Sequential(NetworkState):
     def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
         """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
         self._check_ready()
+        self.column_names.check(X)
         return self.executor.predict(as_finite(X, self.dtype, self.n_in), threads)
 
     def predict_row(self, x: ArrayLike, out: Array | None = None) -> Array:
@@ -354,12 +376,14 @@ class Sequential(NetworkState):
         executor = self.executor
         self._check_ready()
         row = as_row(x, self.dtype, executor.program.n_in)
+        if row is not x:
+            self.column_names.check_row(x)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
         elif not isinstance(out, np.ndarray):
             raise TypeError(f"out must be an array of {self.n_out} {self.dtype} numbers")
         if not executor.predict_row(row, out):
-            check_finite(row, "x")
+            check_finite(row, "x", unit="column")
         return out
 
     def predict_proba(
@@ -516,7 +540,7 @@ class Sequential(NetworkState):
         checkpoint.save(self, path, self.metadata if metadata is None else metadata)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> "Sequential":
+    def load(cls, path: str | PathLike[str]) -> Sequential:
         """The network in a file that `save` wrote; raises CheckpointError for a damaged or foreign
         one.
         """
@@ -536,7 +560,7 @@ class Sequential(NetworkState):
         content = checkpoint.to_bytes(self, {}, holds_schedule=False)
         return checkpoint.from_bytes, (type(self), content), extra
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Sequential":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
         make, arguments, extra = self.__reduce__()
         twin: Sequential = make(*copy.deepcopy(arguments, memo))
         vars(twin).update(copy.deepcopy(extra, memo))
@@ -546,13 +570,13 @@ class Sequential(NetworkState):
     @classmethod
     def _make(
         cls, layers: list[Layer], seed: int, dtype: DTypeLike, n_in: int | None = None
-    ) -> "Sequential":
+    ) -> Sequential:
         """For copies and files; the __init__ of a subclass may take other arguments."""
         net = cls.__new__(cls)
         Sequential.__init__(net, layers, seed=seed, dtype=dtype, n_in=n_in)
         return net
 
-    def fold(self) -> "Sequential":
+    def fold(self) -> Sequential:
         """A network for inference: every BatchNorm is folded into the Linear next to it.
 
         Its outputs are those of `predict` up to rounding; it shares nothing with this one, and has
@@ -571,8 +595,10 @@ class Sequential(NetworkState):
         learns: bool = False,
     ) -> None:
         """Learn the input width from the first data; ValueError where the input's mean and std are
-        missing and this call does not learn them.
+        missing and this call does not learn them, or its columns have other names than before.
         """
+        if type(x) is not np.ndarray:
+            self.column_names.check(x)
         if self._executor is None:
             self._learn_width(x, y, loss)
         if not learns:
@@ -603,11 +629,17 @@ class Sequential(NetworkState):
             if isinstance(self.loss, CustomLoss):
                 self.loss.check_usable()
             return self.loss
-        array = as_numbers(y, "y")
+        try:
+            array = as_numbers(y, "y", "target")
+        except TypeError:
+            check_missing(y, "y")  # text stands for classes, and codes would hide what is missing
+            raise
         one_a_row = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
         if array.dtype.kind in "iu" and one_a_row and self.n_out > 1:
             return "cross_entropy"
         if array.dtype.kind == "f":
+            if one_a_row and self.n_out > 1:  # labels, where some are missing
+                check_missing(y, "y")
             return "squared_error"
         if array.ndim == 2 and np.all((array == 0) | (array == 1)) and np.all(array.sum(1) == 1):
             raise ValueError(

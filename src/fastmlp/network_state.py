@@ -1,5 +1,7 @@
 """What a network holds beside its layers: its flat arrays, and what training keeps of them."""
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -10,23 +12,25 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .batch_statistics import has_batch_norm, statistics_of
 from .config import resolve_threads
-from .data import Array, as_finite, as_numbers
+from .data import Array, as_finite, as_numbers, assign
+from .dialects import Translated
 from .errors import DivergenceError
 from .executor import Executor
+from .frames import ColumnNames
 from .layout import aligned_zeros
 from .optimizers import Optimizer, get_optimizer
 
 # what training changes beside weights and statistics: of the network, and of its context
 _KEPT = (
     *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
-    "interrupted_batches",
+    *("interrupted_batches", "known_names"),
 )
 _COUNTERS = (
     *("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged", "running"),
 )
 
 
-class NetworkState:
+class NetworkState(Translated, dialect="network"):
     """Base of Sequential: parameters, gradients and statistics, the optimizer with its moments, and
     averaged weights.
     """
@@ -41,6 +45,7 @@ class NetworkState:
         self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
         self._shows_average = False
         self.interrupted_batches: tuple[int, int, bool, int] | None = None
+        self.column_names = ColumnNames()
 
     @property
     def seed(self) -> int:
@@ -63,6 +68,24 @@ class NetworkState:
         return self._executor
 
     @property
+    def known_names(self) -> list[str] | None:
+        """Names of the columns that it has learned from; None while no X had any."""
+        return self.column_names.known
+
+    @known_names.setter
+    def known_names(self, names: list[str] | None) -> None:
+        self.column_names.known = names
+
+    @property
+    def feature_names_in_(self) -> NDArray[np.object_]:
+        """Names of the columns that it was trained on; as in scikit-learn, AttributeError while
+        there are none.
+        """
+        if self.known_names is None:
+            raise AttributeError("feature_names_in_: no X with names of columns was trained on")
+        return np.array(self.known_names, object)
+
+    @property
     def n_params(self) -> int:
         """Number of weights, biases, scales and shifts."""
         return self.executor.layout.n_params
@@ -74,10 +97,18 @@ class NetworkState:
         """
         return self.executor.context.params
 
+    @params.setter
+    def params(self, values: ArrayLike) -> None:
+        self._write(self.params, values, "params")
+
     @property
     def grads(self) -> Array:
         """Gradients in the layout of params, as the last `backward` left them."""
         return self.executor.context.grads
+
+    @grads.setter
+    def grads(self, values: ArrayLike) -> None:
+        self._write(self.grads, values, "grads")
 
     @property
     def stats(self) -> Array:
@@ -85,6 +116,15 @@ class NetworkState:
         Standardize.
         """
         return self.executor.context.stats
+
+    @stats.setter
+    def stats(self, values: ArrayLike) -> None:
+        self._write(self.stats, values, "stats")
+
+    def _write(self, place: Array, values: ArrayLike, name: str) -> None:
+        """Copy values into a flat array, for a line such as `net.params -= step`."""
+        with self.executor.turns.changing:
+            assign(place, values, name)
 
     @property
     def epoch(self) -> int:
@@ -251,6 +291,7 @@ class NetworkState:
         """What `stats` would be with these weights, BatchNorm's being computed from X (rows, n_in);
         ValueError and TypeError for bad input.
         """
+        self.column_names.check(X)
         matrix = as_finite(X, self.dtype, self.executor.layout.n_in)
         if not has_batch_norm(self.executor):
             return self.stats.copy()
@@ -327,8 +368,10 @@ class NetworkState:
             )
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(array, self.dtype)
-        if _core.first_nonfinite(array) >= 0:
-            raise ValueError(f"{name} holds NaN, infinity or numbers too large for {self.dtype}")
+        if (bad := _core.first_nonfinite(array)) >= 0:
+            raise ValueError(
+                f"{name} holds NaN, infinity or numbers too large for {self.dtype}, at {bad}"
+            )
         return array
 
     def _weights(self) -> list[Array]:

@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from .data import as_finite, as_numbers
 from .errors import warn
+from .frames import ColumnNames
 from .layers import LAYERS, Array, Home, Layer, make_record
 from .numeric import as_real
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
 _TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
+_TINY = float(np.finfo(np.float32).smallest_subnormal)
 _COARSE = 32  # steps of the network's type that a column must spread over to be told apart well
 
 
@@ -79,10 +81,18 @@ class _Scaled(Normalization):
         """What xhat (n,) is multiplied by: a view into the flat parameters."""
         return self._part("scale")
 
+    @scale.setter
+    def scale(self, values: ArrayLike) -> None:
+        self._assign("scale", self.scale, values)
+
     @property
     def scale_grad(self) -> Array:
         """Gradient of the loss by the scale, as the last backward left it."""
         return self._part("scale", grad=True)
+
+    @scale_grad.setter
+    def scale_grad(self, values: ArrayLike) -> None:
+        self._assign("scale_grad", self.scale_grad, values)
 
 
 class _Shifted(_Scaled):
@@ -93,10 +103,18 @@ class _Shifted(_Scaled):
         """What is added to xhat scale (n,): a view into the flat parameters."""
         return self._part("shift")
 
+    @shift.setter
+    def shift(self, values: ArrayLike) -> None:
+        self._assign("shift", self.shift, values)
+
     @property
     def shift_grad(self) -> Array:
         """Gradient of the loss by the shift, as the last backward left it."""
         return self._part("shift", grad=True)
+
+    @shift_grad.setter
+    def shift_grad(self, values: ArrayLike) -> None:
+        self._assign("shift_grad", self.shift_grad, values)
 
 
 class LayerNorm(_Shifted):
@@ -157,10 +175,18 @@ class BatchNorm(_Shifted):
         """Running mean (n,): a view into the flat statistics."""
         return self._part("running_mean")
 
+    @running_mean.setter
+    def running_mean(self, values: ArrayLike) -> None:
+        self._assign("running_mean", self.running_mean, values)
+
     @property
     def running_var(self) -> Array:
         """Running variance (n,): a view into the flat statistics."""
         return self._part("running_var")
+
+    @running_var.setter
+    def running_var(self, values: ArrayLike) -> None:
+        self._assign("running_var", self.running_var, _not_below(values, "running_var", 0.0))
 
 
 class Standardize(Normalization):
@@ -179,6 +205,16 @@ class Standardize(Normalization):
 
     def __init__(self) -> None:
         super().__init__()
+        self._column_names = ColumnNames()
+
+    @property
+    def column_names(self) -> ColumnNames:
+        """Names of the columns that it has learned from, those of its network as well."""
+        return self._column_names
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See Layer.__getstate__; a copy learns for itself."""
+        return super().__getstate__() | {"_column_names": ColumnNames(self.column_names.known)}
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record; raises ValueError anywhere but in the first place."""
@@ -195,10 +231,18 @@ class Standardize(Normalization):
         """Mean of each column (n,): a view into the flat statistics."""
         return self._part("mean")
 
+    @mean.setter
+    def mean(self, values: ArrayLike) -> None:
+        self._assign("mean", self.mean, values)
+
     @property
     def std(self) -> Array:
         """Standard deviation of each column (n,): a view into the flat statistics."""
         return self._part("std")
+
+    @std.setter
+    def std(self, values: ArrayLike) -> None:
+        self._assign("std", self.std, _not_below(values, "std", _TINY))
 
     @property
     def is_adapted(self) -> bool:
@@ -209,11 +253,15 @@ class Standardize(Normalization):
         """Take mean and std of each column of X (rows, n_in), in float64; returns the layer.
 
         Raises ValueError and TypeError where X is no numeric array of that shape, or too large for
-        a standard deviation.
+        a standard deviation; ValueError also for a frame whose columns have other names than those
+        that it, or its network, has learned from.
         """
-        dtype = self._home.dtype if self._home else self._dtype_alone(X)
-        matrix = as_finite(X, dtype, self.n_in)
-        return self.adapt_rows(matrix, np.arange(len(matrix)), X)
+        self.column_names.check(X)
+        numbers = as_numbers(X, "X")
+        dtype = self._home.dtype if self._home else self._dtype_alone(numbers)
+        matrix = as_finite(numbers, dtype, self.n_in)
+        self.column_names.learn(X)
+        return self.adapt_rows(matrix, np.arange(len(matrix)), numbers)
 
     def adapt_rows(self, matrix: Array, rows: NDArray[np.int64], given: ArrayLike) -> Self:
         """`adapt` for some rows of a checked matrix, and of what the user gave it as."""
@@ -246,6 +294,14 @@ class Standardize(Normalization):
     def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Any:
         self.check_adapted()
         return super()._executor_for(n_in, dtype)
+
+
+def _not_below(values: ArrayLike, name: str, least: float) -> Array:
+    """The values; ValueError where one is too small for a variance or a deviation."""
+    numbers = as_numbers(values, name, "values")
+    if (numbers < least).any():
+        raise ValueError(f"{name} must be {'>= 0' if least == 0 else 'above 0'} everywhere")
+    return numbers
 
 
 def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bool_]:

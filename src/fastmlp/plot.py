@@ -5,10 +5,13 @@
     ax.figure.savefig("boundary.png")
 
 Every function takes the axes to draw on (`ax=None` makes a figure with one) and returns them, so
-labels, limits and titles can be changed afterwards. The colours are those of Okabe and Ito (2008),
-which readers with any colour vision can tell apart; classes have different markers as well.
+labels, limits and titles can be changed afterwards. What is drawn on the same axes once more, for
+another model, has other colours. Those of new axes are COLOURS, by Okabe and Ito (2008), which
+readers with any colour vision can tell apart; classes have different markers as well.
 matplotlib is imported with the first picture and comes with `pip install "fastmlp[train]"`.
 """
+
+from __future__ import annotations  # signatures that can be read
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,8 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .callbacks import GradientNorms
+from .data import as_numbers, check_finite
 from .layers import Layer, Linear
 from .numeric import check_count
+from .targets import check_missing
 
 Array = NDArray[Any]
 
@@ -28,30 +33,39 @@ _MARKERS = "os^Dv<>PX*p"  # of another number than colours, so that both togethe
 
 
 def learning_curves(
-    history: Mapping[str, Sequence[float]], ax: Any = None, name: str = "loss"
+    history: Mapping[str, Sequence[float]],
+    ax: Any = None,
+    name: str = "loss",
+    *,
+    label: str | None = None,
 ) -> Any:
     """The quantity `name` of a History against the epoch, training and validation ("val_...").
 
-    The lowest validation loss is marked. Raises ValueError where neither was logged.
+    The lowest validation loss is marked. The training curve of a network with dropout includes it,
+    as the legend says then, and so may lie above that of validation. label: the model, before each
+    entry of the legend. Raises ValueError if neither was logged.
     """
-    series = [(name, "training", BLUE), (f"val_{name}", "validation", ORANGE)]
+    training = "training" + ", dropout included" * getattr(history, "includes_dropout", False)
+    series = [(name, training, BLUE), (f"val_{name}", "validation", ORANGE)]
     if name.startswith("val_"):
         series = [(name, name, ORANGE)]
     if not any(key in history for key, _, _ in series):
         raise ValueError(
             f"the history holds no {name!r}; it holds {', '.join(history) or 'nothing'}"
         )
-    ax = _axes(ax)
-    for key, label, colour in series:
+    ax, before = _axes(ax), f"{label}, " if label else ""
+    colour = ORANGE
+    for key, curve, usual in series:
         if key in history:
             values = np.asarray(history[key], np.float64)
+            look = {"color": (colour := _unused(ax, usual)), "label": before + curve}
             marker = "o" if len(values) == 1 else None
-            ax.plot(np.arange(1, len(values) + 1), values, label=label, color=colour, marker=marker)
+            ax.plot(np.arange(1, len(values) + 1), values, marker=marker, **look)
     held_out = np.asarray(history.get("val_loss", ()), np.float64)
     if name == "loss" and np.isfinite(held_out).any():
         best = int(np.nanargmin(held_out))
-        label = f"lowest, epoch {best + 1}"
-        ax.scatter(best + 1, held_out[best], color=ORANGE, label=label, zorder=3)
+        lowest = f"{before}lowest, epoch {best + 1}"
+        ax.scatter(best + 1, held_out[best], color=colour, label=lowest, zorder=3)
     ax.set(xlabel="epoch", ylabel=name)
     ax.legend(frameon=False)
     return ax
@@ -68,6 +82,7 @@ def decision_boundary(
     resolution: points along an axis. Raises ValueError for other shapes, and for classes of y that
     the probabilities do not cover; TypeError for a model without probabilities.
     """
+    check_missing(y, "y")
     points, labels = _numbers(X, "X", 2), np.asarray(y)
     resolution = check_count(resolution, "resolution", 2)
     if points.shape[1] != 2:
@@ -97,8 +112,8 @@ def decision_boundary(
 def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
     """What is left, y - pred, against pred: no pattern should remain about the line at zero.
 
-    y and pred of one shape, (rows,) or (rows, n_out); every output has its colour. Raises
-    ValueError for other shapes.
+    y and pred of one shape, (rows,) or (rows, n_out); every output has the next colour of the axes'
+    cycle. Raises ValueError for other shapes.
     """
     target, predicted = (_columns(a, name) for a, name in ((y, "y"), (pred, "pred")))
     if target.shape != predicted.shape:
@@ -111,7 +126,6 @@ def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
             predicted[:, k],
             (target - predicted)[:, k],
             s=16,
-            color=COLOURS[k % len(COLOURS)],
             marker=_MARKERS[k % len(_MARKERS)],
             alpha=0.7,
             linewidths=0,
@@ -123,12 +137,13 @@ def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
     return ax
 
 
-def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10) -> Any:
+def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10, **line: Any) -> Any:
     """How often y is 1 among the rows that were given a probability, in `bins` equal intervals.
 
     y (rows,) of 0 and 1, proba (rows,) or (rows, 1): the probability of 1. Points on the diagonal
     are calibrated; a point's area is the share of rows in its interval, empty ones have none
-    (DeGroot, Fienberg 1983). Raises ValueError for other values and shapes.
+    (DeGroot, Fienberg 1983). `line` goes to matplotlib's plot (label, color); the colour left out
+    is the next of the axes' cycle. Raises ValueError for other values and shapes.
     """
     target, predicted = (_columns(a, name) for a, name in ((y, "y"), (proba, "proba")))
     if target.shape != predicted.shape or target.shape[1] != 1:
@@ -149,10 +164,13 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10) 
         for a in (predicted, target)
     )
     ax = _axes(ax)
-    ax.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="calibrated")
-    ax.plot(mean, share, color=BLUE, linewidth=1)
+    if "calibrated" not in (drawn.get_label() for drawn in ax.get_lines()):
+        ax.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="calibrated")
+    label = line.pop("label", "model")
+    (drawn,) = ax.plot(mean, share, **{"linewidth": 1} | line)
     size = 20 + 300 * counts[used] / counts.sum()
-    ax.scatter(mean, share, s=size, color=BLUE, label="model", clip_on=False, zorder=3)
+    colour = drawn.get_color()
+    ax.scatter(mean, share, s=size, color=colour, label=label, clip_on=False, zorder=3)
     ax.set(xlabel="predicted probability", ylabel="share of y = 1", xlim=(0, 1), ylim=(0, 1))
     ax.legend(frameon=False)
     return ax
@@ -161,7 +179,8 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10) 
 def gradient_norms(norms: GradientNorms | ArrayLike, ax: Any = None, **line: Any) -> Any:
     """Norms of the gradient layer by layer, on a logarithmic scale.
 
-    norms (n_layers,): one line over the layers; `line` goes to matplotlib's plot (label, color).
+    norms (n_layers,): one line over the layers, in the next colour of the axes' cycle; `line` goes
+    to matplotlib's plot (label, color; linestyle tells networks apart if each has many lines).
     norms (epochs, n_layers), or the callback `GradientNorms`: a line over the epochs for each
     layer, from the first (dark) to the last (light). Raises ValueError for other shapes and
     negative norms.
@@ -173,7 +192,7 @@ def gradient_norms(norms: GradientNorms | ArrayLike, ax: Any = None, **line: Any
         raise ValueError("norms holds negative numbers; a norm is never below 0")
     ax = _axes(ax)
     if values.ndim == 1:
-        ax.plot(np.arange(1, len(values) + 1), values, **{"marker": "o", "color": BLUE} | line)
+        ax.plot(np.arange(1, len(values) + 1), values, **{"marker": "o"} | line)
         ax.set_xlabel("layer")
         ax.xaxis.get_major_locator().set_params(integer=True)
     else:
@@ -222,20 +241,27 @@ def _axes(ax: Any) -> Any:
         import matplotlib.pyplot as plt
     except ImportError:
         raise ImportError('plots need matplotlib: pip install "fastmlp[train]"') from None
-    return plt.subplots(layout="constrained")[1]
+    ax = plt.subplots(layout="constrained")[1]
+    ax.set_prop_cycle(color=COLOURS)
+    return ax
+
+
+def _unused(ax: Any, usual: str) -> str:
+    """The usual colour, or another where a line of the axes has it."""
+    used = {line.get_color() for line in ax.get_lines()}
+    return next((colour for colour in (usual, *COLOURS) if colour not in used), usual)
 
 
 def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
     """A float64 array of finite numbers; ValueError otherwise."""
     try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+        array = np.ascontiguousarray(as_numbers(values, name, "values"), np.float64)
+    except TypeError as error:
         kind = type(values).__name__
-        raise TypeError(f"{name} must be an array of numbers, not {kind}") from None
+        raise TypeError(f"{name} must be an array of numbers, not {kind}: {error}") from None
     if ndim is not None and (array.ndim != ndim or not array.size):
         raise ValueError(f"{name} has the shape {array.shape}, expected {ndim} dimensions")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity; drop those rows or fill them in")
+    check_finite(array, name, "drop such rows or fill them in")
     return array
 
 

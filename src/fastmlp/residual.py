@@ -1,5 +1,7 @@
 """Residual blocks: y = x + f(x)."""
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Sequence
 from typing import Any
 

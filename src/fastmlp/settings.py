@@ -3,9 +3,11 @@
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from .dialects import Translated
+
 
 @dataclass(frozen=True, repr=False)
-class Settings:
+class Settings(Translated, dialect="optimizer"):
     """Base of objects that are nothing but what the user chose."""
 
     name: ClassVar[str]

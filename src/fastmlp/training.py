@@ -2,6 +2,8 @@
 them.
 """
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 import sys
 import time
@@ -18,26 +20,31 @@ from . import _core
 from .callbacks import Callback, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import as_finite, as_target
+from .data import as_finite
+from .dialects import Translated
 from .errors import DivergenceError
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
 from .hints import warn_of_activation, warn_of_schedule
+from .layers import Dropout
+from .layout import leaves_of
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, check_targets, get_metrics
 from .numeric import as_real, check_count, check_flag
 from .optimizers import Optimizer
 from .second_order import FullBatchMethod
+from .targets import as_target
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
 
 if TYPE_CHECKING:
     from .network import Sequential
 
 
-class History(dict[str, list[float]]):
+class History(Translated, dict[str, list[float]], dialect="history"):
     """What `fit` logged: name -> one number an epoch."""
 
     stop_reason: str | None = None
+    includes_dropout = False  # in what was logged of the training pass
 
     def add(self, logs: dict[str, float]) -> None:
         """Append the logs of one epoch; NaN where a callback logs now and then."""
@@ -47,7 +54,7 @@ class History(dict[str, list[float]]):
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the learning curves of the losses on a matplotlib axes (a new one by default);
-        returns it.
+        returns it. The training curve includes dropout.
         """
         from .plot import learning_curves
 
@@ -58,7 +65,7 @@ class Run:
     """One call of fit, as callbacks see it."""
 
     def __init__(
-        self, net: "Sequential", optimizer: Optimizer | FullBatchMethod, epochs: int
+        self, net: Sequential, optimizer: Optimizer | FullBatchMethod, epochs: int
     ) -> None:
         self.net, self.optimizer, self.epochs = net, optimizer, epochs
         self.epoch = 0  # of this run, from 1
@@ -84,7 +91,7 @@ class TrainingData:
 
     def __init__(
         self,
-        net: "Sequential",
+        net: Sequential,
         X: ArrayLike,
         y: ArrayLike,
         loss: Loss,
@@ -95,6 +102,7 @@ class TrainingData:
     ) -> None:
         self.given = X
         self.X, self.y = checked_pair(net, X, y, loss, "X", "y")
+        net.column_names.learn(X)
         self.weights = as_weights(sample_weight, len(self.X))
         self.rows: NDArray[np.int64] = np.arange(len(self.X))
         self.validation: tuple[Array, Array, Weights | None] | None = None
@@ -131,15 +139,16 @@ class TrainingData:
 
 
 def checked_pair(
-    net: "Sequential", X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
+    net: Sequential, X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """X and y in the form that C takes; ValueError or TypeError before any work."""
+    net.column_names.check(X, x_name)
     x = as_finite(X, net.dtype, net.n_in, x_name)
     return x, as_target(y, loss, len(x), net.n_out, net.dtype, y_name)
 
 
 def fit(
-    net: "Sequential",
+    net: Sequential,
     data: TrainingData,
     chosen: str | Loss,
     optimizer: Optimizer | FullBatchMethod,
@@ -166,6 +175,9 @@ def fit(
     check_verbose(verbose)
     run = Run(net, optimizer, check_count(epochs, "epochs", 0))
     run.has_validation = data.validation is not None
+    run.history.includes_dropout = not isinstance(optimizer, FullBatchMethod) and any(
+        isinstance(leaf, Dropout) and leaf.p > 0 for leaf in leaves_of(net.layers)
+    )
     names = ("loss", *functions)
     run.logged = names + tuple(f"val_{name}" for name in names if run.has_validation)
     batch_size, n_threads = check_count(batch_size, "batch_size"), resolve_threads(threads)
@@ -208,7 +220,7 @@ def fit(
 
 
 def score(
-    net: "Sequential",
+    net: Sequential,
     x: Array,
     y: Array,
     loss: Loss,
@@ -227,7 +239,7 @@ class EpochLoop:
 
     def __init__(
         self,
-        net: "Sequential",
+        net: Sequential,
         data: TrainingData,
         loss: Loss,
         optimizer: Optimizer,
@@ -268,7 +280,7 @@ class EpochLoop:
         checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
         return self.n, self.batch_size, bool(self.shuffle), checksum
 
-    def run_epoch(self, run: Run, outputs: Array | None, progress: "Progress") -> float:
+    def run_epoch(self, run: Run, outputs: Array | None, progress: Progress) -> float:
         """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
         assert isinstance(optimizer, Optimizer)
@@ -370,7 +382,7 @@ def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
 
 @contextmanager
 def _told(
-    callbacks: list[Callback], run: Run, epoch_loop: "EpochLoop | FullBatchLoop"
+    callbacks: list[Callback], run: Run, epoch_loop: EpochLoop | FullBatchLoop
 ) -> Iterator[None]:
     """Tell the loop where an error ends it, and the callbacks where that is a divergence."""
     try:
@@ -394,7 +406,7 @@ def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
 class Progress:
     """verbose=0: nothing is shown."""
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,12 +1,14 @@
 """Weights of rows: how much each counts in the loss and its gradient."""
 
+from __future__ import annotations  # signatures that can be read
+
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import Array, as_numbers
+from .data import Array, as_numbers, check_finite
 from .losses import Loss
 
 ClassWeight = str | Mapping[int, float] | ArrayLike
@@ -19,12 +21,18 @@ def as_weights(
     """One finite number >= 0 for each row, in float64; None stays None."""
     if sample_weight is None:
         return None
-    weights = np.ascontiguousarray(as_numbers(sample_weight, name), dtype=np.float64)
+    numbers = as_numbers(sample_weight, name, "values")
+    weights = np.ascontiguousarray(numbers, dtype=np.float64)
+    each = "class" if name == "class_weight" else "row"
     if weights.shape != (rows,):
-        each = "class" if name == "class_weight" else "row"
         raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a {each}")
-    if not np.all(np.isfinite(weights) & (weights >= 0)):
-        raise ValueError(f"{name} holds NaN, infinity or negative numbers; weights are >= 0")
+    check_finite(weights, name, "weights are finite numbers >= 0", each)
+    if (weights < 0).any():
+        place = int(np.argmax(weights < 0))
+        raise ValueError(
+            f"{name} holds a negative number, {weights[place]:g}, at {each} {place}; weights are "
+            ">= 0"
+        )
     return weights
 
 
@@ -64,9 +72,9 @@ def class_weights(
                 raise ValueError(
                     f"class_weight names the class {label!r}, but classes are 0 .. {n_classes - 1}"
                 )
-            by_class[int(label)] = weight
+            by_class[int(label)] = as_numbers([weight], "class_weight", "values")[0]
     else:
-        by_class = np.asarray(as_numbers(class_weight, "class_weight"), np.float64)
+        by_class = np.asarray(as_numbers(class_weight, "class_weight", "values"), np.float64)
     checked = as_weights(by_class, n_classes, "class_weight")
     assert checked is not None
     return checked[labels]

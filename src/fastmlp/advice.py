@@ -1,0 +1,62 @@
+"""What to do about text where numbers are needed: never a rank for a number."""
+
+import re
+from reprlib import repr as shortened
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# what an array is for: inputs, targets of a loss on classes, of any loss, or quantities
+Meaning = Literal["features", "classes", "target", "values"]
+
+_LIKE_NUMBER = re.compile(r"[\s\d.,'%$€£+\-eE_/:]*\d[\s\d.,'%$€£+\-eE_/:]*")
+
+
+def how_to_encode(array: NDArray[Any], name: str, meaning: Meaning) -> str:
+    """The end of a sentence about an array of text or objects: the fix, or what stands in the way.
+
+    Where all texts are numbers, they are to be read as such. Codes for texts, 0, 1, .. in the order
+    of the alphabet, suit classes alone: of quantities they would make ranks.
+    """
+    verb = "" if meaning == "values" else ", encode it first"
+    if array.dtype.kind not in "OUST":  # dates and complex numbers
+        return verb
+    values = array.ravel().tolist()
+    numbers = [_as_float(value) is not None for value in values]
+    if values and all(numbers):
+        return f"{verb}: {_call(name, values, meaning)}"
+    if meaning == "classes" or (meaning == "target" and not any(map(_is_like_number, values))):
+        return verb + (f": numpy.unique({name}, return_inverse=True)[1]" * (array.ndim == 1))
+    if not values:
+        return verb
+    first = numbers.index(False)
+    row = first // max(1, array.size // len(array)) if array.ndim else 0
+    return f"{verb}; row {row} holds {shortened(values[first])}, which is no number"
+
+
+def _call(name: str, values: list[Any], meaning: Meaning) -> str:
+    whole = meaning in ("classes", "target") and all(map(_is_whole_text, values))
+    call = f"astype({'int' if whole else 'float'})"
+    return f"{name}.{call}" if name.isidentifier() else call
+
+
+def _as_float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_whole_text(value: Any) -> bool:
+    try:
+        np.int64(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_like_number(value: Any) -> bool:
+    """Whether it is a number, or looks like one that float does not read: 1,5 or 12%."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return _as_float(value) is not None or _LIKE_NUMBER.fullmatch(text) is not None
