@@ -29,7 +29,7 @@ class DivergenceError(FloatingPointError):
 
 
 class CheckpointError(ValueError):
-    """A model file is damaged, or not one of fastmlp's."""
+    """A model file is damaged, not one of fastmlp's, or too large for the memory."""
 
 
 class ConvergenceWarning(UserWarning):
