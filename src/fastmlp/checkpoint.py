@@ -150,7 +150,7 @@ def _metadata(
         **{name: getattr(context, name) for name in _PROGRESS},
     }
     if optimizer is not None and not holds_state:
-        training |= {name: 0 for name in _OF_OPTIMIZER}
+        training |= dict.fromkeys(_OF_OPTIMIZER, 0)
         training |= {"running": (0.0, 0.0), "holds_state": False}
     if not isinstance(user, dict):
         raise TypeError(f"metadata must be a dict, not {type(user).__name__}")

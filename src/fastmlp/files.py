@@ -28,13 +28,9 @@ def write_safely(path: Path, content: bytes) -> None:
         with _open_stream(path) as stream:
             stream.write(content)
         return
-    import tempfile  # loads compressors and much else that only a save needs
-
     path = Path(os.path.realpath(path))
     _sweep(path)
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f"{_prefix(path)}{os.getpid()}.", suffix=".tmp"
-    )
+    handle, temporary = _new_file(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -51,6 +47,17 @@ def write_safely(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _new_file(path: Path) -> tuple[int, Path]:
+    """A file of a new name beside `path`. Not by tempfile, whose import a signal handler that saves
+    could interrupt and find unfinished.
+    """
+    while True:
+        temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}.tmp")
+        with suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(temporary, flags, 0o600), temporary
 
 
 def _prefix(path: Path) -> str:

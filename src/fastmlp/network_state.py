@@ -301,6 +301,22 @@ class NetworkState:
             )
         return self.average_stats[1].copy()
 
+    def scored_weights(self) -> tuple[Array, Array]:
+        """Copies of the weights and statistics that `fit` scores: averaged ones if they are
+        kept.
+        """
+        if self.keeps_average:
+            return self.averaged_params, self.averaged_stats
+        return self.params.copy(), self.stats.copy()
+
+    @contextmanager
+    def averaged_unless_saved(self) -> Iterator[None]:
+        """As `averaged`, for `fit` itself: a signal handler that saves does not get the averaged
+        weights.
+        """
+        with self.kept_for_files(*self._weights(), self.stats), self.averaged():
+            yield
+
     def update_average_statistics(
         self, matrix: Array, rows: NDArray[np.int64], threads: int
     ) -> None:

@@ -196,8 +196,8 @@ def fit(
             if net.keeps_average:
                 net.update_average_statistics(data.X, data.rows, n_threads)
             if data.validation is not None:
-                with net.averaged() if net.keeps_average else nullcontext():
-                    Xv, yv, weights = data.validation
+                Xv, yv, weights = data.validation
+                with net.averaged_unless_saved() if net.keeps_average else nullcontext():
                     held_out = score(net, Xv, yv, loss, functions, threads, weights)
                 run.logs |= {f"val_{name}": value for name, value in held_out.items()}
             _each(callbacks, "on_epoch_end", run)
@@ -249,18 +249,19 @@ class EpochLoop:
         if epochs > 0:
             warn_of_schedule(net, optimizer, -(-self.n // self.batch_size))
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
-        if net.executor.context.position and net.interrupted_batches != self._batches():
+        if net.executor.context.position and net.interrupted_batches != self.batches():
             net.executor.context.position = 0
-        net.interrupted_batches = None
 
-    def break_off(self, error: BaseException) -> None:
-        """After an error: only a pass that Ctrl-C interrupted can go on later."""
-        if not isinstance(error, KeyboardInterrupt):
-            self.net.executor.context.position = 0
-        elif self.net.executor.context.position:
-            self.net.interrupted_batches = self._batches()
+    def leave(self, error: BaseException | None) -> None:
+        """At the end, or after an error: whatever broke a pass off, it can go on later, unless it
+        has diverged.
+        """
+        context = self.net.executor.context
+        if isinstance(error, DivergenceError):
+            context.position = 0
+        self.net.interrupted_batches = self.batches() if context.position else None
 
-    def _batches(self) -> tuple[int, int, bool, int]:
+    def batches(self) -> tuple[int, int, bool, int]:
         """What tells the batches of a pass from others: how they are cut, and a checksum of a
         thousand rows.
         """
@@ -272,6 +273,7 @@ class EpochLoop:
         """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
         assert isinstance(optimizer, Optimizer)
+        self.net.pass_under_way = self  # what is saved from now on says in which pass
         self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
         self.order = self.data.rows
         if self.shuffle:
@@ -373,14 +375,17 @@ def _told(
     callbacks: list[Callback], run: Run, epoch_loop: "EpochLoop | FullBatchLoop"
 ) -> Iterator[None]:
     """Tell the loop where an error ends it, and the callbacks where that is a divergence."""
+    error: BaseException | None = None
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
         if isinstance(epoch_loop, EpochLoop):
-            epoch_loop.break_off(error)
+            epoch_loop.leave(error)
         if isinstance(error, DivergenceError):
             _each(callbacks, "on_divergence", run)
-        raise
 
 
 def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
