@@ -10,7 +10,7 @@ from .config import default_threads, get_config, show_config
 from .custom_loss import CustomLoss
 from .data import DataLoader
 from .derivatives import check_gradients
-from .errors import CheckpointError, ConvergenceWarning, DivergenceError
+from .errors import CheckpointError, ConvergenceWarning, DivergenceError, LearningHint
 from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .linear_models import LinearRegression, Ridge
@@ -120,6 +120,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LevenbergMarquardt",
+    "LearningHint",
     "Linear",
     "LinearRegression",
     "LinearWarmup",

@@ -143,7 +143,7 @@ class EarlyStopping(_Monitor):
             self.stopped_epoch = run.epoch
             run.stop(
                 f"{self.monitor} has not improved for {self.patience} epochs; "
-                f"best {self.best:.6g} in epoch {self.best_epoch}"
+                f"best {self.best * run.unit_of(self.monitor):.6g} in epoch {self.best_epoch}"
             )
 
     def on_fit_end(self, run: "Run") -> None:

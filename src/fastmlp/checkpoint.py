@@ -342,4 +342,4 @@ def _read_into(file: BinaryIO, place: NDArray[Any]) -> None:
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
     """Of a whole array; contiguous, as all are that a file holds."""
-    return memoryview(array).cast("B")
+    return array.data.cast("B")

@@ -14,7 +14,8 @@ from .weights import weights_at
 
 if TYPE_CHECKING:
     from .network import Sequential
-    from .training import Progress, Run, TrainingData
+    from .progress import Progress
+    from .training import Run, TrainingData
 
 
 class FullBatchLoop:

@@ -162,7 +162,7 @@ def check_header(text: bytes, size: int) -> tuple[dict[str, Any], Memory]:
 
 def _parse(text: str, memory: Memory) -> dict[str, Any]:
     memory.left -= len(text)
-    header = memory.parse(text)
+    header: dict[str, Any] = memory.parse(text)
     memory.left += len(text)  # which the caller gives up now
     meta = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):

@@ -180,8 +180,10 @@ class Sequential(NetworkState):
         has ended); `net.optimizer = None` before begins both anew. metrics ("accuracy", "mae",
         "rmse", "r2" or functions f(y, out)) are taken on the training pass as it runs, dropout
         included, and on the validation data, which are `validation_data` or a random share
-        `validation_split` of the rows, and which the averaged weights are scored on where the
-        optimizer keeps such. verbose: 0 silent, 1 a bar, 2 a line an epoch.
+        `validation_split` of the rows, not stratified by class (for that pass what scikit-learn's
+        train_test_split(X, y, stratify=y) returns as validation_data), and which the averaged
+        weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar in a
+        terminal and a line now and then elsewhere, on standard error, 2 a line an epoch.
 
         sample_weight (rows,) multiplies each row's loss and gradient; the mean still divides by the
         number of rows. class_weight does so by the row's class, in training alone: "balanced",
@@ -197,8 +199,9 @@ class Sequential(NetworkState):
 
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
         converted once. Returns a History. Raises ValueError and TypeError for bad input before any
-        work, DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
-        steps, and the next fit with the same batches goes on in the middle of the pass.
+        work, DivergenceError when the loss or an update is no longer finite; Ctrl-C, and any other
+        exception, leaves whole steps, and the next fit with the same batches goes on in the middle
+        of the pass. LearningHint warns of a new network that can hardly learn as it was called.
         """
         self._see(X, y, loss, learns=True)
         with self.executor.turns.changing, self.unchanged_before_a_step():
