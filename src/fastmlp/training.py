@@ -147,8 +147,8 @@ class TrainingData:
         if len(lost):
             warn(
                 f"validation_split has taken all rows of class {lost[0]:.0f}, for it is not "
-                "stratified; pass what scikit-learn's train_test_split(X, y, stratify=y) returns as "
-                "validation_data"
+                "stratified; pass what scikit-learn's train_test_split(X, y, stratify=y) returns "
+                "as validation_data"
             )
 
 
