@@ -15,6 +15,8 @@ from helpers import child_process
 
 from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential, train_command
 from fastmlp.__main__ import main
+from fastmlp.preparations import Preparation
+from fastmlp.tables import read_table
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -112,7 +114,7 @@ def test_default_reaches_0975_and_writes_model_and_picture():
     assert base < 0.15
     for word in ("1,797 rows", "multiclass", "1,258 train, 180 validation", "parameters", "recall"):
         assert word in out
-    assert "epoch" in err  # the progress bar
+    assert "epoch" in err  # the progress
     assert "has not improved" in out
     assert sorted(path.name for path in Path().iterdir()) == [CURVE, MODEL]
     assert Path(CURVE).read_bytes().startswith(b"\x89PNG")
@@ -544,3 +546,96 @@ def test_ctrl_c_saves_the_model_so_far():
     assert Path(CURVE).exists()
     out, _ = run("predict", MODEL, "digits")
     assert len(out.splitlines()) == 1798
+
+
+def test_no_output_goes_over_an_input_in_train(rng, capsys):
+    rows = [{"a": a, "y": i % 2} for i, a in enumerate(rng.standard_normal(40))]
+    write_csv("d.csv", rows)
+    os.symlink("d.csv", "link")
+    os.link("d.csv", "twin")
+    Path("folder").mkdir()
+    os.symlink("../d.csv", "folder/d.csv")
+    train = ("train", "--data", "d.csv", "--target", "y", *SMALL, "--quiet")
+    for name in ("d.csv", "./d.csv", "link", "twin", "folder/d.csv", "folder/../d.csv"):
+        assert "would overwrite d.csv" in refused(capsys, *train, "-o", name)
+    call(capsys, *train)
+    assert "would overwrite twin" in refused(capsys, "predict", MODEL, "twin", "-o", "link")
+    os.link(MODEL, "model")
+    assert "would overwrite" in refused(capsys, "predict", MODEL, "d.csv", "-o", "model")
+
+
+@pytest.mark.parametrize("kind", ["symlink", "link"])
+def test_the_picture_goes_over_no_input_and_not_over_the_model(kind, rng, capsys):
+    rows = [{"a": a, "y": i % 2} for i, a in enumerate(rng.standard_normal(40))]
+    write_csv("d.csv", rows)
+    train = ("train", "--data", "d.csv", "--target", "y", *SMALL, "--quiet")
+    getattr(os, kind)("d.csv", "m-learning-curve.png")
+    assert "would overwrite d.csv" in refused(capsys, *train, "-o", "m.safetensors")
+    os.unlink("m-learning-curve.png")
+    if kind == "link":
+        Path("m.safetensors").touch()
+    getattr(os, kind)("m.safetensors", "m-learning-curve.png")
+    assert "would overwrite m.safetensors" in refused(capsys, *train, "-o", "m.safetensors")
+    os.unlink("m-learning-curve.png")
+    Path("m-learning-curve.png").mkdir()
+    assert "is a folder" in refused(capsys, *train, "-o", "m.safetensors")
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_probability_reads_as_0_or_1_that_is_not(task, dtype, rng, capsys):
+    far = 40.0 * np.repeat(np.arange(2 if task == "binary" else 3), 30)
+    rows = [{"a": a + rng.random(), "y": f"k{a:.0f}"} for a in far]
+    write_csv("far.csv", rows)
+    args = ["train", "--data", "far.csv", "--target", "y", "--hidden", "16", "--lr", "0.1"]
+    call(capsys, *args, "--epochs", "100", "--patience", "0", "--dtype", dtype, "--dropout", "0")
+    out, _ = call(capsys, "predict", MODEL, "far.csv")
+    written = [[float(t) for t in line.split(",")[1:]] for line in out.splitlines()[1:]]
+    proba = np.array(written)
+    assert proba.min() < 1e-7  # float32 knows no smaller difference from 1
+    assert (proba > 0).all()
+    assert np.allclose(proba.sum(axis=1), 1, rtol=0, atol=1e-8)
+    net = Sequential.load(MODEL)
+    z = net.predict(_prepared(net, "far.csv")).astype(np.float64)
+    z = np.hstack([-z, z]) if z.shape[1] == 1 else z - z.max(axis=1, keepdims=True)
+    exact = 1 / (1 + np.exp(-z)) if task == "binary" else np.exp(z) / np.exp(z).sum(1)[:, None]
+    assert np.allclose(proba, exact, rtol=1e-8 if dtype == "float32" else 1e-15, atol=0)
+    assert ((proba == 1) == (exact == 1)).all()
+
+
+def _prepared(net, name):
+    preparation = Preparation.from_dict(net.metadata["preparation"])
+    return preparation.encode(read_table(name, text=preparation.text_columns))[0]
+
+
+def test_what_is_no_file_is_refused_at_once():
+    os.mkfifo("pipe")
+    for name in ("pipe", "/dev/zero"):
+        for args in (["info", name], ["predict", name, "digits"]):
+            _, err = run(*args, code=2)
+            assert "is read from a regular file" in err
+
+
+def test_a_log_gets_few_lines_in_the_targets_units(rng, capsys):
+    X, y = line(rng)
+    rows = [{"a": a, "b": b, "c": c, "price": p} for (a, b, c), p in zip(X, y, strict=True)]
+    write_csv("houses.csv", rows)
+    args = ["train", "--data", "houses.csv", "--target", "price", "--hidden", "0"]
+    out, err = call(capsys, *args, "--epochs", "300", "--lr", "0.02", "--batch-size", "8")
+    lines = err.splitlines()
+    assert len(lines) <= 4
+    assert "\r" not in err
+    assert lines[0].startswith("epoch   1 of at most 300  loss ")
+    shown = float(re.search(r" val_rmse (\S+)", lines[0])[1])
+    history = Sequential.load(MODEL).metadata["history"]
+    std = Sequential.load(MODEL).metadata["preparation"]["target"]["std"]
+    assert shown == pytest.approx(history["val_rmse"][0] * std, rel=1e-3)
+    best = float(re.search(r"best (\S+) in epoch", out)[1])
+    assert best == pytest.approx(min(history["val_loss"]) * std**2, rel=1e-4)
+
+
+def test_info_shows_the_rate(capsys):
+    run("train", *SMALL)
+    assert "Adam(lr=0.001)" in call(capsys, "info", MODEL)[0]
+    Sequential.load(MODEL).save("less", optimizer=False)
+    assert "Adam(lr=0.001), without what it has kept" in call(capsys, "info", "less")[0]

@@ -296,7 +296,7 @@ def test_averages_are_checked():
 
 
 def test_settings_are_shown_where_they_differ():
-    assert repr(Adam()) == "Adam()"
+    assert repr(Adam()) == "Adam(lr=0.001)"
     assert repr(SGD(0.1, l2=0.5)) == "SGD(lr=0.1, l2=0.5)"
     assert eval(repr(AROUND["everything"]), vars(fastmlp)) == AROUND["everything"]
 

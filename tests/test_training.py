@@ -1,6 +1,8 @@
 """fit around its steps: history, validation, stopping, metrics, progress, tasks."""
 
 import functools
+import io
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from fastmlp import (
     Tanh,
     losses,
     metrics,
+    progress,
+    training,
 )
 
 rng = np.random.default_rng(3)
@@ -439,13 +443,58 @@ def test_progress(capsys):
     assert "rows/s" in lines[1]
 
 
-def test_the_bar_shows_loss_metrics_and_rate(capsys):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_bar_shows_loss_metrics_and_rate(monkeypatch):
     pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
     classifier().fit(X, LABELS, epochs=3, verbose=1, metrics=["accuracy"])
-    shown = capsys.readouterr().err
+    shown = sys.stderr.getvalue()
     assert "epoch 3/3" in shown
     assert "accuracy" in shown
     assert "row/s" in shown
+    assert "100%" in shown
+
+
+def test_the_bar_shows_no_share_of_epochs_that_may_not_come(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    stopper = EarlyStopping("loss", patience=1, min_delta=100.0)
+    classifier().fit(X, LABELS, epochs=50, verbose=1, callbacks=[stopper])
+    shown = sys.stderr.getvalue()
+    assert "of at most 50" in shown
+    assert "%" not in shown
+
+
+def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
+    """One of the first epoch and of the last; between them by the clock, in a long epoch too."""
+    clock = iter(np.arange(0.0, 1e6, 3.0))  # seconds, at every look
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)
+    classifier().fit(X, LABELS, epochs=200, verbose=1, batch_size=50)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert "\r" not in err
+    assert 5 <= len(lines) <= 60
+    assert any("% of it" in line for line in lines)
+    assert any(line.startswith("epoch   1/200  loss ") for line in lines)
+    assert lines[-1].startswith("epoch 200/200  loss ")
+    assert len(set(lines)) == len(lines)
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: 0.0)
+    classifier().fit(X, LABELS, epochs=200, verbose=1)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_progress_without_standard_error(monkeypatch):
+    for stream in (None, io.StringIO()):
+        if stream is not None:
+            stream.close()
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert len(classifier().fit(X, LABELS, epochs=2, verbose=1)["loss"]) == 2
 
 
 def test_loader_covers_every_row_once():

@@ -12,7 +12,7 @@ from .custom_loss import CustomLoss
 from .data import DataLoader
 from .derivatives import check_gradients
 from .dialects import explain_construction, explained, way
-from .errors import CheckpointError, ConvergenceWarning, DivergenceError
+from .errors import CheckpointError, ConvergenceWarning, DivergenceError, LearningHint
 from .lasso import ElasticNet, Lasso, lasso_path
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .linear_models import LinearRegression, Ridge
@@ -129,6 +129,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LevenbergMarquardt",
+    "LearningHint",
     "Linear",
     "LinearRegression",
     "LinearWarmup",

@@ -575,6 +575,7 @@ cdef class Context:
     cdef readonly Program program
     cdef readonly cnp.ndarray params, grads, stats
     cdef cnp.ndarray batch_stats
+    cdef cnp.ndarray step_stats  # running statistics after a step that has not been taken yet
     cdef cnp.ndarray acts, dacts, batch, row_loss, dx, x
     cdef tuple lent  # the optimizer's arrays, which C looks into
     cdef int32_t n_states
@@ -595,6 +596,7 @@ cdef class Context:
         self.program, self.params, self.grads = program, params, grads
         self.stats = np.zeros(program.net.n_stats, program.dtype) if stats is None else stats
         self.batch_stats = np.zeros(program.net.n_stats, program.dtype)
+        self.step_stats = np.zeros(program.net.n_stats, program.dtype)
         self.ctx.stats = _data(self.stats, program.dtype, program.net.n_stats, "stats", True)
         self.ctx.batch_stats = cnp.PyArray_DATA(self.batch_stats)
         self.ctx.params = _data(params, program.dtype, program.net.n_params, "params", True)
@@ -703,7 +705,7 @@ cdef class Context:
     def forward(self, cnp.ndarray x not None, bint training, int32_t threads, bint is_step=False):
         """Output of the last op for the rows of x, as a view that the next run overwrites.
 
-        `is_step`: the update with which this training pass ends will count it.
+        `is_step`: the update with which this training pass ends will count it, and move the running statistics.
         """
         cdef int64_t rows = self._rows(x)
         cdef void *data = _data(x, self.program.dtype, _times(rows, self.program.n_in), "x", False)
@@ -717,10 +719,14 @@ cdef class Context:
             self.ctx.x, self.ctx.rows, self.ctx.training = data, rows, training
             self.ctx.draw = self.passes
             self.passes += training and not is_step
+            before = self.stats.copy() if is_step else None
             with nogil:
                 self.forwarded = fm_forward(&self.program.net, self.program.k, &self.ctx, threads)
             if not self.forwarded:
                 self._break_off()
+            if is_step:
+                self.step_stats[:] = self.stats
+                self.stats[:] = before
         finally:
             fm_unlock(&self.lock)
         return self._output(self.acts, fm_output(&self.program.net, self.program.k, &self.ctx))
@@ -793,7 +799,7 @@ cdef class Context:
         """One optimizer step from grads; False if some new value would not have been finite.
 
         `rates`: as in train. `is_step`: counts the pass that forward left uncounted, and `rows` more rows of a
-        pass of `n`, together with the step.
+        pass of `n`, and moves the running statistics, together with the step.
         """
         cdef fm_hyper hyper = settings.c
         cdef int32_t ok
@@ -808,6 +814,8 @@ cdef class Context:
             if ok:
                 self.t, self.updates = self.t + 1, self.updates + 1
                 self.passes += is_step
+                if is_step:
+                    self.stats[:] = self.step_stats
                 self.position += rows
                 if rows > 0 and self.position == n:
                     self.position, self.epoch = 0, self.epoch + 1

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,14 +138,12 @@ class EarlyStopping(_Monitor):
         if self._improves(run):
             self.best_epoch = run.epoch
             if self.restore_best:
-                net = run.net
-                with net.averaged() if net.keeps_average else nullcontext():
-                    self._best_params, self._best_stats = net.params.copy(), net.stats.copy()
+                self._best_params, self._best_stats = run.net.scored_weights()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
                 f"{self.monitor} has not improved for {self.patience} epochs; "
-                f"best {self.best:.6g} in epoch {self.best_epoch}"
+                f"best {self.best * run.unit_of(self.monitor):.6g} in epoch {self.best_epoch}"
             )
 
     def on_fit_end(self, run: "Run") -> None:

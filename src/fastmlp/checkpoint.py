@@ -3,62 +3,85 @@
 Eight bytes of header length, a JSON header, then the tensors. Everything that is no tensor stands
 as JSON text in the header's `__metadata__`: the layers, the optimizer and how far training has
 come, the user's own data, and a SHA-256 of the whole file with the checksum's own digits as zeros.
-Nothing is ever executed.
+Nothing is ever executed. model_header.py reads the header and holds the limits.
 """
 
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CheckpointError
-from .files import write_safely
-from .layers import LAYERS, Layer, check_dtype
-from .layout import plan
+from .files import open_regular, write_safely
+from .layers import LAYERS, Activation, Layer, check_dtype
+from .layout import Layout, plan
 from .losses import Loss
 from .losses import from_config as loss_from_config
 from .metrics import METRICS
-from .optimizers import from_config
+from .model_header import (
+    FORMAT,
+    NO_CHECKSUM,
+    VERSION,
+    Memory,
+    check_header,
+    read_header,
+    size_of,
+)
+from .optimizers import Optimizer, from_config
 from .schedules import Schedule
 
 if TYPE_CHECKING:
     from .network import Sequential
 
-FORMAT, VERSION = "fastmlp", "1"
-_NO_CHECKSUM = "0" * 64
-_MAX_HEADER = 16 * 2**20
-_MAX_ENTRIES = 20_000
+_MAX_OPS = 4096  # as in C, which counts when they exist
 _DTYPE_NAMES = {"float32": "F32", "float64": "F64"}
 _PROGRESS = ("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged")
+_OF_OPTIMIZER = ("t", "schedule_start", "n_averaged")  # of those, what begins anew without it
 _AVERAGE_STATS = "average.stats"
-_LATER = {"schedule_start": 0, "n_averaged": 0, "running": (0.0, 0.0)}  # absent in older files
+_LATER = {  # absent in older files
+    "schedule_start": 0, "n_averaged": 0, "running": (0.0, 0.0), "holds_state": True,
+}  # fmt: skip
+_LONGEST_ERROR = 300
 
 
 # ---- write ---------------------------------------------------------------------------------------
 
 
-def save(net: "Sequential", path: str | os.PathLike[str], metadata: dict[str, Any]) -> None:
+def save(
+    net: "Sequential", path: str | os.PathLike[str], metadata: dict[str, Any], optimizer: bool
+) -> None:
     """See Sequential.save."""
-    write_safely(Path(path), to_bytes(net, metadata))
+    with net.executor.turns.reading:  # not in the middle of another thread's step
+        content = _to_bytes(net, metadata, True, optimizer, is_file=True)
+    write_safely(Path(path), content)
 
 
 def to_bytes(net: "Sequential", metadata: dict[str, Any], holds_schedule: bool = True) -> bytes:
     """The contents of a model file; of a schedule only the highest rate unless `holds_schedule`."""
-    with net.executor.turns.reading:  # not in the middle of another thread's step
+    with net.executor.turns.reading:
         return _to_bytes(net, metadata, holds_schedule)
 
 
-def _to_bytes(net: "Sequential", metadata: dict[str, Any], holds_schedule: bool) -> bytes:
-    tensors = dict(_tensors(net))
-    header: dict[str, Any] = {"__metadata__": _metadata(net, metadata, holds_schedule)}
+def _to_bytes(
+    net: "Sequential",
+    metadata: dict[str, Any],
+    holds_schedule: bool,
+    holds_state: bool = True,
+    is_file: bool = False,
+) -> bytes:
+    holds_state = holds_state and net.state is not None
+    tensors = {name: net.as_saved(array) for name, array in _tensors(net, holds_state)}
+    header: dict[str, Any] = {"__metadata__": _metadata(net, metadata, holds_schedule, holds_state)}
     offset = 0
     for name, array in tensors.items():
         header[name] = {
@@ -69,18 +92,40 @@ def _to_bytes(net: "Sequential", metadata: dict[str, Any], holds_schedule: bool)
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
     text += b" " * (-len(text) % 8)
+    if is_file:
+        _check_readable(text, 8 + len(text) + offset)
     little = net.dtype.newbyteorder("<")
-    data = b"".join(array.astype(little, copy=False).tobytes() for array in tensors.values())
-    content = struct.pack("<Q", len(text)) + text + data
-    digest = hashlib.sha256(content).hexdigest().encode()
-    return content.replace(_NO_CHECKSUM.encode(), digest, 1)
+    data = [array.astype(little, copy=False).tobytes() for array in tensors.values()]
+    length = struct.pack("<Q", len(text))
+    digest = hashlib.sha256(length + text)
+    for part in data:
+        digest.update(part)
+    text = text.replace(NO_CHECKSUM.encode(), digest.hexdigest().encode(), 1)
+    return b"".join([length, text, *data])
 
 
-def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
+def _check_readable(text: bytes, size: int) -> None:
+    """ValueError for a header that `load` would refuse: nothing must be lost in a file."""
+    try:
+        header, memory = check_header(text, size)
+        Description(header["__metadata__"], memory)
+    except CheckpointError as error:
+        raise ValueError(f"this network cannot be saved: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "this network cannot be saved, for it holds what fastmlp could not read back "
+            f"({_shown(error)}): a layer, loss, optimizer or metric of a class of its own, for "
+            "instance; pickle keeps such"
+        ) from None
+
+
+def _tensors(net: "Sequential", holds_state: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
     for index, layer in enumerate(net.layers):
         for path, leaf in layer.named_leaves(f"layers.{index}"):
             for name, array in leaf.arrays().items():
                 yield f"{path}.{name}", array
+    if not holds_state:
+        return
     for index, array in enumerate(net.state or ()):
         yield f"optimizer.state{index}", array
     if net.average is not None:
@@ -89,7 +134,9 @@ def _tensors(net: "Sequential") -> Iterator[tuple[str, NDArray[Any]]]:
         yield _AVERAGE_STATS, net.average_stats[1]
 
 
-def _metadata(net: "Sequential", user: dict[str, Any], holds_schedule: bool) -> dict[str, str]:
+def _metadata(
+    net: "Sequential", user: dict[str, Any], holds_schedule: bool, holds_state: bool
+) -> dict[str, str]:
     context, optimizer = net.executor.context, net.optimizer
     if optimizer is not None and isinstance(optimizer.lr, Schedule) and not holds_schedule:
         optimizer = dataclasses.replace(optimizer, lr=optimizer.lr.lr)
@@ -105,15 +152,22 @@ def _metadata(net: "Sequential", user: dict[str, Any], holds_schedule: bool) -> 
     network = {"layers": layers, "n_in": net.n_in, "seed": net.seed, "dtype": net.dtype.name}
     if net.known_names is not None:
         network["feature_names"] = net.known_names
+    if optimizer is not None and not holds_state:
+        training |= dict.fromkeys(_OF_OPTIMIZER, 0)
+        training |= {"running": (0.0, 0.0), "holds_state": False}
     if not isinstance(user, dict):
         raise TypeError(f"metadata must be a dict, not {type(user).__name__}")
+    try:
+        own = json.dumps(user)
+    except RecursionError:
+        raise ValueError("metadata are nested too deep for a file; flatten them") from None
     return {
-        "checksum": _NO_CHECKSUM,
+        "checksum": NO_CHECKSUM,
         "format": FORMAT,
         "version": VERSION,
         "network": json.dumps(network),
         "training": json.dumps(training),
-        "user": json.dumps(user),
+        "user": own,
     }
 
 
@@ -122,87 +176,118 @@ def _metadata(net: "Sequential", user: dict[str, Any], holds_schedule: bool) -> 
 
 def load(cls: type["Sequential"], path: str | os.PathLike[str]) -> "Sequential":
     """See Sequential.load."""
-    with open(path, "rb") as file:
-        content = file.read()
     try:
-        return from_bytes(cls, content)
+        with open_regular(path) as file:
+            return _read(cls, file, is_shared=True)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from None
 
 
 def from_bytes(cls: type["Sequential"], content: bytes) -> "Sequential":
     """The network in the contents of a model file; CheckpointError for anything else."""
+    return _read(cls, io.BytesIO(content), is_shared=False)
+
+
+def _read(cls: type["Sequential"], file: BinaryIO, is_shared: bool) -> "Sequential":
+    """`is_shared`: others may write to the file meanwhile."""
+    size = 0
     try:
-        header, first = _read_header(content)
-        return _restore(cls, header, memoryview(content)[first:])
-    except (CheckpointError, MemoryError):
+        size = size_of(file)
+        header, memory, digest = read_header(file, size)
+        checksum = header["__metadata__"]["checksum"]
+        net = _restore(cls, header, memory, file, size)
+        if is_shared:
+            little = net.dtype.newbyteorder("<")
+            for _, array in _tensors(net):
+                digest.update(_bytes_of(array.astype(little, copy=False)))
+            if digest.hexdigest() != checksum:
+                raise CheckpointError("another process changed the file while it was read")
+        return net
+    except (CheckpointError, OSError):
         raise
+    except MemoryError:
+        raise CheckpointError(
+            f"there is not enough memory for this model; its file has {size:,} bytes"
+        ) from None
     except Exception as error:  # whatever a hostile header leads to: nothing has been done yet
-        raise CheckpointError(f"the model file contradicts itself ({error})") from None
+        raise CheckpointError(f"the model file contradicts itself ({_shown(error)})") from None
 
 
-def _read_header(content: bytes) -> tuple[dict[str, Any], int]:
-    """The checked header and where the data begin."""
-    if len(content) < 8:
-        raise CheckpointError("this is no model file: it is shorter than its header")
-    (length,) = struct.unpack("<Q", content[:8])
-    if length > min(_MAX_HEADER, len(content) - 8):
-        raise CheckpointError("this is no model file, or it was cut short: its header does not fit")
-    try:
-        header = json.loads(content[8 : 8 + length])
-        meta = header["__metadata__"]
-        if meta["format"] != FORMAT:
-            raise KeyError
-        version, checksum = str(meta["version"]), str(meta["checksum"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointError("this is no fastmlp model file") from None
-    if version != VERSION:
-        raise CheckpointError(f"the file has version {version}; this fastmlp reads {VERSION}")
-    if len(header) > _MAX_ENTRIES or not all(isinstance(text, str) for text in meta.values()):
-        raise CheckpointError("the model file is damaged: its header is malformed")
-    if len(checksum) != len(_NO_CHECKSUM) or not checksum.isascii():
-        raise CheckpointError("the model file is damaged: its checksum is malformed")
-    blank = content[: 8 + length].replace(checksum.encode(), _NO_CHECKSUM.encode(), 1)
-    digest = hashlib.sha256(blank)
-    digest.update(memoryview(content)[8 + length :])
-    if digest.hexdigest() != checksum:
-        raise CheckpointError("the model file is damaged: its checksum does not match")
-    return header, 8 + length
+def _shown(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + " ..."
 
 
-def _restore(cls: type["Sequential"], header: dict[str, Any], data: memoryview) -> "Sequential":
-    meta = header.pop("__metadata__")
-    network, training = json.loads(meta["network"]), _LATER | json.loads(meta["training"])
-    layers = [_layer(dict(config)) for config in network["layers"]]
-    dtype = check_dtype(network["dtype"])
-    layout = plan(layers, network["n_in"], dtype)
+class Description:
+    """What the metadata of a file say, checked: all of a network but its numbers."""
+
+    def __init__(self, meta: dict[str, str], memory: Memory) -> None:
+        network = memory.parse(meta["network"], copies=4)
+        training = _LATER | memory.parse(meta["training"], copies=4)
+        self.user = dict(memory.parse(meta["user"]))
+        _check_number_of_layers(network["layers"])
+        self.layers = [_layer(dict(config)) for config in network["layers"]]
+        self.dtype, self.seed = check_dtype(network["dtype"]), network["seed"]
+        self.layout: Layout = plan(self.layers, network["n_in"], self.dtype)
+        self.n_in = self.layout.n_in
+        self.names = _names(network.get("feature_names"), self.n_in)
+        config = training["optimizer"]
+        self.optimizer: Optimizer | None = None if config is None else from_config(config)
+        self.holds_state = self.optimizer is not None and training["holds_state"] is not False
+        self.loss = loss_from_config(training["loss"])
+        self.metrics = tuple(map(str, training["metrics"])) or None
+        if not METRICS.keys() >= set(training["metrics"]):
+            raise CheckpointError("the model file is damaged: there is a metric that nobody knows")
+        self.progress = {name: int(training[name]) for name in _PROGRESS}
+        for name, value in self.progress.items():
+            if not 0 <= value < 2**62:
+                raise CheckpointError(f"the model file is damaged: {name} is out of range")
+        first, second = map(float, training["running"])
+        if not (math.isfinite(first) and math.isfinite(second)):
+            raise CheckpointError("the model file is damaged: running is out of range")
+        self.running = first, second
+        self.batches = self._batches(training["interrupted_batches"])
+
+    def _batches(self, batches: Any) -> tuple[int, int, bool, int] | None:
+        """Where in a pass training was interrupted; older files do not say in which, so it begins
+        anew.
+        """
+        position = self.progress["position"]
+        if batches is None or len(batches) != 4:
+            self.progress["position"] = 0
+            return None
+        rows, batch_size, shuffle, checksum = map(int, batches)
+        if not 0 <= position < rows or batch_size < 1 or position % batch_size:
+            raise CheckpointError("the model file is damaged: position is out of range")
+        return rows, batch_size, bool(shuffle), checksum
+
+
+def _restore(
+    cls: type["Sequential"], header: dict[str, Any], memory: Memory, file: BinaryIO, size: int
+) -> "Sequential":
+    what = Description(header.pop("__metadata__"), memory)
+    layout, dtype = what.layout, what.dtype
     states = sum(name.startswith("optimizer.") for name in header)
-    size = layout.n_params * (1 + states) + layout.n_stats * (1 + (_AVERAGE_STATS in header))
-    if size * dtype.itemsize != len(data):  # before any memory is taken
+    n = layout.n_params * (1 + states) + layout.n_stats * (1 + (_AVERAGE_STATS in header))
+    if n * dtype.itemsize != size - file.tell():  # before any memory is taken
         raise CheckpointError("the model file is damaged: layers and data differ in size")
-    net = cls._make(layers, network["seed"], dtype, network["n_in"])
-    net.metadata = dict(json.loads(meta["user"]))
-    net.known_names = _names(network.get("feature_names"), net.n_in)
-    if training["optimizer"] is not None:
-        net.use_optimizer(from_config(training["optimizer"]))
+    net = cls._make(what.layers, what.seed, dtype, what.n_in, draws=False)
+    net.metadata = what.user
+    net.known_names = what.names
+    if what.holds_state and what.optimizer is not None:
+        net.use_optimizer(what.optimizer)
+    elif what.optimizer is not None:
+        net.remember_optimizer(what.optimizer)
     if _AVERAGE_STATS in header:
         net.average_stats = net.step, np.empty_like(net.stats)
-    _fill(net, header, data)
-    net.loss = loss_from_config(training["loss"])
-    net.metrics = tuple(map(str, training["metrics"])) or None
-    if not METRICS.keys() >= set(training["metrics"]):
-        raise CheckpointError("the model file is damaged: there is a metric that nobody knows")
-    for name in _PROGRESS:
-        if not 0 <= int(training[name]) < 2**62:
-            raise CheckpointError(f"the model file is damaged: {name} is out of range")
-        setattr(net.executor.context, name, int(training[name]))
+    _fill(net, header, file)
+    net.loss, net.metrics = what.loss, what.metrics
+    for name, value in what.progress.items():
+        setattr(net.executor.context, name, value)
     if net.average_stats is not None:
         net.average_stats = net.step, net.average_stats[1]
-    _restore_pass(net, training["interrupted_batches"])
-    first, second = map(float, training["running"])
-    if not (math.isfinite(first) and math.isfinite(second)):
-        raise CheckpointError("the model file is damaged: running is out of range")
-    net.executor.context.running = (first, second)
+    net.interrupted_batches = what.batches
+    net.executor.context.running = what.running
     return net
 
 
@@ -219,18 +304,20 @@ def _names(names: Any, n_in: int) -> list[str] | None:
     return list(names)
 
 
-def _restore_pass(net: "Sequential", batches: Any) -> None:
-    """Where in a pass training was interrupted; older files do not say in which, so it begins
-    anew.
-    """
-    context = net.executor.context
-    if batches is None or len(batches) != 4:
-        context.position = 0
-        return
-    rows, batch_size, shuffle, checksum = map(int, batches)
-    if not 0 <= context.position < rows or batch_size < 1 or context.position % batch_size:
-        raise CheckpointError("the model file is damaged: position is out of range")
-    net.interrupted_batches = rows, batch_size, bool(shuffle), checksum
+def _check_number_of_layers(configs: Any) -> None:
+    """Before any is made: C takes 4,096 ops, and one may carry an activation."""
+    n_ops, n_activations = 0, 0
+    waiting = [configs]
+    while waiting:
+        for config in waiting.pop():
+            kind = LAYERS[config["type"]]
+            n_activations += issubclass(kind, Activation)
+            n_ops += not issubclass(kind, Activation)
+            if "layers" in config:
+                n_ops += 1  # a block has two ends
+                waiting.append(config["layers"])
+        if n_ops > _MAX_OPS or n_activations > 2 * _MAX_OPS:
+            raise CheckpointError(f"there are more layers than the {_MAX_OPS:,} of a network")
 
 
 def _layer(config: dict[str, Any]) -> Layer:
@@ -240,19 +327,35 @@ def _layer(config: dict[str, Any]) -> Layer:
     return kind(**config)
 
 
-def _fill(net: "Sequential", header: dict[str, Any], data: memoryview) -> None:
-    """Copy every tensor to its place; each must be there, of the right shape, and all of the data
+def _fill(net: "Sequential", header: dict[str, Any], file: BinaryIO) -> None:
+    """Read every tensor to its place; each must be there, of the right shape, and all of the data
     used.
     """
-    dtype, used = net.dtype, 0
+    used = 0
     places = dict(_tensors(net))
     if places.keys() != header.keys():
         raise CheckpointError("the model file is damaged: its tensors are not those of its layers")
     for name, place in places.items():
         entry = header[name]
         begin, end = (int(offset) for offset in entry["data_offsets"])
-        expected = (_DTYPE_NAMES[dtype.name], list(place.shape), used, used + place.nbytes)
+        expected = (_DTYPE_NAMES[net.dtype.name], list(place.shape), used, used + place.nbytes)
         if (entry["dtype"], entry["shape"], begin, end) != expected:
             raise CheckpointError(f"the model file is damaged: tensor {name} is malformed")
-        place[...] = np.frombuffer(data[begin:end], dtype.newbyteorder("<")).reshape(place.shape)
+        _read_into(file, place)
         used = end
+
+
+def _read_into(file: BinaryIO, place: NDArray[Any]) -> None:
+    rest = _bytes_of(place)
+    while rest:
+        n = file.readinto(rest)  # type: ignore[attr-defined]
+        if not n:
+            raise CheckpointError("another process cut the file short while it was read")
+        rest = rest[n:]
+    if sys.byteorder == "big":
+        place.byteswap(inplace=True)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """Of a whole array; contiguous, as all are that a file holds."""
+    return array.data.cast("B")

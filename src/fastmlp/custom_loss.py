@@ -166,22 +166,15 @@ def take_step(
 ) -> tuple[float, Array, bool]:
     """One mini-batch; returns the sum of its losses, the outputs, and whether all stayed finite.
 
-    The progress of the network, `rows` more of a pass of n among it, moves in one call together
-    with the weights, so that Ctrl-C leaves whole steps; running statistics that the forward pass
-    has moved go back where no step follows.
+    The progress of the network, `rows` more of a pass of n among it, and running statistics move in
+    one call together with the weights, so that Ctrl-C and a signal handler see whole steps.
     """
     context, index = executor.context, _core.OPTIMIZERS[optimizer.kernel]["index"]
-    before, stats, finite = context.t, context.stats.copy(), False
-    try:
-        z = context.forward(x, True, threads, is_step=True).copy()
-        with executor.turns.only_reading:
-            total, dz = loss._weighed(z, target, weights)
-        if np.isfinite(total):
-            context.backward(dz, None, threads)
-            finite = context.update(
-                index, optimizer.settings, threads, rates, is_step=True, rows=rows, n=n
-            )
-    finally:
-        if context.t == before:
-            context.stats[:] = stats
+    z = context.forward(x, True, threads, is_step=True).copy()
+    with executor.turns.only_reading:
+        total, dz = loss._weighed(z, target, weights)
+    if not np.isfinite(total):
+        return total, z, False
+    context.backward(dz, None, threads)
+    finite = context.update(index, optimizer.settings, threads, rates, is_step=True, rows=rows, n=n)
     return total, z, finite

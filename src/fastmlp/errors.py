@@ -29,7 +29,14 @@ class DivergenceError(FloatingPointError):
 
 
 class CheckpointError(ValueError):
-    """A model file is damaged, or not one of fastmlp's."""
+    """A model file is damaged, not one of fastmlp's, or too large for the memory."""
+
+
+class LearningHint(UserWarning):
+    """A `fit` can hardly learn as it was called: inputs are too large, the loss has grown, or the
+    defaults are too few steps for so few rows. To be silent:
+    warnings.simplefilter("ignore", LearningHint).
+    """
 
 
 class ConvergenceWarning(UserWarning):

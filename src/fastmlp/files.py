@@ -5,11 +5,14 @@ place.
 import glob
 import os
 import re
+import stat
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from .errors import CheckpointError
 
 _LONGEST = 200  # bytes of the name that a temporary file carries; most systems allow 255 in all
 _ABANDONED = 3600.0  # seconds: a process id says nothing about one on another machine
@@ -25,13 +28,9 @@ def write_safely(path: Path, content: bytes) -> None:
         with _open_stream(path) as stream:
             stream.write(content)
         return
-    import tempfile  # loads compressors and much else that only a save needs
-
     path = Path(os.path.realpath(path))
     _sweep(path)
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f"{_prefix(path)}{os.getpid()}.", suffix=".tmp"
-    )
+    handle, temporary = _new_file(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -48,6 +47,17 @@ def write_safely(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _new_file(path: Path) -> tuple[int, Path]:
+    """A file of a new name beside `path`. Not by tempfile, whose import a signal handler that saves
+    could interrupt and find unfinished.
+    """
+    while True:
+        temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}.tmp")
+        with suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(temporary, flags, 0o600), temporary
 
 
 def _prefix(path: Path) -> str:
@@ -90,6 +100,47 @@ def _is_alive(pid: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+# ---- what is read -------------------------------------------------------------------------------
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read from; CheckpointError at once for what may never end or never begin: a
+    pipe, a device, a socket or a folder. OSError for what cannot be opened.
+    """
+    _check_is_regular(os.stat(path).st_mode)  # opening a device may already do something
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    file = cast(BinaryIO, os.fdopen(handle, "rb", buffering=0))
+    try:
+        _check_is_regular(os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_is_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
+        raise CheckpointError(f"this is {kind}; a model is read from a regular file")
+
+
+def is_same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Whether writing to one would change the other: one file by two names or links, or one name
+    that is not there yet. Devices are no files.
+    """
+    if os.path.exists(a) and os.path.exists(b):
+        return os.path.isfile(a) and os.path.samefile(a, b)
+    return os.path.realpath(a) == os.path.realpath(b)
 
 
 # ---- what is no regular file ---------------------------------------------------------------------

@@ -14,7 +14,8 @@ from .weights import weights_at
 
 if TYPE_CHECKING:
     from .network import Sequential
-    from .training import Progress, Run, TrainingData
+    from .progress import Progress
+    from .training import Run, TrainingData
 
 
 class FullBatchLoop:
@@ -49,10 +50,11 @@ class FullBatchLoop:
         if np.abs(start.grad).max(initial=0.0) <= self.method.tolerance:
             run.stop(f"converged: no element of the gradient is above {self.method.tolerance:g}")
         else:
-            try:
-                found = self._stepper.step(start)
-            finally:
-                objective.put(start.params if found is None else found.params)
+            with self.net.kept_for_files(self.net.params):  # while others are tried
+                try:
+                    found = self._stepper.step(start)
+                finally:
+                    objective.put(start.params if found is None else found.params)
             if found is None:
                 run.stop("converged: no step lowers the loss within the precision of the numbers")
             else:

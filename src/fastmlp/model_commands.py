@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -13,11 +12,10 @@ from numpy.typing import NDArray
 
 from . import files, reports
 from .errors import CheckpointError
-from .losses import probabilities
 from .network import Sequential
 from .preparations import Preparation, Target, is_missing
 from .tables import Table, TableError, read_table
-from .train_command import check_writable
+from .train_command import check_overwrites_none, check_writable
 from .voice import Voice
 
 Array = NDArray[Any]
@@ -27,11 +25,7 @@ def predict(options: Namespace) -> int:
     """`fastmlp predict`: a CSV with a row for every row of the data."""
     if options.output is not None:
         check_writable(Path(options.output))
-        for source in (options.model, options.data):
-            if _is_same_file(source, options.output):
-                raise TableError(
-                    f"-o {options.output} would overwrite {source}; write elsewhere with -o"
-                )
+        check_overwrites_none([options.output], [options.model, options.data])
     net, preparation = load_model(options.model)
     table = read_table(options.data, text=preparation.text_columns)
     table = _name_columns(table, preparation)
@@ -50,11 +44,12 @@ def predict(options: Namespace) -> int:
         writer.writerow([target.name])
         writer.writerows([f"{value:.9g}"] for value in predicted)
     else:
-        proba = reports.class_probabilities(probabilities(target.loss, out))
+        proba = reports.class_probabilities(target.loss, out)
+        digits = 9 if net.dtype == np.float32 else 17  # that tell all numbers of the type
         predicted = proba.argmax(axis=1)
         writer.writerow([target.name, *(f"probability_{name}" for name in target.classes)])
         for label, row in zip(predicted, proba, strict=True):
-            writer.writerow([target.classes[label], *(f"{value:.6g}" for value in row)])
+            writer.writerow([target.classes[label], *(reports.probability(p, digits) for p in row)])
     if options.output is not None:
         path = Path(options.output)
         voice = Voice(on_stderr=files.is_stream(path))  # which may be standard output itself
@@ -108,13 +103,6 @@ def load_model(path: str) -> tuple[Sequential, Preparation]:
         ) from None
 
 
-def _is_same_file(a: str, b: str) -> bool:
-    try:
-        return os.path.samefile(a, b)
-    except OSError:
-        return False
-
-
 def _load_network(path: str) -> Sequential:
     if Path(path).is_dir():
         raise TableError(f"{path} is a folder; give the model file in it")
@@ -138,7 +126,7 @@ def info(options: Namespace) -> int:
         ["dtype", net.dtype.name],
         ["seed", str(net.seed)],
         ["loss", str(net.loss or "-")],
-        ["optimizer", repr(net.optimizer) if net.optimizer else "-"],
+        ["optimizer", _optimizer(net)],
         ["trained", f"{reports.plural(net.epoch, 'epoch')}, {net.step:,} steps"],
     ]
     if "preparation" in net.metadata:
@@ -148,6 +136,12 @@ def info(options: Namespace) -> int:
     for name, shown in lines:
         print(f"  {name:<13}{shown}")
     return 0
+
+
+def _optimizer(net: Sequential) -> str:
+    if net.optimizer is None:
+        return "-"
+    return repr(net.optimizer) + ("" if net.state is not None else ", without what it has kept")
 
 
 def _of_table(net: Sequential, preparation: Preparation) -> list[list[str]]:

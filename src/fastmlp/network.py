@@ -31,7 +31,7 @@ from .losses import Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
 from .network_state import NetworkState, zeros
 from .norms import Standardize
-from .numeric import check_seed
+from .numeric import check_flag, check_seed
 from .optimizers import Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .summary import summary_of
@@ -53,6 +53,7 @@ class Sequential(NetworkState):
     """
 
     _fuse = True  # tests compare with the same network unfused
+    _draws = True  # initial weights; those of a file are read instead
 
     def __init__(
         self,
@@ -143,7 +144,7 @@ class Sequential(NetworkState):
         executor = Executor(layout, params, grads, self.dtype, self.seed, stats, self._turns)
         unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
         leaves = leaves_of(self.layers)
-        values = initial_values(leaves, unfused, self.seed)
+        values = initial_values(leaves, unfused, self.seed) if self._draws else []
         # What may fail comes first: a refused network leaves its layers as they were.
         for leaf in leaves:
             leaf.check_is_free()
@@ -151,7 +152,7 @@ class Sequential(NetworkState):
         for layer in self.layers:
             layer.attach(home)
             home = home.at(home.op + len(layer.leaves()))
-        for leaf, initial in zip(leaves, values, strict=True):
+        for leaf, initial in zip(leaves, values, strict=self._draws):
             for name, array in leaf.arrays().items():
                 array[...] = initial[name]
         return executor
@@ -191,8 +192,10 @@ class Sequential(NetworkState):
         has ended); `net.optimizer = None` before begins both anew. metrics ("accuracy", "mae",
         "rmse", "r2" or functions f(y, out)) are taken on the training pass as it runs, dropout
         included, and on the validation data, which are `validation_data` or a random share
-        `validation_split` of the rows, and which the averaged weights are scored on where the
-        optimizer keeps such. verbose: 0 silent, 1 a bar, 2 a line an epoch.
+        `validation_split` of the rows, not stratified by class (for that pass what scikit-learn's
+        train_test_split(X, y, stratify=y) returns as validation_data), and which the averaged
+        weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar in a
+        terminal and a line now and then elsewhere, on standard error, 2 a line an epoch.
 
         sample_weight (rows,) multiplies each row's loss and gradient; the mean still divides by the
         number of rows. class_weight does so by the row's class, in training alone: "balanced",
@@ -212,8 +215,9 @@ class Sequential(NetworkState):
         data too, while an array is taken as it stands.
 
         Returns a History. Raises ValueError and TypeError for bad input before any work,
-        DivergenceError when the loss or an update is no longer finite; Ctrl-C leaves whole
-        steps, and the next fit with the same batches goes on in the middle of the pass.
+        DivergenceError when the loss or an update is no longer finite; Ctrl-C, and any other
+        exception, leaves whole steps, and the next fit with the same batches goes on in the middle
+        of the pass. LearningHint warns of a new network that can hardly learn as it was called.
         """
         self._see(X, y, loss, learns=True)
         with self.executor.turns.changing, self.unchanged_before_a_step():
@@ -530,19 +534,35 @@ class Sequential(NetworkState):
 
     # ---- keep ------------------------------------------------------------------------------------
 
-    def save(self, path: str | PathLike[str], metadata: dict[str, Any] | None = None) -> None:
+    def save(
+        self,
+        path: str | PathLike[str],
+        metadata: dict[str, Any] | None = None,
+        *,
+        optimizer: bool = True,
+    ) -> None:
         """Write everything to one safetensors file, so that a loaded network goes on with the same
-        bits.
+        bits: also from a signal handler or a callback in the middle of a pass, which a further
+        `fit` on the same batches then finishes first.
 
-        metadata: anything JSON can hold. The write is crash-safe: `path` holds the old file or the
-        new one. Raises OSError where it cannot be written, TypeError for metadata that is not JSON.
+        metadata: anything JSON can hold, up to 16 MB of text. optimizer: False leaves out what the
+        optimizer keeps (moments, averaged weights, the place in its schedule), which makes the file
+        of an Adam a third of the size; `fit` on the loaded network begins them anew and says so. To
+        keep averaged weights alone, save inside of `with net.averaged()`.
+
+        The write is crash-safe: `path` holds the old file or the new one. Raises OSError where it
+        cannot be written, TypeError for metadata that is not JSON, ValueError, before anything is
+        written, for what `load` would refuse.
         """
-        checkpoint.save(self, path, self.metadata if metadata is None else metadata)
+        optimizer = check_flag(optimizer, "optimizer")
+        checkpoint.save(self, path, self.metadata if metadata is None else metadata, optimizer)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Sequential:
-        """The network in a file that `save` wrote; raises CheckpointError for a damaged or foreign
-        one.
+        """The network in a file that `save` wrote.
+
+        Raises CheckpointError for a file that is damaged, foreign, no regular file, or too large
+        for the memory, OSError for one that cannot be read.
         """
         return checkpoint.load(cls, path)
 
@@ -569,11 +589,19 @@ class Sequential(NetworkState):
 
     @classmethod
     def _make(
-        cls, layers: list[Layer], seed: int, dtype: DTypeLike, n_in: int | None = None
+        cls,
+        layers: list[Layer],
+        seed: int,
+        dtype: DTypeLike,
+        n_in: int | None = None,
+        draws: bool = True,
     ) -> Sequential:
         """For copies and files; the __init__ of a subclass may take other arguments."""
         net = cls.__new__(cls)
+        if not draws:
+            net._draws = False
         Sequential.__init__(net, layers, seed=seed, dtype=dtype, n_in=n_in)
+        vars(net).pop("_draws", None)
         return net
 
     def fold(self) -> Sequential:

@@ -4,7 +4,7 @@ from __future__ import annotations  # signatures that can be read
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from .batch_statistics import has_batch_norm, statistics_of
 from .config import resolve_threads
 from .data import Array, as_finite, as_numbers, assign
 from .dialects import Translated
-from .errors import DivergenceError
+from .errors import DivergenceError, warn
 from .executor import Executor
 from .frames import ColumnNames
 from .layout import aligned_zeros
@@ -23,11 +23,18 @@ from .optimizers import Optimizer, get_optimizer
 # what training changes beside weights and statistics: of the network, and of its context
 _KEPT = (
     *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
-    *("interrupted_batches", "known_names"),
+    *("_interrupted_batches", "_lacks_state", "known_names"),
 )
 _COUNTERS = (
     *("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged", "running"),
 )
+
+
+class PassUnderWay(Protocol):
+    """A loop over epochs that is in one."""
+
+    def batches(self) -> tuple[int, int, bool, int]:
+        """What tells the batches of this pass from others."""
 
 
 class NetworkState(Translated, dialect="network"):
@@ -44,7 +51,10 @@ class NetworkState(Translated, dialect="network"):
         self.average: Array | None = None
         self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
         self._shows_average = False
-        self.interrupted_batches: tuple[int, int, bool, int] | None = None
+        self._lacks_state = False
+        self._kept: tuple[tuple[Array, Array], ...] = ()  # places and what they hold in a file
+        self.pass_under_way: PassUnderWay | None = None
+        self._interrupted_batches: tuple[int, int, bool, int] | None = None
         self.column_names = ColumnNames()
 
     @property
@@ -136,6 +146,40 @@ class NetworkState(Translated, dialect="network"):
         """Optimizer updates so far."""
         return self.executor.context.updates
 
+    @property
+    def interrupted_batches(self) -> tuple[int, int, bool, int] | None:
+        """What tells the batches of a pass that is not over from others; None where none is."""
+        running = self.pass_under_way
+        return self._interrupted_batches if running is None else running.batches()
+
+    @interrupted_batches.setter
+    def interrupted_batches(self, batches: tuple[int, int, bool, int] | None) -> None:
+        self.pass_under_way, self._interrupted_batches = None, batches
+
+    # ---- what a file holds while it is not what the arrays hold ----------------------------------
+
+    def as_saved(self, array: Array) -> Array:
+        """What a model file holds of an array of this network: in `kept_for_files` what it held
+        before.
+        """
+        for place, values in self._kept:
+            first = (array.ctypes.data - place.ctypes.data) // place.itemsize
+            if 0 <= first < place.size:
+                return values[first : first + array.size].reshape(array.shape)
+        return array
+
+    @contextmanager
+    def kept_for_files(self, *places: Array) -> Iterator[None]:
+        """Inside, flat arrays hold something for the moment: a file that a signal handler saves
+        gets what they held before, as long as they are not back.
+        """
+        before = self._kept
+        self._kept = (*before, *((place, place.copy()) for place in places))
+        try:
+            yield
+        finally:
+            self._kept = before
+
     # ---- the optimizer ---------------------------------------------------------------------------
 
     @property
@@ -163,8 +207,26 @@ class NetworkState(Translated, dialect="network"):
         optimizer = get_optimizer(optimizer)
         if optimizer is self.optimizer and self.state is not None:
             return
+        if self._lacks_state:
+            self._tell_lack(optimizer)
         with self.executor.turns.changing:
             self._change_optimizer(optimizer)
+
+    def remember_optimizer(self, optimizer: Optimizer) -> None:
+        """Of a file that holds its settings alone: training goes on with them, but not as if
+        nothing had been between.
+        """
+        self._optimizer, self._lacks_state = optimizer, True
+
+    def _tell_lack(self, optimizer: Optimizer) -> None:
+        self._lacks_state = False
+        if self.optimizer is not None and optimizer.goes_on_from(self.optimizer):
+            averages = ", averaged weights" if optimizer.keeps_average else ""
+            warn(
+                f"this network comes from a file that was saved with optimizer=False: the moments "
+                f"of {optimizer!r}{averages} and its schedule begin anew, so that training does "
+                "not go on with the same bits"
+            )
 
     def _change_optimizer(self, optimizer: Optimizer) -> None:
         before, context = self.optimizer, self.executor.context
@@ -202,6 +264,7 @@ class NetworkState(Translated, dialect="network"):
             context.running = (0.0, 0.0)
             self.state = self.average = self.average_stats = None
             self._optimizer = self.interrupted_batches = None
+            self._lacks_state = False
 
     def _check_trainable(self) -> None:
         if self._shows_average:
@@ -277,6 +340,22 @@ class NetworkState(Translated, dialect="network"):
                 "fit compute; pass the training inputs: with net.averaged(X): ..."
             )
         return self.average_stats[1].copy()
+
+    def scored_weights(self) -> tuple[Array, Array]:
+        """Copies of the weights and statistics that `fit` scores: averaged ones if they are
+        kept.
+        """
+        if self.keeps_average:
+            return self.averaged_params, self.averaged_stats
+        return self.params.copy(), self.stats.copy()
+
+    @contextmanager
+    def averaged_unless_saved(self) -> Iterator[None]:
+        """As `averaged`, for `fit` itself: a signal handler that saves does not get the averaged
+        weights.
+        """
+        with self.kept_for_files(*self._weights(), self.stats), self.averaged():
+            yield
 
     def update_average_statistics(
         self, matrix: Array, rows: NDArray[np.int64], threads: int

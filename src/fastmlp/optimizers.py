@@ -47,6 +47,7 @@ class Optimizer(Settings):
     Raises ValueError for a value outside its range.
     """
 
+    _always_shown: ClassVar[tuple[str, ...]] = ("lr",)
     lr: float | Schedule = 0.01
     _: KW_ONLY
     l1: float = 0.0

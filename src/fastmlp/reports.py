@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .losses import probabilities
 from .preparations import Target
 from .summary import table
 from .training import History
@@ -34,10 +35,18 @@ def plural(count: int, thing: str) -> str:
 # ---- metrics -------------------------------------------------------------------------------------
 
 
-def class_probabilities(proba: Array) -> Array:
-    """(rows, classes), also where the network has one output for two classes."""
-    proba = proba.astype(np.float64)
-    return np.hstack([1 - proba, proba]) if proba.shape[1] == 1 else proba
+def class_probabilities(loss: str, out: Array) -> Array:
+    """(rows, classes) of raw outputs, also where one is for two classes. In float64, and none as 1
+    less another: a small one would be 0, and its log loss infinite.
+    """
+    z = out.astype(np.float64)
+    return probabilities(loss, np.hstack([-z, z]) if z.shape[1] == 1 else z)
+
+
+def probability(value: float, digits: int) -> str:
+    """It with so many digits, or more where it would read as 1 and is not."""
+    text = f"{value:.{digits}g}"
+    return repr(float(value)) if text == "1" else text
 
 
 def class_scores(labels: Array, proba: Array) -> Scores:

@@ -11,12 +11,13 @@ class Settings(Translated, dialect="optimizer"):
     """Base of objects that are nothing but what the user chose."""
 
     name: ClassVar[str]
+    _always_shown: ClassVar[tuple[str, ...]] = ()
 
     def __repr__(self) -> str:
         changed = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
-            if getattr(self, field.name) != field.default
+            if field.name in self._always_shown or getattr(self, field.name) != field.default
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 

@@ -3,6 +3,7 @@
 import os
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import files, reports
-from .callbacks import EarlyStopping
+from .callbacks import Callback, EarlyStopping
 from .errors import DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
-from .losses import probabilities
 from .network import Sequential
 from .optimizers import SGD, Adam, AdamW, Optimizer
 from .preparations import (
@@ -25,7 +25,7 @@ from .preparations import (
     split_rows,
 )
 from .tables import DIGITS, Table, TableError, read_table
-from .training import History
+from .training import History, Run
 from .voice import Voice
 
 Array = NDArray[Any]
@@ -43,6 +43,17 @@ class Split:
     raw: Array  # the target as it stands in the file
 
 
+class _Units(Callback):
+    """Progress in the target's own units, as the table of the test has them."""
+
+    def __init__(self, target: Target) -> None:
+        self._std = target.std
+
+    def on_fit_begin(self, run: Run) -> None:
+        """See Callback."""
+        run.units = {"loss": self._std**2, "rmse": self._std}
+
+
 def train(options: Namespace) -> int:
     """`fastmlp train`; returns the exit code."""
     voice = Voice(options.quiet)
@@ -50,6 +61,7 @@ def train(options: Namespace) -> int:
     check_writable(model)
     picture = model.with_name(model.stem.removesuffix("-model") + "-learning-curve.png")
     check_writable(picture)
+    check_overwrites_none([model, picture], [options.data])
     reports.require_plots()
     optimizer = make_optimizer(options)
     table, target_name = _load(options)
@@ -59,7 +71,7 @@ def train(options: Namespace) -> int:
     widths = " - ".join(str(n) for n in (net.n_in, *(layer.weight.shape[1] for layer in hidden)))
     voice.say("network", f"{widths}, {options.activation}, {net.n_params:,} parameters")
     started = time.perf_counter()
-    end, best = _fit(options, net, optimizer, preparation.target.loss, parts)
+    end, best = _fit(options, net, optimizer, preparation.target, parts)
     if isinstance(end, DivergenceError) and not best:
         raise end  # what is left of the weights is not worth a file
     if end and net.step == 0:
@@ -222,27 +234,35 @@ def build_network(options: Namespace, preparation: Preparation) -> Sequential:
 
 
 def _fit(
-    options: Namespace, net: Sequential, optimizer: Optimizer, loss: str, parts: dict[str, Split]
+    options: Namespace,
+    net: Sequential,
+    optimizer: Optimizer,
+    target: Target,
+    parts: dict[str, Split],
 ) -> tuple[KeyboardInterrupt | DivergenceError | None, int]:
     """Train; returns what broke training off, if anything, and the epoch that the weights are of,
     where the best were restored (else 0).
     """
     part, held = parts["train"], parts["validation"]
     has_validation = len(held.y) > 0
-    callbacks: list[EarlyStopping] = []
+    callbacks: list[Callback] = []
+    stopper = EarlyStopping(patience=options.patience)
     if has_validation and options.patience:
-        callbacks.append(EarlyStopping(patience=options.patience))
+        callbacks.append(stopper)
+    is_values = target.task == "regression"
+    if is_values:
+        callbacks.append(_Units(target))
     end: KeyboardInterrupt | DivergenceError | None = None
     try:
         net.fit(
             part.X,
             part.y,
-            loss=loss,
+            loss=target.loss,
             optimizer=optimizer,
             batch_size=options.batch_size,
             epochs=options.epochs,
             validation_data=(held.X, held.y) if has_validation else None,
-            metrics=["rmse" if loss == "squared_error" else "accuracy"],
+            metrics=["rmse" if is_values else "accuracy"],
             callbacks=callbacks,
             threads=options.threads,
             verbose=0 if options.quiet else 1,
@@ -251,9 +271,8 @@ def _fit(
         end = error
     except KeyboardInterrupt as error:
         end = error
-        for stopper in callbacks:
-            stopper.restore(net)
-    return end, callbacks[0].best_epoch if callbacks else 0
+        stopper.restore(net)
+    return end, stopper.best_epoch
 
 
 def _tell_end(
@@ -284,7 +303,7 @@ def _test(
         predicted = out[:, 0].astype(np.float64) * target.std + target.mean
         scores = reports.value_scores(test.raw, predicted)
     else:
-        proba = reports.class_probabilities(probabilities(target.loss, out))
+        proba = reports.class_probabilities(target.loss, out)
         scores = reports.class_scores(test.y, proba)
     what = f"test, {reports.plural(len(test.y), 'row')}"
     report = [reports.comparison(scores, name, base, what)]
@@ -297,6 +316,16 @@ def _suggest(voice: Voice, options: Namespace, model: Path) -> None:
     data = DIGITS if options.data == DIGITS else "NEW_ROWS.csv"
     voice.say("next", f"fastmlp predict {model} {data} -o predictions.csv")
     voice.say("", f"fastmlp info {model}")
+
+
+def check_overwrites_none(outputs: Sequence[str | Path], inputs: Sequence[str]) -> None:
+    """TableError where writing would destroy what is read, or what is written beside it: by any
+    name or link of the same file.
+    """
+    for i, output in enumerate(outputs):
+        for other in (*inputs, *outputs[:i]):
+            if other != DIGITS and files.is_same_file(output, other):
+                raise TableError(f"{output} would overwrite {other}; write elsewhere with -o")
 
 
 def check_writable(path: Path) -> None:

@@ -5,33 +5,31 @@ them.
 from __future__ import annotations  # signatures that can be read
 
 import math
-import sys
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from numbers import Real
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .callbacks import Callback, check_monitors
+from .callbacks import Callback, EarlyStopping, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
 from .data import as_finite
 from .dialects import Translated
-from .errors import DivergenceError
+from .errors import DivergenceError, warn
 from .executor import SLICE_SECONDS
 from .full_batch import FullBatchLoop
-from .hints import warn_of_activation, warn_of_schedule
+from .hints import Hints, warn_of_activation, warn_of_schedule
 from .layers import Dropout
 from .layout import leaves_of
 from .losses import Loss, get_loss
 from .metrics import Array, Metric, check_targets, get_metrics
 from .numeric import as_real, check_count, check_flag
 from .optimizers import Optimizer
+from .progress import Progress, check_verbose, make_progress
 from .second_order import FullBatchMethod
 from .targets import as_target
 from .weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
@@ -72,6 +70,8 @@ class Run:
         self.logs: dict[str, float] = {}
         self.history = History()
         self.has_validation = False
+        self.may_stop = False  # before the last epoch
+        self.units: dict[str, float] = {}  # what a logged number is multiplied by to be shown
         self.logged: tuple[str, ...] = ()  # the names that fit itself will log
 
     def use_optimizer(self, optimizer: Optimizer) -> None:
@@ -80,6 +80,15 @@ class Run:
             raise ValueError(f"{self.optimizer!r} cannot be exchanged during a fit; call fit again")
         self.net.use_optimizer(optimizer)
         self.optimizer = self.net.optimizer or optimizer
+
+    def unit_of(self, name: str) -> float:
+        """What a logged number is multiplied by to be shown, on validation data too."""
+        return self.units.get(name.removeprefix("val_"), 1.0)
+
+    def shown(self, logs: dict[str, float]) -> dict[str, float]:
+        """The logs in the units in which they are shown."""
+        units = {name: self.unit_of(name) for name in logs}
+        return {name: v if units[name] == 1 else v * units[name] for name, v in logs.items()}
 
     def stop(self, reason: str) -> None:
         """End training after this epoch."""
@@ -117,6 +126,7 @@ class TrainingData:
             self.validation = Xv, yv, weights
         elif validation_split:
             self._split(validation_split, net.seed)
+            self._tell_lost_classes(loss)
         by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out, self.weights)
         self.weights = combined(self.weights, by_class)
         if self.weights is not None and not self.weights[self.rows].any():
@@ -136,6 +146,18 @@ class TrainingData:
         _core.shuffle(shuffled, seed, 2**64 - 1)  # no epoch has this number
         held, self.rows = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
         self.validation = self.X[held], self.y[held], weights_at(self.weights, held)
+
+    def _tell_lost_classes(self, loss: Loss) -> None:
+        """Where chance has left no row of a class to train on."""
+        if self.validation is None or not loss.needs_labels:
+            return
+        lost = np.setdiff1d(self.validation[1], self.y[self.rows])
+        if len(lost):
+            warn(
+                f"validation_split has taken all rows of class {lost[0]:.0f}, for it is not "
+                "stratified; pass what scikit-learn's train_test_split(X, y, stratify=y) returns "
+                "as validation_data"
+            )
 
 
 def checked_pair(
@@ -178,6 +200,7 @@ def fit(
     run.history.includes_dropout = not isinstance(optimizer, FullBatchMethod) and any(
         isinstance(leaf, Dropout) and leaf.p > 0 for leaf in leaves_of(net.layers)
     )
+    run.may_stop = any(isinstance(callback, EarlyStopping) for callback in callbacks)
     names = ("loss", *functions)
     run.logged = names + tuple(f"val_{name}" for name in names if run.has_validation)
     batch_size, n_threads = check_count(batch_size, "batch_size"), resolve_threads(threads)
@@ -191,6 +214,7 @@ def fit(
         epoch_loop = EpochLoop(
             net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads, run.epochs
         )
+    hints = None if isinstance(optimizer, FullBatchMethod) else Hints(net, data, batch_size)
     if net.standardize is not None and not net.standardize.is_adapted:
         net.standardize.adapt_rows(data.X, data.rows, data.given)
     # those of the pass, while the weights change; room for them where metrics need them
@@ -208,14 +232,16 @@ def fit(
             if net.keeps_average:
                 net.update_average_statistics(data.X, data.rows, n_threads)
             if data.validation is not None:
-                with net.averaged() if net.keeps_average else nullcontext():
-                    Xv, yv, weights = data.validation
+                Xv, yv, weights = data.validation
+                with net.averaged_unless_saved() if net.keeps_average else nullcontext():
                     held_out = score(net, Xv, yv, loss, functions, threads, weights)
                 run.logs |= {f"val_{name}": value for name, value in held_out.items()}
             _each(callbacks, "on_epoch_end", run)
             run.history.add(run.logs)
             progress.end_epoch(run)
     _each(callbacks, "on_fit_end", run)
+    if hints is not None:
+        hints.at_end(run)
     return run.history
 
 
@@ -261,18 +287,19 @@ class EpochLoop:
         if epochs > 0:
             warn_of_schedule(net, optimizer, -(-self.n // self.batch_size))
         # A pass that was interrupted goes on where it stopped, if this one has the same batches.
-        if net.executor.context.position and net.interrupted_batches != self._batches():
+        if net.executor.context.position and net.interrupted_batches != self.batches():
             net.executor.context.position = 0
-        net.interrupted_batches = None
 
-    def break_off(self, error: BaseException) -> None:
-        """After an error: only a pass that Ctrl-C interrupted can go on later."""
-        if not isinstance(error, KeyboardInterrupt):
-            self.net.executor.context.position = 0
-        elif self.net.executor.context.position:
-            self.net.interrupted_batches = self._batches()
+    def leave(self, error: BaseException | None) -> None:
+        """At the end, or after an error: whatever broke a pass off, it can go on later, unless it
+        has diverged.
+        """
+        context = self.net.executor.context
+        if isinstance(error, DivergenceError):
+            context.position = 0
+        self.net.interrupted_batches = self.batches() if context.position else None
 
-    def _batches(self) -> tuple[int, int, bool, int]:
+    def batches(self) -> tuple[int, int, bool, int]:
         """What tells the batches of a pass from others: how they are cut, and a checksum of a
         thousand rows.
         """
@@ -284,6 +311,7 @@ class EpochLoop:
         """All mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
         assert isinstance(optimizer, Optimizer)
+        self.net.pass_under_way = self  # what is saved from now on says in which pass
         self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
         self.order = self.data.rows
         if self.shuffle:
@@ -385,120 +413,19 @@ def _told(
     callbacks: list[Callback], run: Run, epoch_loop: EpochLoop | FullBatchLoop
 ) -> Iterator[None]:
     """Tell the loop where an error ends it, and the callbacks where that is a divergence."""
+    error: BaseException | None = None
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
         if isinstance(epoch_loop, EpochLoop):
-            epoch_loop.break_off(error)
+            epoch_loop.leave(error)
         if isinstance(error, DivergenceError):
             _each(callbacks, "on_divergence", run)
-        raise
 
 
 def _each(callbacks: Sequence[Callback], method: str, run: Run) -> None:
     for callback in callbacks:
         getattr(callback, method)(run)
-
-
-# ---- progress ------------------------------------------------------------------------------------
-
-
-class Progress:
-    """verbose=0: nothing is shown."""
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def advance(self, rows: int, loss: float) -> None:
-        """`rows` more rows were trained; `loss` is that of this epoch so far."""
-
-    def end_epoch(self, run: Run) -> None:
-        """An epoch is over."""
-
-
-class LineProgress(Progress):
-    """verbose=2: one line an epoch."""
-
-    def __init__(self, n: int) -> None:
-        self._n, self._since = n, time.perf_counter()
-
-    def end_epoch(self, run: Run) -> None:
-        """Print the logs of the epoch."""
-        now = time.perf_counter()
-        rate = self._n / max(now - self._since, 1e-9)
-        self._since = now
-        width = len(str(run.epochs))
-        line = (
-            f"epoch {run.epoch:{width}}/{run.epochs}  {format_logs(run.logs)}  {rate:,.0f} rows/s"
-        )
-        with suppress(OSError):  # `| head`: that nobody reads on is no reason to stop training
-            print(line, flush=True)
-
-
-class BarProgress(Progress):
-    """verbose=1: a tqdm bar over all epochs, with rows per second and the time left."""
-
-    def __init__(self, tqdm: Any, run: Run, n: int) -> None:
-        self._bar = tqdm(
-            total=n * run.epochs, unit="row", unit_scale=True, file=sys.stderr, dynamic_ncols=True
-        )
-        self._run, self._width = run, len(str(run.epochs))
-
-    def __exit__(self, *exception: object) -> None:
-        with self._unread():
-            self._bar.close()
-
-    def advance(self, rows: int, loss: float) -> None:
-        """Move the bar."""
-        with self._unread():
-            self._bar.update(rows)
-            if not self._run.logs or self._run.epoch == 1:
-                self._show({"loss": loss})
-
-    def end_epoch(self, run: Run) -> None:
-        """Show the logs of the epoch."""
-        with self._unread():
-            self._show(run.logs)
-
-    @contextmanager
-    def _unread(self) -> Iterator[None]:
-        """Where the terminal has gone, training goes on without a bar."""
-        try:
-            yield
-        except OSError:
-            self._bar.disable = True
-
-    def _show(self, logs: dict[str, float]) -> None:
-        epoch = f"epoch {self._run.epoch:{self._width}}/{self._run.epochs}"
-        self._bar.set_description_str(epoch, refresh=False)
-        self._bar.set_postfix_str(format_logs(logs), refresh=False)
-
-
-def format_logs(logs: dict[str, float]) -> str:
-    """The logs of an epoch in one line."""
-    return "  ".join(
-        f"{name} {value:.4g}" if isinstance(value, Real) else f"{name} {value}"
-        for name, value in logs.items()
-    )
-
-
-def check_verbose(verbose: int) -> None:
-    """ValueError unless it is 0, 1 or 2."""
-    if verbose not in (0, 1, 2):
-        raise ValueError(f"verbose must be 0 (silent), 1 (bar) or 2 (lines), not {verbose!r}")
-
-
-def make_progress(verbose: int, run: Run, n: int) -> Progress:
-    """Progress for verbose=0, 1 or 2; without tqdm, 1 prints lines too."""
-    if verbose == 1:
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return LineProgress(n)
-        with suppress(OSError):  # standard error is closed
-            return BarProgress(tqdm, run, n)
-        return Progress()
-    return LineProgress(n) if verbose == 2 else Progress()
