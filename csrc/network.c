@@ -81,6 +81,10 @@ static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) 
     return (int32_t)at_least(1, at_most(threads, work / THREAD_WORK));
 }
 
+int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
+    return useful_threads(net, rows, threads);
+}
+
 /* ---- the phases ------------------------------------------------------------------------------ */
 
 typedef struct {

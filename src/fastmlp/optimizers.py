@@ -57,7 +57,10 @@ class Optimizer(Settings):
     weight_average: EMA | SWA | None = None
 
     def __post_init__(self) -> None:
+        is_ours = type(self) in OPTIMIZERS.values()  # whose defaults need no check
         for field, value in self.__getstate__().items():
+            if is_ours and value is getattr(type(self), field):
+                continue
             if field == "weight_average":
                 if not isinstance(value, EMA | SWA | None):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
