@@ -237,7 +237,11 @@ _TARGETS: tuple[tuple[str, str, str, Judge], ...] = (
     ),
     (
         *("latency", "one-row predict 17-64-64-6 from Python"),
-        *("2 us", _row_of("predict_row_out", 2)),
+        *("1 us", _row_of("predict_row_out", 1)),
+    ),
+    (
+        *("latency", "one-row net.predict(X) 17-64-64-6 from Python"),
+        *("2.5 us", _row_of("predict", 2.5)),
     ),
     ("latency", "one-row predict 17-64-64-6 in C", "0.5 us", _in_c(0.5)),
     (
@@ -247,6 +251,10 @@ _TARGETS: tuple[tuple[str, str, str, Judge], ...] = (
         _step_time("fastmlp-train_step", 9),
     ),
     ("step", "a step of 8-64-64-4 at batch 64 inside fit", "8 us", _step_time("fastmlp", 8)),
+    (
+        *("latency", "net.train_step over the step inside fit, 8-64-64-4"),
+        *("1.5 us", _more_than("long_epoch", "train_step", 1.5)),
+    ),
     (
         *("latency", "fit over its step, an epoch of one step"),
         *("50 us", _more_than("long_epoch", "epochs_of_one_step", 50)),

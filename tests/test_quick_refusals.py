@@ -339,6 +339,39 @@ def test_many_threads_with_a_network_each_and_one_together():
     assert np.isfinite(shared.params).all()
 
 
+def test_settings_that_change_while_they_are_compared():
+    """As another thread may change them: comparing runs Python."""
+
+    class Meddling(EMA):
+        meddle = staticmethod(lambda: None)
+
+        def __eq__(self, other):
+            act, Meddling.meddle = Meddling.meddle, lambda: None
+            act()
+            return isinstance(other, Meddling)
+
+        __hash__ = None
+
+    def other_step(net):
+        net.train_step(X, LABELS, loss=CrossEntropy(reduction="sum"), optimizer=RMSprop())
+
+    def step(net):
+        how = {"loss": "cross_entropy", "optimizer": Adam(0.01, weight_average=Meddling())}
+        return net.train_step(X, LABELS, **how)
+
+    net, one_by_one = small(), small()
+    for each in (net, one_by_one):
+        for _ in range(2):
+            step(each)
+    Meddling.meddle = lambda: other_step(net)
+    losses = [step(net)]
+    other_step(one_by_one)
+    losses.append(step(one_by_one))
+    assert losses[0] == losses[1]
+    assert state_of(net)[:2] == state_of(one_by_one)[:2]
+    assert net.loss == "cross_entropy"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_goes_on():
     net = small()

@@ -14,6 +14,7 @@ ACTIVATIONS: Final[dict[str, dict[str, Any]]]
 LOSSES: Final[dict[str, dict[str, Any]]]
 FUNCTIONS: Final[dict[str, dict[str, Any]]]
 OPTIMIZERS: Final[dict[str, dict[str, Any]]]
+MOST_THREADS: Final[int]
 OP_DTYPE: Final[np.dtype[np.void]]
 
 def build_info() -> dict[str, Any]: ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import _core
 
-_MAX_THREADS = 1024
+_MAX_THREADS = _core.MOST_THREADS
 
 
 def get_config() -> dict[str, Any]:

@@ -9,6 +9,7 @@ cdef extern from "fastmlp.h" nogil:
 cdef enum:
     _MOST_THREADS = 1024
 
+MOST_THREADS = _MOST_THREADS  # that a call may name
 cdef double _TINY = 5e-324  # the smallest number above 0
 
 
@@ -87,12 +88,13 @@ cdef class QuickWay:
         cdef fm_train_job job
         cdef int64_t rows = self._rows(x)
         cdef int32_t n_threads
-        if rows < c.program.min_rows or rows > c.ctx.capacity or self.loss is None:
+        known, used = self.loss, self.optimizer
+        if rows < c.program.min_rows or rows > c.ctx.capacity or known is None:
             return None
         loss = net._loss if loss is None else loss
         if optimizer is None or (type(optimizer) is str and optimizer == self.name):
-            optimizer = self.optimizer
-        if not (_is_same(loss, self.loss) and _is_same(optimizer, self.optimizer)):
+            optimizer = used
+        if not (_is_same(loss, known) and _is_same(optimizer, used)):
             return None
         n_threads = _threads(threads, self.most_threads)
         if n_threads == 0 or not (self._suits(y, rows) and self._weighs(weights, rows) and self._is_finite(x, rows)):
@@ -101,8 +103,8 @@ cdef class QuickWay:
             return None
         self.turns.enter_changing()
         try:
-            # asked here, where no other thread can come in between; without a state its arrays are not lent to C
-            if net._optimizer is not self.optimizer or net.state is None:
+            # Another thread may have come in between until here. Without a state its arrays are not lent to C.
+            if self.loss is not known or self.optimizer is not used or net._optimizer is not used or net.state is None:
                 return None
             net._loss, net._optimizer, self.optimizer = loss, optimizer, optimizer
             rates = optimizer.rates(c.t - c.schedule_start, 1) if self.has_schedule else None
