@@ -80,6 +80,11 @@ def predict() -> Call:
     return lambda: net.predict(x, threads=1)
 
 
+def predict_default() -> Call:
+    net, x = own_net(), weights()[0][None]
+    return lambda: net.predict(x)
+
+
 def c_door() -> Call:
     """The Cython function alone: what a caller in C pays, and one call from Python."""
     x, out = weights()[0], np.empty(WIDTHS[-1], np.float32)
@@ -206,7 +211,8 @@ def jax_jit() -> Call:
 WAYS: dict[str, tuple[str, Callable[[], Call], dict[str, str]]] = {
     "predict_row_out": ("fastmlp, net.predict_row(x, out)", predict_row_out, {}),
     "predict_row": ("fastmlp, net.predict_row(x)", predict_row, {}),
-    "predict": ("fastmlp, net.predict(X) of one row", predict, {}),
+    "predict": ("fastmlp, net.predict(X, threads=1) of one row", predict, {}),
+    "predict_default": ("fastmlp, net.predict(X) of one row", predict_default, {}),
     "c_door": ("fastmlp, the C door alone", c_door, {}),
     "empty_door": ("fastmlp, a door that does nothing", empty_door, {}),
     "numpy": ("NumPy, with buffers", numpy_buffers, {}),
@@ -218,6 +224,15 @@ WAYS: dict[str, tuple[str, Callable[[], Call], dict[str, str]]] = {
 
 
 # ---- overheads of training -----------------------------------------------------------------------
+
+_STEP_TITLES = {
+    "long_epoch": f"a step inside an epoch of {_LONG_EPOCH}",
+    "train_step": "net.train_step(x, y)",
+    "train_step_anew": "net.train_step(x, y), optimizer made anew, threads left out",
+    "train_step_weighted": "net.train_step(x, y, sample_weight=w)",
+    "epochs_of_one_step": "fit: an epoch of one step",
+    "one_fit_each": "a whole fit of one step",
+}
 
 
 def step_works() -> dict[str, Callable[[int], Any]]:
@@ -239,11 +254,19 @@ def step_works() -> dict[str, Callable[[int], Any]]:
         "optimizer": fastmlp.Adam(lr=1e-7),  # nothing learnt by heart: that ends in denormals
         "threads": 1,
     }
-    x1, y1 = X[:_STEP_BATCH], y[:_STEP_BATCH]
+    x1, y1, w1 = X[:_STEP_BATCH], y[:_STEP_BATCH], np.ones(_STEP_BATCH)
 
     def train_step(steps: int) -> None:
         for _ in range(steps):
             net.train_step(x1, y1, **settings)
+
+    def train_step_anew(steps: int) -> None:
+        for _ in range(steps):
+            net.train_step(x1, y1, loss="cross_entropy", optimizer=fastmlp.Adam(lr=1e-7))
+
+    def train_step_weighted(steps: int) -> None:
+        for _ in range(steps):
+            net.train_step(x1, y1, sample_weight=w1, **settings)
 
     def long_epoch(steps: int) -> None:
         n = max(1, steps // _LONG_EPOCH)
@@ -256,7 +279,8 @@ def step_works() -> dict[str, Callable[[int], Any]]:
         for _ in range(steps):
             net.fit(x1, y1, batch_size=_STEP_BATCH, epochs=1, shuffle=False, **settings)
 
-    return {f.__name__: f for f in (train_step, long_epoch, epochs_of_one_step, one_fit_each)}
+    works = (train_step, train_step_anew, train_step_weighted)
+    return {f.__name__: f for f in (*works, long_epoch, epochs_of_one_step, one_fit_each)}
 
 
 # ---- child and parent ----------------------------------------------------------------------------
@@ -319,7 +343,7 @@ def measure_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def measure_steps(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The ways to make a step, in one process and in turns."""
-    ways = ("train_step", "long_epoch", "epochs_of_one_step", "one_fit_each")
+    ways = tuple(_STEP_TITLES)
     with Child("steps", "latency.py", ["--child", "steps"], 1) as child:
         if "unavailable" in child.wait().ready:
             raise SystemExit(child.ready["unavailable"])
@@ -355,14 +379,10 @@ def table(result: Result) -> str:
         lines.append([title + mark, *cells, f"{row['difference']:.0e}"])
     ways = {row["way"]: row for row in result["steps"]}
     step = ways["long_epoch"]
-    titles = {
-        "long_epoch": f"a step inside an epoch of {_LONG_EPOCH}",
-        "train_step": "net.train_step(x, y)",
-        "epochs_of_one_step": "fit: an epoch of one step",
-        "one_fit_each": "a whole fit of one step",
-    }
     step_lines = []
-    for way, title in titles.items():
+    for way, title in _STEP_TITLES.items():
+        if way not in ways:  # a result of before
+            continue
         cells = [f"{ways[way][key]:.2f}" for key in ("us_best", "us_median")]
         over = ways[way]["us_best"] - step["us_best"]
         step_lines.append([title, *cells, f"{over:.2f}" if way != "long_epoch" else "-"])

@@ -252,6 +252,8 @@ typedef struct {
     void (*average)(void *mean, const void *x, int64_t n, double share); /* += share (x - mean) */
     void (*functions[FM_N_FUNCTIONS])(void *y, const void *x, int64_t n);
     int64_t (*first_nonfinite)(const void *x, int64_t n); /* its index, or -1 */
+    /* index of the first element that is no finite number in low .. high, or -1 */
+    int64_t (*first_outside)(const void *x, int64_t n, double low, double high);
     /* kernels/gram.c */
     void (*gram)(void *c, int64_t c_row, const void *a, int64_t a_row, int64_t rows, int64_t n,
                  int64_t i0, int64_t i1);
@@ -337,6 +339,9 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
  * Stops after `seconds`; returns rows done. */
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
                    int32_t threads, double seconds);
+
+/* How many of so many threads work on rows of the net. */
+int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads);
 
 /* out (n_out) = the output for the one row ctx->x; acts holds acts_width elements. */
 void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out);

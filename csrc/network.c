@@ -84,6 +84,10 @@ static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) 
     return (int32_t)at_least(1, at_most(threads, work / THREAD_WORK));
 }
 
+int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
+    return useful_threads(net, rows, threads);
+}
+
 /* Sums over rows begin anew every FM_CHAIN of them, so a mini-batch may go in blocks of so many and
  * keep its bits; activations of a block stay in the cache until its gradients are summed. */
 int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads) {

@@ -33,6 +33,26 @@ static int64_t first_nonfinite(const void *x, int64_t n) {
     return found;
 }
 
+/* Whether n elements are finite numbers in low .. high. */
+INLINE int all_inside(const real *x, int64_t n, double low, double high) {
+    int inside = 1;
+    for (int64_t i = 0; i < n; i++)
+        inside &= x[i] - x[i] == 0 && (double)x[i] >= low && (double)x[i] <= high;
+    return inside;
+}
+
+static int64_t first_outside(const void *x, int64_t n, double low, double high) {
+    const real *a = x;
+    int64_t i = 0;
+    const uint32_t mode = default_mode();
+    while (i + LANES <= n && all_inside(a + i, LANES, low, high))
+        i += LANES;
+    while (i < n && all_inside(a + i, 1, low, high))
+        i++;
+    restore_mode(mode);
+    return i < n ? i : -1;
+}
+
 #define DEFINE_FUNCTION(name, ...)                                                                 \
     static void all_##name(void *y, const void *x, int64_t n) {                                    \
         const uint32_t mode = default_mode();                                                      \
@@ -66,6 +86,7 @@ const fm_kernels FM_TABLE = {
     .average = average,
     .functions = {FM_FUNCTIONS(FUNCTION_ENTRY)},
     .first_nonfinite = first_nonfinite,
+    .first_outside = first_outside,
     .gram = gram,
     .cholesky_solve = cholesky_solve,
     .difference = difference,

@@ -37,17 +37,48 @@ TESTS = [
     "layers",
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
-TESTS += ["lasso", "door", "float_mode", "threads", "pace"]
+TESTS += ["lasso", "door", "quick", "quick_refusals", "quick_predict"]
+TESTS += ["float_mode", "threads", "pace"]
 
 
 class Mutant(NamedTuple):
     name: str
-    file: str  # inside csrc/
+    file: str  # seen from csrc/
     old: str  # must occur exactly once
     new: str
 
 
 MUTANTS = [
+    Mutant(
+        "quick way: labels may be any",
+        "../src/fastmlp/quick.pxi",
+        "rows, p.n_out) < 0",
+        "rows, 2**40) < 0",
+    ),
+    Mutant(
+        "quick way: another optimizer since then",
+        "../src/fastmlp/quick.pxi",
+        "or net._optimizer is not used or",
+        "or",
+    ),
+    Mutant(
+        "quick way: while averages stand in for weights",
+        "../src/fastmlp/quick.pxi",
+        "if self.turns.depth or not",
+        "if not",
+    ),
+    Mutant(
+        "quick way: settings may change while they are compared",
+        "../src/fastmlp/quick.pxi",
+        "if self.loss is not known or self.optimizer is not used or",
+        "used = self.optimizer\n            if",
+    ),
+    Mutant(
+        "first_outside: infinity is inside",
+        "variant.c",
+        "inside &= x[i] - x[i] == 0 && ",
+        "inside &= ",
+    ),
     Mutant(
         "lasso: the slope forgets the other features",
         "kernels/lasso.c",

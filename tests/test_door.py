@@ -56,7 +56,9 @@ def test_none_is_refused_by_every_door():
         (_core.target_columns, [0, _core.LossSettings(), 3], [1]),
         (_core.elementwise, [0, arrays, arrays], [1, 2]),
         (_core.cholesky_solve, [np.eye(8), np.ones(8)], [0, 1]),
+        (_core.QuickWay, [context, net.executor.turns], [0, 1]),
         (_core.first_nonfinite, [arrays], [0]),
+        (_core.first_outside, [arrays, 0.0, 1.0], [0]),
         (_core.first_bad_label, [LABELS, 3], [0]),
         (_core.shuffle, [np.arange(8), 0, 0], [0]),
     ]

@@ -167,6 +167,7 @@ cdef extern from "fastmlp.h" nogil:
         int32_t whole
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
+    ctypedef int64_t (*fm_first_outside_fn)(const void *, int64_t, double, double) noexcept
     ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t) noexcept
     ctypedef int64_t (*fm_lasso_sweeps_fn)(void *, void *, const void *, const void *, double, int64_t,
                                            int64_t) noexcept
@@ -181,6 +182,7 @@ cdef extern from "fastmlp.h" nogil:
         fm_op_kernels ops[16]
         fm_function functions[64]
         fm_first_nonfinite_fn first_nonfinite
+        fm_first_outside_fn first_outside
         fm_cholesky_solve_fn cholesky_solve
         fm_lasso_sweeps_fn lasso_sweeps
 
@@ -235,6 +237,7 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
                       int32_t) noexcept
     int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
+    int32_t fm_useful_threads(const fm_net *, int64_t, int32_t) noexcept
     void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
     int64_t fm_target_columns(int32_t, const fm_loss_settings *, int64_t) noexcept
     double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
@@ -358,19 +361,9 @@ def fixed_block():
     return FM_BLAS_ROWS if _use_blas else 0
 
 
-def is_forked_child():
-    """True in a process that was forked after fastmlp was imported: it runs one thread."""
-    return bool(fm_is_forked_child())
-
-
 def affinity():
     """Processors that this thread may run on, or 0 where the system does not say."""
     return fm_affinity()
-
-
-def omp_num_threads():
-    """The first number in OMP_NUM_THREADS, which has one for each level of nesting; 0: none."""
-    return fm_omp_num_threads()
 
 
 cdef const fm_kernels *_kernels(dtype) except NULL:
@@ -482,7 +475,7 @@ include "turns.pxi"
 
 cdef enum:
     _SMALL_ROW = 32768  # bytes of activations that predict_row has on its stack
-    _LONG_ROW = 65536  # parameters from which on other threads of Python need not wait for predict_row
+    _LONG_ROW = 65536  # parameters, times rows, from which on other threads of Python need not wait for predict_row
 
 
 cdef class OptimizerSettings:
@@ -552,6 +545,13 @@ cdef const double *_weights(cnp.ndarray weights, int64_t rows) except? NULL:
     if weights is None:
         return NULL
     return <const double *>_data(weights, np.float64, rows, "weights", False)
+
+
+cdef void _predict_alone(Program p, const fm_ctx *c, void *out) noexcept nogil:
+    if c.rows == 1:
+        fm_predict_row(&p.net, p.k, c, out)
+    else:
+        fm_predict(&p.net, p.k, c, out, 1, INFINITY)
 
 
 cdef int32_t _ask(void *context) noexcept with gil:
@@ -845,32 +845,38 @@ cdef class Context:
 
     def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None, Turns turns not None):
         """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
+        cdef Program p = self.program
+        cdef void *x_data
+        cdef void *out_data
         turns.enter_reading()
         try:
-            return self._predict_row(x, out)
+            x_data = _data(x, p.dtype, p.n_in, "x", False)
+            out_data = _data(out, p.dtype, p.n_out, "out", True)
+            if p.k.first_nonfinite(x_data, p.n_in) >= 0:
+                return False
+            self._predict_few(x_data, 1, out_data)
         finally:
             turns.leave_reading()
+        return True
 
-    cdef bint _predict_row(self, cnp.ndarray x, cnp.ndarray out) except -1:
+    cdef int _predict_few(self, const void *x, int64_t rows, void *out) except -1:
+        """out = output for rows of x, on this thread, in memory for as long as it takes."""
         cdef Program p = self.program
         cdef char small[_SMALL_ROW]
         cdef fm_ctx c = self.ctx
-        cdef int64_t size = p.net.acts_width * p.k.real_size
-        c.x = _data(x, p.dtype, p.n_in, "x", False)
-        cdef void *out_data = _data(out, p.dtype, p.n_out, "out", True)
-        if p.k.first_nonfinite(c.x, p.n_in) >= 0:
-            return False
+        cdef int64_t size = rows * p.net.acts_width * p.k.real_size
+        c.x, c.rows, c.capacity = x, rows, rows
         c.acts = <void *>small if size <= _SMALL_ROW else malloc(size)
         if c.acts == NULL:
             raise MemoryError()
-        if p.net.n_params < _LONG_ROW:
-            fm_predict_row(&p.net, p.k, &c, out_data)  # giving the GIL away costs as much as the row
+        if rows * p.net.n_params < _LONG_ROW:
+            _predict_alone(p, &c, out)  # giving the GIL away costs as much as the rows
         else:
             with nogil:
-                fm_predict_row(&p.net, p.k, &c, out_data)
+                _predict_alone(p, &c, out)
         if size > _SMALL_ROW:
             free(c.acts)
-        return True
+        return 0
 
     def train(self, cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray order, int64_t batch_size,
               int32_t loss, int32_t optimizer, OptimizerSettings settings not None, cnp.ndarray outputs,
@@ -888,46 +894,58 @@ cdef class Context:
         """
         cdef Program p = self.program
         cdef fm_train_job job
-        cdef int64_t rows = self._rows(x)
-        cdef int64_t done
-        self._check_optimizer(optimizer)
+        cdef int64_t rows = self._rows(x), first = 0 if apart else self.position
+        self._fill(&job, loss, loss_settings, optimizer, settings, rows, batch_size, seconds)
         job.x = _data(x, p.dtype, _times(rows, p.n_in), "x", False)
         job.target = _target(target, p.dtype, loss, loss_settings, rows, p.n_out, not again)
-        job.weights, job.loss_settings = _weights(weights, rows), loss_settings.c
-        job.n = rows
-        job.order = NULL
+        job.weights = _weights(weights, rows)
         if order is not None:
             job.n = cnp.PyArray_SIZE(order)
             job.order = <const int64_t *>_data(order, np.int64, job.n, "order", False)
             if not again and fm_first_bad_label(job.order, job.n, rows) >= 0:
                 raise IndexError("order holds a row number outside x")
-        if (not 1 <= batch_size <= self.most_rows or threads < 1
-                or fm_block_rows(&p.net, p.k, batch_size, threads) > self.ctx.capacity):
+        if not self._holds(batch_size, threads):
             raise ValueError("batch_size or threads is out of range")
         if not 0 <= self.position or (self.position >= job.n and not apart):
             raise ValueError("position is out of range")
-        self.check_rows(job.n - (0 if apart else self.position), batch_size)
-        job.outputs = NULL
+        self.check_rows(job.n - first, batch_size)
         if outputs is not None:
             job.outputs = _data(outputs, p.dtype, _times(rows, p.n_out), "outputs", True)
-        job.batch = cnp.PyArray_DATA(self.batch)
-        job.row_loss = <double *>cnp.PyArray_DATA(self.row_loss)
-        job.batch_size, job.loss, job.optimizer, job.seconds = batch_size, loss, optimizer, seconds
-        job.hyper = settings.c
-        job.position, job.t, job.loss_sum = 0 if apart else self.position, self.t, loss_sum
-        job.rates = NULL
         if rates is not None:
-            steps = (job.n - job.position + batch_size - 1) // batch_size
+            steps = (job.n - first + batch_size - 1) // batch_size
             job.rates = <const double *>_data(rates, np.float64, 2 * steps, "rates", False)
+        job.loss_sum = loss_sum
+        self._run(&job, threads, apart)
+        return job.loss_sum, job.position - first, bool(job.finite)
+
+    cdef bint _holds(self, int64_t batch_size, int32_t threads) noexcept:
+        """Whether the buffers have room for such a step."""
+        if not 1 <= batch_size <= self.most_rows or threads < 1:
+            return False
+        return fm_block_rows(&self.program.net, self.program.k, batch_size, threads) <= self.ctx.capacity
+
+    cdef int _fill(self, fm_train_job *job, int32_t loss, LossSettings loss_settings, int32_t optimizer,
+                   OptimizerSettings settings, int64_t rows, int64_t batch_size, double seconds) except -1:
+        """The settings of a job over rows as they stand; its arrays are NULL."""
+        self._check_optimizer(optimizer)
+        memset(job, 0, sizeof(fm_train_job))
+        job.loss, job.loss_settings = loss, loss_settings.c
+        job.optimizer, job.hyper = optimizer, settings.c
+        job.n, job.batch_size, job.seconds = rows, batch_size, seconds
+        return 0
+
+    cdef int _run(self, fm_train_job *job, int32_t threads, bint apart) except -1:
+        """A checked job, from self.position on or `apart`; all progress moves with the weights."""
         self._acquire()
         try:
+            job.batch, job.row_loss = cnp.PyArray_DATA(self.batch), <double *>cnp.PyArray_DATA(self.row_loss)
+            job.position, job.t = 0 if apart else self.position, self.t
             self.ctx.training, self.ctx.dx, self.forwarded = True, NULL, 0
             self.ctx.draw = self.passes
             with nogil:
-                fm_train(&p.net, p.k, &self.ctx, &job, threads)
+                fm_train(&self.program.net, self.program.k, &self.ctx, job, threads)
             self.updates += job.t - self.t
             self.t, self.passes = job.t, self.ctx.draw
-            done = job.position if apart else job.position - self.position
             if not apart:
                 self.position = job.position % job.n
                 self.epoch += job.position == job.n
@@ -935,7 +953,10 @@ cdef class Context:
                 self._break_off()
         finally:
             fm_unlock(&self.lock)
-        return job.loss_sum, done, bool(job.finite)
+        return 0
+
+
+include "quick.pxi"
 
 
 # ---- functions without a network ---------------------------------------------------------------------
@@ -1034,6 +1055,16 @@ def first_nonfinite(cnp.ndarray x not None):
     cdef void *data = _data(x, x.dtype, n, "x", False)
     with nogil:
         found = k.first_nonfinite(data, n)
+    return found
+
+
+def first_outside(cnp.ndarray x not None, double low, double high):
+    """Flat index of the first element of a C-contiguous float array that is no finite number in low .. high, or -1."""
+    cdef const fm_kernels *k = _kernels(x.dtype)
+    cdef int64_t n = cnp.PyArray_SIZE(x), found
+    cdef void *data = _data(x, x.dtype, n, "x", False)
+    with nogil:
+        found = k.first_outside(data, n, low, high)
     return found
 
 

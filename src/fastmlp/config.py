@@ -7,7 +7,7 @@ from typing import Any
 
 from . import _core
 
-_MAX_THREADS = 1024
+_MAX_THREADS = _core.MOST_THREADS
 
 
 def get_config() -> dict[str, Any]:
@@ -34,9 +34,15 @@ def default_threads() -> int:
     The smallest of the processors in the CPU affinity, the cgroup's CPU quota and
     `OMP_NUM_THREADS`; 1 in a forked child, where OpenMP cannot start its threads again.
     """
-    if _core.is_forked_child():
-        return 1
-    return min(_affinity(), _cgroup_quota(), _omp_num_threads())
+    return _core.threads_within(most_threads())
+
+
+@cache
+def most_threads() -> int:
+    """What stays the same of them: the CPU quota and, where the system has no affinity, the number
+    of processors.
+    """
+    return min(_cgroup_quota(), _MAX_THREADS if _core.affinity() else os.cpu_count() or 1)
 
 
 def resolve_threads(threads: int | None) -> int:
@@ -49,15 +55,6 @@ def resolve_threads(threads: int | None) -> int:
     return int(threads)
 
 
-def _affinity() -> int:
-    return _core.affinity() or os.cpu_count() or 1
-
-
-def _omp_num_threads() -> int:
-    return _core.omp_num_threads() or _MAX_THREADS
-
-
-@cache
 def _cgroup_quota() -> int:
     """Whole processors in the CPU quota of this container (cgroup v2, then v1)."""
     try:

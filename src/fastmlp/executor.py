@@ -59,6 +59,7 @@ class Executor:
         )
         self.context = _core.Context(self.program, params, grads, seed, stats)
         self.turns = turns or _core.Turns()  # those of the network, for its layers too
+        self.quick = _core.QuickWay(self.context, self.turns)
         _executors.add(self)
         self._predicting = threading.local()  # buffers of each thread that predicts
 

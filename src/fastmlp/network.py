@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checkpoint, derivatives, folding, training
 from .callbacks import Callback
-from .config import resolve_threads
+from .config import most_threads, resolve_threads
 from .custom_loss import CustomLoss, take_step
 from .data import Array, as_finite, as_matrix, as_numbers, as_row, check_finite
 from .executor import SLICE_SECONDS, Executor
@@ -27,12 +27,12 @@ from .layers import (
     initial_values,
 )
 from .layout import leaves_of, plan
-from .losses import Loss, LossFunction, get_loss
+from .losses import LOSS_CLASSES, Loss, LossFunction, get_loss
 from .metrics import Metric, default_metrics, get_metrics
 from .network_state import NetworkState, zeros
 from .norms import Standardize
 from .numeric import check_flag, check_seed
-from .optimizers import Adam, Optimizer, get_optimizer
+from .optimizers import OPTIMIZERS, Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .summary import summary_of
 from .targets import as_target, check_missing
@@ -269,6 +269,25 @@ class Sequential(NetworkState):
         step does not have to end. It also raises if the update is not finite: then it is written
         for those elements that stay finite, and does not count (see DivergenceError).
         """
+        executor = self._executor
+        if executor is not None:
+            value = executor.quick.step(self, x, y, loss, optimizer, sample_weight, threads)
+            if value is not None:
+                if value != value:
+                    raise self._divergence()
+                return value
+        return self._long_way(x, y, loss, optimizer, sample_weight, threads)
+
+    def _long_way(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        loss: str | Loss | LossFunction | None,
+        optimizer: str | Optimizer | None,
+        sample_weight: ArrayLike | None,
+        threads: int | None,
+    ) -> float:
+        """A step with anything that train_step takes, or the error for what it does not."""
         self._see(x, y, loss)
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_finite(x, self.dtype, self.n_in, "x")
@@ -284,7 +303,7 @@ class Sequential(NetworkState):
             self.loss = chosen
             if type(x) is not np.ndarray:
                 self.column_names.learn(x)
-            return self._train_step(
+            value = self._train_step(
                 matrix,
                 target,
                 get_loss(chosen),
@@ -292,6 +311,8 @@ class Sequential(NetworkState):
                 resolve_threads(threads),
                 weights,
             )
+            self._remember_step(chosen, chosen_optimizer, optimizer)
+            return value
 
     def _train_step(
         self,
@@ -328,9 +349,28 @@ class Sequential(NetworkState):
                 weights=weights,
             )
         if not finite:
-            training.check_weights(self.params)
-            raise training.divergence(self.epoch + 1, self.step + 1, self._lr(optimizer))
+            raise self._divergence()
         return loss.reduce(loss_sum, len(matrix))
+
+    def _remember_step(self, chosen: str | Loss, optimizer: Optimizer, given: Any) -> None:
+        """The next step may take the quick way, unless loss or optimizer are of a class that is not
+        ours: it may do more than to hold settings.
+        """
+        loss = get_loss(chosen)
+        known = LOSS_CLASSES.get(loss.name), OPTIMIZERS.get(optimizer.name)
+        if (type(loss), type(optimizer)) == known:
+            name = given if isinstance(given, str) else None
+            self.executor.quick.remember(
+                chosen, loss, name, optimizer, most_threads(), SLICE_SECONDS
+            )
+
+    def _divergence(self) -> Exception:
+        """The error for a step of the present optimizer that is not finite; that of its weights
+        where they were not before.
+        """
+        training.check_weights(self.params)
+        assert self.optimizer is not None
+        return training.divergence(self.epoch + 1, self.step + 1, self._lr(self.optimizer))
 
     def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
         """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs.
@@ -355,8 +395,7 @@ class Sequential(NetworkState):
         with self.executor.turns.changing:
             self.use_optimizer(chosen)
             if not self.executor.update(chosen, n_threads):
-                training.check_weights(self.params)
-                raise training.divergence(self.epoch + 1, self.step + 1, self._lr(chosen))
+                raise self._divergence()
 
     def _lr(self, optimizer: Optimizer) -> float:
         context = self.executor.context
@@ -366,6 +405,10 @@ class Sequential(NetworkState):
 
     def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
         """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
+        if self._executor is not None:
+            out = self._executor.quick.predict(X, threads)
+            if out is not None:
+                return out
         self._check_ready()
         self.column_names.check(X)
         return self.executor.predict(as_finite(X, self.dtype, self.n_in), threads)
@@ -378,6 +421,9 @@ class Sequential(NetworkState):
         ValueError and TypeError for other shapes and types, ValueError for NaN and infinity.
         """
         executor = self.executor
+        quick = executor.quick.predict_row(x, out)
+        if quick is not None:
+            return quick
         self._check_ready()
         row = as_row(x, self.dtype, executor.program.n_in)
         if row is not x:

@@ -58,7 +58,7 @@ class Optimizer(Settings):
     weight_average: EMA | SWA | None = None
 
     def __post_init__(self) -> None:
-        for field, value in self.__getstate__().items():
+        for field, value in self._unchecked():
             if field == "weight_average":
                 if not isinstance(value, EMA | SWA | None):
                     raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
@@ -68,6 +68,13 @@ class Optimizer(Settings):
             self._check_moves_momentum()
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
+
+    def _unchecked(self) -> list[tuple[str, Any]]:
+        """The fields, without the defaults of our own classes: optimizers are made in loops too."""
+        kind = type(self)
+        if kind in OPTIMIZERS.values():
+            return [(f, v) for f, v in vars(self).items() if v is not getattr(kind, f)]
+        return list(self.__getstate__().items())
 
     @cached_property  # made once: a small step takes as long as making it
     def settings(self) -> _core.OptimizerSettings:

@@ -43,7 +43,8 @@ cdef class Turns:
     cdef _forget(self, unsigned long thread):
         if self.reader == thread:
             self.n_reading = 0
-        self.others.pop(thread, None)
+        if self.others:
+            self.others.pop(thread, None)
 
     @cython.critical_section
     def keep_own(self):

@@ -1,0 +1,205 @@
+# The quick way of train_step, predict and predict_row, for what loops pass turn after turn: arrays that C takes as they
+# stand, and the settings of the turn before. To convert, to choose, to refuse and to say why is the long way's, in
+# Python: the quick way answers None, having done nothing, wherever it might come to that. So both do the same.
+
+cdef extern from "fastmlp.h" nogil:
+    enum:
+        FM_OP_standardize
+
+cdef enum:
+    _MOST_THREADS = 1024
+
+MOST_THREADS = _MOST_THREADS  # that a call may name
+cdef double _TINY = 5e-324  # the smallest number above 0
+
+
+def threads_within(int32_t most):
+    """Threads of a call that names none: as the system allows, at most so many, and one in a forked child."""
+    return _threads_within(most)
+
+
+cdef int32_t _threads_within(int32_t most) noexcept:
+    if fm_is_forked_child():
+        return 1
+    cdef int32_t affinity = fm_affinity(), wanted = fm_omp_num_threads()
+    if affinity > 0:
+        most = min(most, affinity)
+    return min(most, wanted) if wanted > 0 else most
+
+
+cdef int32_t _threads(given, int32_t most) noexcept:
+    """Threads of a call that was given so many, or None; 0: that is no plain number of them."""
+    if given is None:
+        return _threads_within(most)
+    if type(given) is int and 0 < given <= _MOST_THREADS:
+        return given
+    return 0
+
+
+cdef bint _is_same(given, used) except -1:
+    """Whether settings, made anew perhaps, are those in use."""
+    return given is used or (type(given) is type(used) and given == used)
+
+
+cdef bint _is_ready(x, int kind) noexcept:
+    """Whether x is an array of NumPy's type number `kind` that C takes as it stands."""
+    if type(x) is not cnp.ndarray:
+        return False
+    return cnp.PyArray_TYPE(<cnp.ndarray>x) == kind and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x)
+
+
+cdef class QuickWay:
+    """train_step, predict and predict_row of a network; each returns None where the long way has to be taken."""
+
+    cdef Context context
+    cdef Turns turns
+    cdef int kind  # NumPy's number of the network's type
+    cdef int64_t std  # where a Standardize in front keeps its n_in elements, which are 0 until they are known; or -1
+    # of the last step: what the network knows its loss and optimizer by, and how C does
+    cdef object loss, optimizer, name
+    cdef LossSettings loss_settings
+    cdef OptimizerSettings settings
+    cdef int32_t loss_index, optimizer_index, most_threads
+    cdef double low, high, seconds
+    cdef bint has_schedule
+
+    def __cinit__(self, Context context not None, Turns turns not None):
+        cdef const fm_op *first = &context.program.net.ops[0]
+        self.context, self.turns = context, turns
+        self.kind = cnp.NPY_FLOAT32 if context.program.k.real_size == 4 else cnp.NPY_FLOAT64
+        self.std = first.s + first.n_out if first.kind == FM_OP_standardize else -1
+
+    @cython.critical_section
+    def remember(self, kept, loss, str name, optimizer, int32_t most_threads, double seconds):
+        """What a step of the long way was taken with: the next will be like it.
+
+        kept: the loss as the network keeps it, a name perhaps. name: of the optimizer, where that was given by one.
+        most_threads: of a call that names no number. seconds: those of `Context.train`.
+        """
+        self.loss_index, self.loss_settings, self.low, self.high = loss.index, loss.settings, loss.low, loss.high
+        self.optimizer_index, self.settings = OPTIMIZERS[optimizer.kernel]["index"], optimizer.settings
+        self.most_threads, self.seconds, self.has_schedule = most_threads, seconds, type(optimizer.lr) is not float
+        self.loss, self.optimizer, self.name = kept, optimizer, name
+
+    @cython.critical_section
+    def step(self, net, x, y, loss, optimizer, weights, threads):
+        """The loss of a step of `net`, NaN where that or the update is not finite; arguments as of train_step."""
+        cdef Context c = self.context
+        cdef fm_train_job job
+        cdef int64_t rows = self._rows(x)
+        cdef int32_t n_threads = _threads(threads, self.most_threads)
+        known, used = self.loss, self.optimizer
+        if rows < c.program.min_rows or not c._holds(rows, n_threads) or known is None:
+            return None
+        loss = net._loss if loss is None else loss
+        if optimizer is None or (type(optimizer) is str and optimizer == self.name):
+            optimizer = used
+        if not (_is_same(loss, known) and _is_same(optimizer, used)):
+            return None
+        if not (self._suits(y, rows) and self._weighs(weights, rows) and self._is_finite(x, rows)):
+            return None
+        if self.turns.depth or not self._is_adapted():  # depth: in a callback, or while averages stand in for weights
+            return None
+        self.turns.enter_changing()
+        try:
+            # Another thread may have come in between until here. Without a state its arrays are not lent to C.
+            if self.loss is not known or self.optimizer is not used or net._optimizer is not used or net.state is None:
+                return None
+            net._loss, net._optimizer, self.optimizer = loss, optimizer, optimizer
+            rates = optimizer.rates(c.t - c.schedule_start, 1) if self.has_schedule else None
+            c._fill(&job, self.loss_index, self.loss_settings, self.optimizer_index, self.settings, rows, rows,
+                    self.seconds)
+            job.x, job.target = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(<cnp.ndarray>y)
+            if weights is not None:
+                job.weights = <const double *>cnp.PyArray_DATA(<cnp.ndarray>weights)
+            if rates is not None:
+                job.rates = <const double *>_data(rates, np.float64, 2, "rates", False)
+            c._run(&job, n_threads, True)
+        finally:
+            self.turns.leave_changing()
+        if not job.finite:
+            return float("nan")
+        return job.loss_sum if job.loss_settings.sum else job.loss_sum / rows
+
+    def predict(self, x, threads):
+        """The output for so few rows that one thread does them all, in little memory; arguments as of predict."""
+        cdef Program p = self.context.program
+        cdef int64_t rows = self._rows(x)
+        cdef cnp.npy_intp shape[2]
+        if not 0 < rows <= _SMALL_ROW // (p.k.real_size * max(1, p.net.acts_width)) or _use_blas:
+            return None
+        if fm_useful_threads(&p.net, rows, 2) > 1:
+            return None
+        if (threads is not None and _threads(threads, 1) == 0) or not (self._is_adapted() and self._is_finite(x, rows)):
+            return None
+        shape[0], shape[1] = rows, p.n_out
+        out = cnp.PyArray_EMPTY(2, shape, self.kind, 0)
+        self._read(<cnp.ndarray>x, rows, <cnp.ndarray>out)
+        return out
+
+    def predict_row(self, x, out):
+        """`out`, or a new array, with the output for one row; arguments as of predict_row."""
+        cdef Program p = self.context.program
+        cdef cnp.npy_intp n_out = p.n_out
+        if not _is_ready(x, self.kind) or (<cnp.ndarray>x).ndim != 1 or (<cnp.ndarray>x).shape[0] != p.n_in:
+            return None
+        if not (self._is_adapted() and self._is_finite(x, 1)):
+            return None
+        if out is None:
+            out = cnp.PyArray_EMPTY(1, &n_out, self.kind, 0)
+        elif not (_is_ready(out, self.kind) and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out)
+                  and (<cnp.ndarray>out).ndim == 1 and (<cnp.ndarray>out).shape[0] == n_out):
+            return None
+        self._read(<cnp.ndarray>x, 1, <cnp.ndarray>out)
+        return out
+
+    cdef int _read(self, cnp.ndarray x, int64_t rows, cnp.ndarray out) except -1:
+        self.turns.enter_reading()
+        try:
+            self.context._predict_few(cnp.PyArray_DATA(x), rows, cnp.PyArray_DATA(out))
+        finally:
+            self.turns.leave_reading()
+        return 0
+
+    cdef int64_t _rows(self, x) noexcept:
+        """How many rows of n_in elements x has; 0 where it is no such matrix."""
+        if not _is_ready(x, self.kind) or (<cnp.ndarray>x).ndim != 2:
+            return 0
+        return (<cnp.ndarray>x).shape[0] if (<cnp.ndarray>x).shape[1] == self.context.program.n_in else 0
+
+    cdef bint _is_finite(self, x, int64_t rows) noexcept:
+        cdef Program p = self.context.program
+        return p.k.first_nonfinite(cnp.PyArray_DATA(<cnp.ndarray>x), rows * p.n_in) < 0
+
+    cdef bint _is_adapted(self) noexcept:
+        cdef Program p = self.context.program
+        if self.std < 0:
+            return True
+        return p.k.first_outside(<char *>self.context.ctx.stats + self.std * p.k.real_size, p.n_in, _TINY, INFINITY) < 0
+
+    cdef bint _suits(self, y, int64_t rows) noexcept:
+        """Whether y is a target of so many rows for the loss of the last step."""
+        cdef Program p = self.context.program
+        cdef bint labels = fm_loss_infos[self.loss_index].labels
+        cdef int64_t columns = fm_target_columns(self.loss_index, &self.loss_settings.c, p.n_out)
+        cdef int ndim
+        if not _is_ready(y, cnp.NPY_INT64 if labels else self.kind):
+            return False
+        ndim = (<cnp.ndarray>y).ndim
+        if ndim == 0 or (<cnp.ndarray>y).shape[0] != rows:
+            return False
+        if ndim > 2 or (columns != 1 if ndim == 1 else (<cnp.ndarray>y).shape[1] != columns):
+            return False
+        if labels:
+            return fm_first_bad_label(<const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>y), rows, p.n_out) < 0
+        return p.k.first_outside(cnp.PyArray_DATA(<cnp.ndarray>y), rows * columns, self.low, self.high) < 0
+
+    cdef bint _weighs(self, weights, int64_t rows) noexcept:
+        """Whether these are factors of so many rows, or None."""
+        if weights is None:
+            return True
+        if not _is_ready(weights, cnp.NPY_FLOAT64) or (<cnp.ndarray>weights).ndim != 1:
+            return False
+        if (<cnp.ndarray>weights).shape[0] != rows:
+            return False
+        return _build.f64.first_outside(cnp.PyArray_DATA(<cnp.ndarray>weights), rows, 0, INFINITY) < 0
