@@ -1,5 +1,5 @@
-"""Least squares where rows or columns depend on each other, far from zero as well: of all minima the
-one with the smallest coefficients, and the rank of what is no rounding.
+"""Least squares where rows or columns depend on each other, far from zero as well: of all minima
+the one with the smallest coefficients, and the rank of what is no rounding.
 
 Right values come from numbers that are exact in float64, solved in twice the digits, and from
 `least`, the pseudo-inverse of rows less their mean with directions cut far above rounding.
