@@ -247,7 +247,12 @@ class _Problem:
                 self._use(likely[np.argsort(excess[likely])[::-1][:n]])
             elif sweeps:
                 break
-            inner = _CoordinateDescent(self, l1, l2, coef[self.used], allowed[self.used])
+            G = self.gram
+            if l2 > 0:
+                G = G.copy()
+                G[np.diag_indices(len(G))] += l2
+            moment = self.moment[self.used]
+            inner = CoordinateDescent(G, moment, l1, coef[self.used], allowed[self.used])
             sweeps += inner.run(max_sweeps - sweeps)
             coef[self.used] = inner.w
             converged = inner.converged
@@ -289,15 +294,13 @@ class _Problem:
         return max(0.0, gap)
 
 
-class _CoordinateDescent:
-    """The features in use only: 1/2 w^T G w - c^T w + l1 |w|_1, G = X^T X + l2 I, c = X^T y."""
+class CoordinateDescent:
+    """Minimise 1/2 w^T G w - c^T w + l1 |w|_1 in w, in place, until every condition holds within
+    allowed; in the lasso G = X^T X + l2 I and c = X^T y of the features in use.
+    """
 
-    def __init__(self, problem: _Problem, l1: float, l2: float, w: Matrix, allowed: Matrix) -> None:
-        self.G = problem.gram
-        if l2 > 0:
-            self.G = self.G.copy()
-            self.G[np.diag_indices(len(w))] += l2
-        self.c, self.l1, self.w, self.allowed = problem.moment[problem.used], l1, w, allowed
+    def __init__(self, G: Matrix, c: Matrix, l1: float, w: Matrix, allowed: Matrix) -> None:
+        self.G, self.c, self.l1, self.w, self.allowed = G, c, l1, w, allowed
         self.converged = False
 
     def run(self, max_sweeps: int) -> int:

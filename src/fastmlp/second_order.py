@@ -268,10 +268,21 @@ class InverseHessian:
         return np.asarray(np.einsum("ij,j->i", self._matrix, gradient))
 
 
+class Function(Protocol):
+    """What quasi-Newton methods ask of an objective."""
+
+    @property
+    def eps(self) -> float:
+        """The unit of rounding of its gradient."""
+
+    def at(self, params: Vector) -> Point:
+        """Value and gradient."""
+
+
 class QuasiNewton:
     """Steps along minus the estimated inverse Hessian times the gradient."""
 
-    def __init__(self, objective: Objective, curvature: Curvature) -> None:
+    def __init__(self, objective: Function, curvature: Curvature) -> None:
         self._objective, self._curvature = objective, curvature
 
     def promise(self, start: Point) -> float:
