@@ -1,5 +1,6 @@
 """What the linear models and the bases share: settings that stay as they were given, and checks at
-the door. They compute in float64 whatever comes in.
+the door. They compute in float64 whatever comes in, with NumPy's BLAS and LAPACK: unlike those of
+networks, the last digits of their results depend on how many threads these take.
 """
 
 import inspect
@@ -15,7 +16,11 @@ FLOAT64 = np.dtype(np.float64)
 
 
 class Estimator:
-    """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more."""
+    """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more.
+
+    The last digits of what linear models learn depend on the threads of NumPy's BLAS;
+    OPENBLAS_NUM_THREADS=1, set before NumPy is imported, fixes them.
+    """
 
     n_in_: int
 
