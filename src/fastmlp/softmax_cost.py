@@ -180,6 +180,11 @@ class SoftmaxCost:
         """ValueError where these weights put every row into its own class: without a penalty,
         larger weights of that direction are better still.
         """
+        if self.is_binary:
+            z = (self.A @ phi)[:, 0]
+            if np.min(np.where(self.labels, z, -z)) > np.sqrt(_EPS) * np.max(np.abs(z)):
+                raise ValueError(_SEPARABLE)
+            return
         Z = self.logits(phi)
         own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)
         np.put_along_axis(Z, self.labels[:, np.newaxis], -np.inf, axis=1)
