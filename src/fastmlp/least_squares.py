@@ -19,6 +19,7 @@ _GOOD_ENOUGH = 100 * _EPS  # an estimated error that needs no refinement
 _NOISE = 4  # units of rounding: what a sum of two columns, rounded, is from it, with a margin
 _MAX_REFINEMENTS = 10
 _SPLITTER = 2.0**27 + 1
+_BLOCK = 1024  # rows of a tall matrix that are factored in the cache
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
     scale = power_of_two_norms(A)
     y_scale = power_of_two_norms(Y)
     A, Y = A / scale, Y / y_scale
-    Q, R = np.linalg.qr(A)
+    Q, R = _qr(A)
     s = np.linalg.svd(R, compute_uv=False)
     if s[-1] <= _EPS * max(rows, p) * s[0]:
         return None
-    inverse = np.linalg.inv(R)
+    inverse = np.asarray(np.linalg.inv(R), np.float64)
     theta = inverse @ (Q.T @ Y)
     residual = Y - A @ theta
     kappa = s[0] / s[-1]
@@ -54,6 +55,24 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
         theta, residual = _refine(A, Y, Q, inverse, theta, residual)
     theta = theta * y_scale / scale[:, np.newaxis]
     return Solution(theta, residual * y_scale, p, inverse / scale[:, np.newaxis])
+
+
+def _qr(A: Matrix) -> tuple[Matrix, Matrix]:
+    """Q and R; of a tall A by blocks of rows, then of their R, which reads memory once instead of
+    once for each column (Demmel, Grigori, Hoemmen, Langou 2012), and is as accurate.
+    """
+    rows, p = A.shape
+    n = rows // _BLOCK
+    if n < 4 or p > _BLOCK // 8:
+        Q, R = np.linalg.qr(A)
+        return Q, R
+    whole = n * _BLOCK
+    inner, upper = np.linalg.qr(A[:whole].reshape(n, _BLOCK, p))
+    outer, R = np.linalg.qr(np.vstack([upper.reshape(n * p, p), A[whole:]]))
+    Q = np.empty((rows, p))
+    np.matmul(inner, outer[: n * p].reshape(n, p, p), out=Q[:whole].reshape(n, _BLOCK, p))
+    Q[whole:] = outer[n * p :]
+    return Q, R
 
 
 def solve_normal(A: Matrix, Y: Matrix) -> Solution:
