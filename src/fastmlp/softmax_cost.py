@@ -259,12 +259,17 @@ class _MeanCost:
 
 def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matrix, int]:
     """phi and the number of steps of L-BFGS (`second_order.py`) on the mean cost; ends when no
-    element of its gradient exceeds tol.
+    element of its gradient exceeds tol and no step promises to lower it by more than tol^2: along
+    flat directions the gradient is small far from the minimum.
     """
+
+    def is_over(point: Point) -> bool:
+        return bool(np.max(np.abs(point.grad)) <= tol and stepper.promise(point) <= tol**2)
+
     objective = _MeanCost(cost)
     stepper = QuasiNewton(objective, Memory(_MEMORY))
     point, steps = objective.at(cost.zero.ravel()), 0
-    while steps < max_steps and np.max(np.abs(point.grad)) > tol:
+    while steps < max_steps and not is_over(point):
         found = stepper.step(point)
         if found is None:
             break

@@ -104,5 +104,8 @@ def _shifted(phi: Matrix, cost: SoftmaxCost, first: int) -> Matrix:
     if cost.penalized:
         shift[first:] = 0  # l2 has chosen
     if first:
-        shift[0] = phi[0].mean()
-    return np.asarray(phi - shift[:, np.newaxis])
+        shift[0] = 0
+    shifted = np.asarray(phi - shift[:, np.newaxis])
+    if first:  # of [1, X], whose means are not 0
+        shifted[0] -= cost.scale[0] * cost.theta(shifted)[0].mean()
+    return shifted
