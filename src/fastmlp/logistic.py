@@ -46,9 +46,9 @@ class Classifier(Estimator):
     `epochs` and `seed` are its own), or "auto": newton where (n_in + 1) (n_classes - 1) is at most
     100, with l2 = 0 at most 500, else lbfgs. newton ends when no logit changes by more than `tol`,
     lbfgs when no element of the gradient of the mean cost exceeds it and no step promises to lower
-    that cost by more than its square; both take at most `max_steps` steps and warn with ConvergenceWarning if those are not enough. What was learned from the
-    Hessian, standard errors for instance, is there after newton alone, and computed when it is
-    asked for.
+    that cost by more than its square; both take at most `max_steps` steps and warn with
+    ConvergenceWarning if those are not enough. What was learned from the Hessian, standard errors
+    for instance, is there after newton alone, and computed when it is asked for.
 
     l1 > 0 makes coefficients exactly 0, by newton steps whose model keeps the penalty ("auto" and
     "newton" mean these for any size). There are then no standard errors.
