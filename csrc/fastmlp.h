@@ -259,6 +259,7 @@ typedef struct {
                  int64_t i0, int64_t i1);
     int32_t (*cholesky_solve)(void *a, void *x, int64_t n);
     void (*difference)(void *out, const void *a, const void *b, int64_t n);
+    void (*scale)(void *x, const void *factor, int64_t n);
     int64_t (*lasso_sweeps)(void *w, void *slope, const void *G, const void *allowed, double l1,
                             int64_t n, int64_t most); /* kernels/lasso.c; how many it took */
 } fm_kernels;
@@ -393,6 +394,7 @@ void fm_pace_step(fm_pace *pace, double now, double took);
 
 typedef struct {
     const void *x, *target; /* (rows, n_in), (rows, n_out); target: elements, or NULL */
+    const void *roots;      /* (rows): factors of what each row has in block, or NULL */
     int64_t rows;
     void *block;   /* (rows n_out, n_params), or with target (rows n_out, n_params + 1) */
     void *gram;    /* (n_params + 1, n_params + 1), or NULL; needs target */

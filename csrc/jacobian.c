@@ -54,6 +54,8 @@ static void row_chunk(void *arg, int64_t row, int32_t worker) {
             r->k->difference(plus(c.grads, net->n_params, r->k),
                              plus(fm_output(net, r->k, &c), j, r->k),
                              plus(job->target, row * n_out + j, r->k), 1);
+        if (job->roots)
+            r->k->scale(c.grads, plus(job->roots, row, r->k), width);
     }
 }
 

@@ -90,5 +90,6 @@ const fm_kernels FM_TABLE = {
     .gram = gram,
     .cholesky_solve = cholesky_solve,
     .difference = difference,
+    .scale = scale,
     .lasso_sweeps = lasso_sweeps,
 };

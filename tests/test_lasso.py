@@ -116,6 +116,38 @@ def test_without_l1_it_is_ridge():
     assert ours.intercept_ == pytest.approx(ridge.intercept_, rel=1e-8)
 
 
+@pytest.mark.parametrize("shape", [(100, 5), (20, 60)])
+@pytest.mark.parametrize("l2", [0.0, 1e-6, 3.0])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_dual_gap_without_l1_is_near_zero_at_the_minimum(shape, l2, fit_intercept):
+    X, y = problem(*shape)
+    model = ElasticNet(0.0, l2, fit_intercept=fit_intercept).fit(X, y)
+    assert 0 <= model.dual_gap_ <= 1e-13 * (y @ y)
+    ridge = Ridge(l2, fit_intercept=fit_intercept).fit(X, y)
+    np.testing.assert_array_equal(model.coef_, ridge.coef_)
+    assert model.n_sweeps_ == 0
+
+
+@pytest.mark.parametrize("l1", [0.0, 1e-9, 1e-3, 20.0])
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_dual_gap_bounds_the_distance_of_any_coefficients(l1, l2, rng):
+    """It is a bound wherever it is asked for, and goes to 0 at the minimum."""
+    X, y = problem(60, 8)
+    gaps, above = [], []
+    best = ElasticNet(l1, l2).fit(X, y)
+    off = rng.standard_normal(8)
+    for share in (1.0, 1e-1, 1e-3, 0.0):
+        coef = best.coef_ + share * off
+        gaps.append(_Problem(X, y, fit_intercept=True).dual_gap(coef, l1, l2))
+        near = ElasticNet(l1, l2)
+        near.coef_, near.n_in_ = coef, 8
+        near.intercept_ = y.mean() - X.mean(axis=0) @ coef
+        above.append(cost(near, X, y, l1, l2) - cost(best, X, y, l1, l2))
+    assert np.all(np.array(gaps) >= np.array(above) - 1e-12 * (y @ y))
+    assert np.all(np.diff(gaps) < 0)
+    assert gaps[-1] <= 1e-9 * (y @ y)
+
+
 def test_smallest_l1_of_zeros_is_the_largest_moment():
     X, y = problem()
     l1 = largest_l1(X, y)
@@ -154,10 +186,12 @@ def test_columns_that_stand_in_several_places_end_at_the_minimum(seed):
 def test_a_column_whose_square_is_zero_stays_out():
     X, y = problem(n_in=5)
     X[:, 2] *= 1e-170
-    with pytest.warns(ConvergenceWarning):
-        model = Lasso(0.0, max_sweeps=3).fit(X, y)
-    assert model.coef_[2] == 0
-    assert np.isfinite(model.coef_).all()
+    for max_sweeps in (3, 10_000):
+        model = Lasso(1e-9, max_sweeps=max_sweeps).fit(X, y)
+        assert model.coef_[2] == 0
+        assert np.isfinite(model.coef_).all()
+    others = Lasso(1e-9).fit(np.delete(X, 2, axis=1), y)
+    np.testing.assert_allclose(np.delete(model.coef_, 2), others.coef_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("share", [1e-4, 1e-6])
@@ -172,10 +206,11 @@ def test_small_penalties_converge_with_fewer_rows_than_columns(share, recwarn):
 
 
 def test_more_columns_than_rows_without_a_penalty():
-    """Many solutions, all exact: the jumps find no single one, the sweeps find one."""
+    """Many solutions, all exact: for a penalty of next to nothing the jumps find no single one."""
     X, y = inputs(5, 12), inputs(5, 1, seed=1)[:, 0]
-    model = Lasso(0.0).fit(X, y)
-    np.testing.assert_allclose(model.predict(X), y, atol=1e-8)
+    for l1, near in ((0.0, 1e-13), (1e-12, 1e-8)):
+        model = Lasso(l1).fit(X, y)
+        np.testing.assert_allclose(model.predict(X), y, atol=near)
 
 
 def test_a_target_without_spread_gives_zeros():

@@ -11,7 +11,7 @@ import pytest
 from helpers import assert_within, inputs, rounding
 
 import fastmlp
-from fastmlp import LinearRegression, PolynomialBasis, Ridge, linear_models
+from fastmlp import LinearRegression, PolynomialBasis, Ridge, least_squares, linear_models
 from fastmlp.least_squares import power_of_two_norms
 
 WANTED_DIGITS = {"Filip": 7}  # the others 8
@@ -166,6 +166,27 @@ def test_columns_of_any_size():
     norms = np.linalg.norm(X, axis=0)
     assert np.all((powers[:-1] / scale > norms / 1.0001) & (powers[:-1] / scale <= 2 * norms))
     np.testing.assert_array_equal(np.frexp(powers)[0], 0.5)
+
+
+@pytest.mark.parametrize("rows", [4095, 4096, 4097, 9000])
+@pytest.mark.parametrize("p", [1, 9, 128])
+def test_tall_matrices_are_factored_by_blocks(rows, p, rng):
+    A = rng.standard_normal((rows, p)) * 10.0 ** rng.integers(-6, 6, p)
+    Q, R = least_squares._qr(A)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(p), atol=rounding(float, rows, 8))
+    near = rounding(float, rows, 8) * np.linalg.norm(A, axis=0)
+    assert np.all(np.abs(Q @ R - A) <= near)
+    assert not np.tril(R, -1).any()
+
+
+def test_tall_and_ill_conditioned_data_keep_their_digits(rng):
+    t = rng.random(20_000)
+    X = np.stack([t**k for k in range(1, 8)], axis=1)
+    theta = np.arange(1.0, 9.0)
+    y = theta[0] + X @ theta[1:]
+    model = LinearRegression().fit(X, y)
+    assert model.rank_ == 8
+    np.testing.assert_allclose(model.coef_, theta[1:], rtol=1e-9)
 
 
 # ---- dependent columns ---------------------------------------------------------------------------

@@ -86,6 +86,14 @@ static int32_t cholesky_solve(void *a, void *x, int64_t n) {
     return is_solved;
 }
 
+/* x *= *factor */
+static void scale(void *x_, const void *factor, int64_t n) {
+    const real by = *(const real *)factor;
+    real *x = x_;
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= by;
+}
+
 /* out = a - b */
 static void difference(void *out_, const void *a_, const void *b_, int64_t n) {
     const real *a = a_, *b = b_;

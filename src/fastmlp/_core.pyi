@@ -198,6 +198,7 @@ class Context:
         gram: NDArray[Any] | None,
         scratch: NDArray[Any],
         threads: int,
+        roots: NDArray[Any] | None = None,
     ) -> None: ...
     def update(
         self,

@@ -217,6 +217,7 @@ cdef extern from "fastmlp.h" nogil:
     ctypedef struct fm_jacobian_job:
         const void *x
         const void *target
+        const void *roots
         int64_t rows
         void *block
         void *gram
@@ -761,12 +762,12 @@ cdef class Context:
             fm_unlock(&self.lock)
 
     def jacobian(self, cnp.ndarray x not None, cnp.ndarray target, cnp.ndarray block not None,
-                 cnp.ndarray gram, cnp.ndarray scratch not None, int32_t threads):
+                 cnp.ndarray gram, cnp.ndarray scratch not None, int32_t threads, cnp.ndarray roots=None):
         """block (rows * n_out, n_params) = derivatives of the output of each row of x.
 
         With target (rows, n_out), block has one more column, output - target, and the upper triangle of gram
         (n_params + 1, n_params + 1), unless that is None, += block^T block. scratch: acts_width + dacts_width
-        elements for each thread.
+        elements for each thread. With roots (rows,) all that a row has in block is multiplied by its root.
         """
         cdef Program p = self.program
         cdef fm_jacobian_job job
@@ -774,7 +775,9 @@ cdef class Context:
         cdef int64_t width = p.net.n_params + (target is not None)
         job.rows = self._rows(x)
         job.x = _data(x, p.dtype, _times(job.rows, p.n_in), "x", False)
-        job.target = job.gram = NULL
+        job.target = job.gram = job.roots = NULL
+        if roots is not None:
+            job.roots = _data(roots, p.dtype, job.rows, "roots", False)
         if target is not None:
             job.target = _data(target, p.dtype, _times(job.rows, p.n_out), "target", False)
         if gram is not None:

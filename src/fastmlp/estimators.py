@@ -1,5 +1,6 @@
 """What the linear models and the bases share: settings that stay as they were given, and checks at
-the door. They compute in float64 whatever comes in.
+the door. They compute in float64 whatever comes in, with NumPy's BLAS and LAPACK: unlike those of
+networks, the last digits of their results depend on how many threads these take.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -22,7 +23,9 @@ class Estimator:
     """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more.
 
     If X is a frame whose columns have names, `feature_names_in_` keeps them: another frame must
-    then have the same in the same order, while an array is taken as it stands.
+    then have the same in the same order, while an array is taken as it stands. The last digits of
+    what linear models learn depend on the threads of NumPy's BLAS; OPENBLAS_NUM_THREADS=1, set
+    before NumPy is imported, fixes them.
     """
 
     n_in_: int

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from .training import Run, TrainingData
 
 
+_STUCK = (
+    "stopped, not converged: no step was found that lowers the loss, though its slope promises "
+    'one; standardise X and y, use dtype="float64", or begin with other weights'
+)
+
+
 class FullBatchLoop:
     """What EpochLoop is to mini-batches: an epoch is one step over all training rows."""
 
@@ -46,19 +52,23 @@ class FullBatchLoop:
         if self._point is None:  # all arguments have been checked by now
             self.net.drop_optimizer()
         start = self._start(run)
-        found = None
-        if np.abs(start.grad).max(initial=0.0) <= self.method.tolerance:
-            run.stop(f"converged: no element of the gradient is above {self.method.tolerance:g}")
-        else:
-            with self.net.kept_for_files(self.net.params):  # while others are tried
-                try:
+        found, least = None, self.method.tolerance**2
+        with self.net.kept_for_files(self.net.params):  # while others are tried
+            try:
+                promise = self._stepper.promise(start)
+                is_over = promise <= least * objective.size(start.value)
+                if not is_over:
                     found = self._stepper.step(start)
-                finally:
-                    objective.put(start.params if found is None else found.params)
-            if found is None:
-                run.stop("converged: no step lowers the loss within the precision of the numbers")
-            else:
-                self.net.executor.context.updates += 1
+            finally:
+                objective.put(start.params if found is None else found.params)
+        if found is not None:
+            self.net.executor.context.updates += 1
+        elif is_over:
+            run.stop(f"converged: a step would lower the loss by no more than {least:g} of it")
+        elif promise <= objective.rounding(start.value):
+            run.stop("converged: no step lowers the loss within the precision of the numbers")
+        else:
+            run.stop(_STUCK)
         self._point = found or start
         self.net.executor.context.epoch += 1
         if outputs is not None:

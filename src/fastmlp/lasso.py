@@ -21,8 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._core import cholesky_solve, lasso_sweeps
 from .errors import ConvergenceWarning
-from .estimators import Matrix
-from .linear_models import LinearModel, regression_data
+from .estimators import Matrix, weighted
+from .least_squares import centred, solve_minimum_norm
+from .linear_models import LinearModel, regression_data, ridge_theta
 from .numeric import check_count, check_number
 from .weights import Weights
 
@@ -40,11 +41,12 @@ class ElasticNet(LinearModel):
     `fit` ends when every condition for a minimum holds within tol |x_j| |y| (columns and y less
     their means). Where `max_sweeps` passes over the features in use are not enough, it comes down
     to l1 from larger ones, as `lasso_path` does, with as many for each, and warns with
-    ConvergenceWarning if these are not enough either. Without l1 it is `Ridge`, without l2 `Lasso`.
+    ConvergenceWarning if these are not enough either. Without l1 it is `Ridge` and solved like it
+    (`n_sweeps_` is then 0), without l2 `Lasso`.
 
     Learned: `coef_` (exact zeros where a feature is not used), `intercept_`, `n_sweeps_`, and
-    `dual_gap_`: the cost is at most that much above the smallest possible one. These two are the
-    largest over the outputs.
+    `dual_gap_`: the cost is at most that much above the smallest possible one, for l1 = 0 as well
+    (to the rounding of the cost). These two are the largest over the outputs.
     """
 
     def __init__(
@@ -181,14 +183,13 @@ class _Problem:
     def __init__(
         self, X: Matrix, y: Matrix, fit_intercept: bool, weights: Weights | None = None
     ) -> None:
-        n_in = X.shape[1]
-        self.x_mean = np.average(X, axis=0, weights=weights) if fit_intercept else np.zeros(n_in)
-        self.y_mean = float(np.average(y, weights=weights)) if fit_intercept else 0.0
-        self.columns = np.ascontiguousarray(X.T) - self.x_mean[:, np.newaxis]  # (n_in, rows)
-        self.y = y - self.y_mean
-        if weights is not None:
-            self.columns *= np.sqrt(weights)
-            self.y *= np.sqrt(weights)
+        n_in, Y = X.shape[1], y[:, np.newaxis]
+        self._given = X, Y, fit_intercept, weights
+        Xc, self.x_mean = centred(X, weights, fit_intercept)
+        Yc, y_mean = centred(Y, weights, fit_intercept)
+        self.y_mean = float(y_mean[0])
+        self.columns = np.ascontiguousarray(weighted(Xc, weights).T)  # (n_in, rows)
+        self.y = weighted(Yc, weights)[:, 0]
         with np.errstate(over="ignore"):
             self.norms = np.sqrt(np.einsum("ij,ij->i", self.columns, self.columns))
             self.y_norm = float(np.linalg.norm(self.y))
@@ -230,7 +231,13 @@ class _Problem:
     def solve(
         self, l1: float, l2: float, tol: float, max_sweeps: int, start: Matrix | None = None
     ) -> _Result:
-        """Minimise over the features in use; take in those that violate their condition; repeat."""
+        """Minimise over the features in use; take in those that violate their condition; repeat.
+        Without l1 that is ridge regression, and of minimum norm without l2.
+        """
+        if l1 == 0:
+            X, Y, fit_intercept, weights = self._given
+            theta = ridge_theta(X, Y, l2, fit_intercept, weights)
+            return _Result(theta[int(fit_intercept) :, 0], 0, True)
         allowed = tol * self.norms * self.y_norm
         coef = np.zeros(len(self.norms)) if start is None else start.copy()
         sweeps, converged = 0, True
@@ -243,7 +250,12 @@ class _Problem:
                 self._use(likely[np.argsort(excess[likely])[::-1][:n]])
             elif sweeps:
                 break
-            inner = _CoordinateDescent(self, l1, l2, coef[self.used], allowed[self.used])
+            G = self.gram
+            if l2 > 0:
+                G = G.copy()
+                G[np.diag_indices(len(G))] += l2
+            moment = self.moment[self.used]
+            inner = CoordinateDescent(G, moment, l1, coef[self.used], allowed[self.used])
             sweeps += inner.run(max_sweeps - sweeps)
             coef[self.used] = inner.w
             converged = inner.converged
@@ -259,27 +271,39 @@ class _Problem:
         self.gram = np.ascontiguousarray(self.products[:, self.used])
 
     def dual_gap(self, coef: Matrix, l1: float, l2: float) -> float:
-        """Cost less the value of the dual at s r, the residual scaled to be feasible: an upper
-        bound of the distance from the minimum. The l2 term counts as rows sqrt(l2) I below X, 0
-        below y.
+        """Cost less the value of a dual: an upper bound of the distance from the minimum, the least
+        of those that there are.
+
+        At s r, the residual scaled to be feasible, where the l2 term counts as rows sqrt(l2) I
+        below X, 0 below y: of no use for l1 = 0, where s is 0 but at the minimum itself. For l2 > 0
+        at r, which is feasible as it stands where the penalty's conjugate is that of both terms.
+        For l1 = l2 = 0 at what r has at right angles to the columns of X.
         """
         residual = self.y - coef @ self.columns
-        largest = float(np.max(np.abs(self.columns @ residual - l2 * coef)))
+        squares = float(residual @ residual)
+        pull = self.columns @ residual
+        if l1 == l2 == 0:
+            rest = solve_minimum_norm(self.columns.T, residual[:, np.newaxis], False).residual
+            return max(0.0, squares - float(np.sum(rest**2))) / 2
+        largest = float(np.max(np.abs(pull - l2 * coef)))
         s = min(1.0, l1 / largest) if largest > 0 else 1.0
-        squares = residual @ residual + l2 * (coef @ coef)
-        cost = squares / 2 + l1 * np.sum(np.abs(coef))
-        return max(0.0, float(cost - s * (residual @ self.y) + s**2 * squares / 2))
-
-
-class _CoordinateDescent:
-    """The features in use only: 1/2 w^T G w - c^T w + l1 |w|_1, G = X^T X + l2 I, c = X^T y."""
-
-    def __init__(self, problem: _Problem, l1: float, l2: float, w: Matrix, allowed: Matrix) -> None:
-        self.G = problem.gram
+        penalty = l2 * float(coef @ coef) / 2
+        cost = squares / 2 + l1 * float(np.sum(np.abs(coef))) + penalty
+        gap = cost - s * float(residual @ self.y) + s**2 * (squares / 2 + penalty)
         if l2 > 0:
-            self.G = self.G.copy()
-            self.G[np.diag_indices(len(w))] += l2
-        self.c, self.l1, self.w, self.allowed = problem.moment[problem.used], l1, w, allowed
+            with np.errstate(over="ignore"):
+                conjugate = float(np.sum(np.maximum(np.abs(pull) - l1, 0) ** 2)) / (2 * l2)
+            gap = min(gap, cost - float(residual @ self.y) + squares / 2 + conjugate)
+        return max(0.0, gap)
+
+
+class CoordinateDescent:
+    """Minimise 1/2 w^T G w - c^T w + l1 |w|_1 in w, in place, until every condition holds within
+    allowed; in the lasso G = X^T X + l2 I and c = X^T y of the features in use.
+    """
+
+    def __init__(self, G: Matrix, c: Matrix, l1: float, w: Matrix, allowed: Matrix) -> None:
+        self.G, self.c, self.l1, self.w, self.allowed = G, c, l1, w, allowed
         self.converged = False
 
     def run(self, max_sweeps: int) -> int:

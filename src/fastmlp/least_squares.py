@@ -16,8 +16,10 @@ from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
 _GOOD_ENOUGH = 100 * _EPS  # an estimated error that needs no refinement
+_NOISE = 4  # units of rounding: what a sum of two columns, rounded, is from it, with a margin
 _MAX_REFINEMENTS = 10
 _SPLITTER = 2.0**27 + 1
+_BLOCK = 1024  # rows of a tall matrix that are factored in the cache
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
     scale = power_of_two_norms(A)
     y_scale = power_of_two_norms(Y)
     A, Y = A / scale, Y / y_scale
-    Q, R = np.linalg.qr(A)
+    Q, R = _qr(A)
     s = np.linalg.svd(R, compute_uv=False)
     if s[-1] <= _EPS * max(rows, p) * s[0]:
         return None
-    inverse = np.linalg.inv(R)
+    inverse = np.asarray(np.linalg.inv(R), np.float64)
     theta = inverse @ (Q.T @ Y)
     residual = Y - A @ theta
     kappa = s[0] / s[-1]
@@ -53,6 +55,24 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
         theta, residual = _refine(A, Y, Q, inverse, theta, residual)
     theta = theta * y_scale / scale[:, np.newaxis]
     return Solution(theta, residual * y_scale, p, inverse / scale[:, np.newaxis])
+
+
+def _qr(A: Matrix) -> tuple[Matrix, Matrix]:
+    """Q and R; of a tall A by blocks of rows, then of their R, which reads memory once instead of
+    once for each column (Demmel, Grigori, Hoemmen, Langou 2012), and is as accurate.
+    """
+    rows, p = A.shape
+    n = rows // _BLOCK
+    if n < 4 or p > _BLOCK // 8:
+        Q, R = np.linalg.qr(A)
+        return Q, R
+    whole = n * _BLOCK
+    inner, upper = np.linalg.qr(A[:whole].reshape(n, _BLOCK, p))
+    outer, R = np.linalg.qr(np.vstack([upper.reshape(n * p, p), A[whole:]]))
+    Q = np.empty((rows, p))
+    np.matmul(inner, outer[: n * p].reshape(n, p, p), out=Q[:whole].reshape(n, _BLOCK, p))
+    Q[whole:] = outer[n * p :]
+    return Q, R
 
 
 def solve_normal(A: Matrix, Y: Matrix) -> Solution:
@@ -74,28 +94,40 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
 
 
 def solve_minimum_norm(
-    X: Matrix, Y: Matrix, fit_intercept: bool, weights: Weights | None = None
+    X: Matrix,
+    Y: Matrix,
+    fit_intercept: bool,
+    weights: Weights | None = None,
+    l2: float = 0.0,
 ) -> Solution:
     """Of all theta that minimise |Y - A theta|, the one whose coefficients (not the intercept) have
     the smallest norm: the limit of ridge regression for l2 -> 0. A is [1, X] with an intercept.
-    With weights, rows of A, Y and the residual are times their roots.
+    With weights, rows of A, Y and the residual are times their roots. With l2 > 0, ridge regression
+    on what of X is no rounding; `factor` is then that without it.
     """
     rows, n_in = X.shape
-    x_mean = np.average(X, axis=0, weights=weights) if fit_intercept else np.zeros(n_in)
-    y_mean = np.average(Y, axis=0, weights=weights) if fit_intercept else np.zeros(Y.shape[1])
-    Xc, Yc = weighted(X - x_mean, weights), weighted(Y - y_mean, weights)
-    noise = _EPS * rows * _norms(weighted(X, weights))
-    Xc[:, _norms(Xc) <= noise] = 0  # a constant column less its mean is rounding
+    Xc, x_mean = centred(X, weights, fit_intercept)
+    Yc, y_mean = centred(Y, weights, fit_intercept)
+    Xc, Yc = weighted(Xc, weights), weighted(Yc, weights)
+    noise = _NOISE * _EPS * _norms(weighted(X, weights))
+    Xc = np.where(_norms(Xc) > noise, Xc, 0)  # else a constant column but for rounding
     scale = power_of_two_norms(Xc)
     U, s, Vt = np.linalg.svd(Xc / scale, full_matrices=False)
-    rank = int(np.sum(s > _EPS * max(rows, n_in) * s[0])) if s[0] > 0 else 0
+    # Directions that X, rounded otherwise, would not have: rows less their mean sum to 0.
+    least = max(_EPS * max(rows, n_in) * s[0], float(np.linalg.norm(noise / scale)))
+    rank = min(int(np.sum(s > least)), rows - int(fit_intercept))
     back = Vt.T / scale[:, np.newaxis]
-    if rank < n_in:
+    if rank < n_in or l2 > 0:
         # Xc = (U S)(V^T D) has full rank on either side, so Xc^+ = (V^T D)^+ (U S)^+.
         Q, R = np.linalg.qr((Vt[:rank] * scale).T)
         back = Q @ np.linalg.inv(R).T
-    coef = back @ (U[:, :rank].T @ Yc / s[:rank, np.newaxis])
+    target = U[:, :rank].T @ Yc
     factor = back / s[:rank]
+    coef = factor @ target
+    if l2 > 0 and rank > 0:
+        penalised = np.vstack([(R * s[:rank]).T, np.sqrt(l2) * np.eye(rank)])
+        shrunk = solve_qr(penalised, np.vstack([target, np.zeros_like(target)]))
+        coef = coef if shrunk is None else Q @ shrunk.theta
     residual = Yc - Xc @ coef
     if not fit_intercept:
         return Solution(coef, residual, rank, factor)
@@ -104,6 +136,23 @@ def solve_minimum_norm(
     top = np.concatenate([[total**-0.5], -x_mean @ factor])
     whole = np.vstack([top, np.column_stack([np.zeros(n_in), factor])])
     return Solution(theta, residual, rank + 1, whole)
+
+
+def centred(
+    A: Matrix, weights: Weights | None = None, fit_intercept: bool = True
+) -> tuple[Matrix, Matrix]:
+    """A (rows, n) less the means of its columns, and these (n,); A itself and zeros without an
+    intercept.
+
+    Twice, since numbers far from zero have means whose rounding is as large as that of the numbers:
+    it is the same in all rows, and what is left after the second time is rounding of the result.
+    """
+    if not fit_intercept:
+        return A, np.zeros(A.shape[1])
+    mean = np.average(A, axis=0, weights=weights)
+    rest = A - mean
+    more = np.average(rest, axis=0, weights=weights)
+    return rest - more, np.asarray(mean + more)
 
 
 def power_of_two_norms(A: Matrix) -> Matrix:

@@ -105,7 +105,7 @@ class LinearRegression(LinearModel):
             if solution is not None:
                 return solution
         solution = solve_minimum_norm(X, Y, self.fit_intercept, weights)
-        if self.solver == "qr":
+        if self.solver == "qr" and solution.rank < A.shape[1]:
             warnings.warn(
                 f"the {A.shape[1]} columns of X (intercept included) have the rank "
                 f"{solution.rank} on {len(X)} rows; the solution of minimum norm is taken. Drop "
@@ -212,17 +212,13 @@ def ridge_theta(
 ) -> Matrix:
     """theta (p, n_out) of 1/2 |Y - A theta|^2 + l2 / 2 |coefficients|^2, A = [1, X] or X."""
     rows, n_in = X.shape
-    if rows < n_in:
-        # The coefficients lie in the space of the rows: X = L Q^T with L (rows, rows), coef = Q c.
-        Q, R = np.linalg.qr(X.T)
-        small = ridge_theta(R.T, Y, l2, fit_intercept, weights)
-        first = int(fit_intercept)
-        return np.vstack([small[:first], Q @ small[first:]])
+    if rows < n_in:  # rows that depend on each other would look like directions
+        return solve_minimum_norm(X, Y, fit_intercept, weights, l2).theta
     penalty = np.sqrt(l2) * np.eye(n_in)
     if fit_intercept:
         penalty = np.column_stack([np.zeros(n_in), penalty])
     A = np.vstack([weighted(with_ones(X, fit_intercept), weights), penalty])
     solution = solve_qr(A, np.vstack([weighted(Y, weights), np.zeros((n_in, Y.shape[1]))]))
     if solution is None:  # l2 is too small to tell apart columns that depend on each other
-        solution = solve_minimum_norm(X, Y, fit_intercept, weights)
+        solution = solve_minimum_norm(X, Y, fit_intercept, weights, l2)
     return solution.theta

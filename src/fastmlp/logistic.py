@@ -3,8 +3,9 @@
     model = LogisticRegression().fit(X, y)       # y: any two labels
     model.predict(X_new), model.predict_proba(X_new)
 
-Both minimise, summed over the rows, -log p(y | x, theta) + l2 / 2 |coefficients|^2; the intercept
-is not penalised. scikit-learn's C is 1 / l2; l2 = 0 is maximum likelihood. A row of weight 2 counts
+Both minimise, summed over the rows, -log p(y | x, theta) + l1 |coefficients|_1 + l2 / 2
+|coefficients|^2; the intercept is not penalised. scikit-learn's C is 1 / (l1 + l2), its l1_ratio
+l1 / (l1 + l2); l2 = 0 is maximum likelihood. A row of weight 2 counts
 as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
 """
 
@@ -26,23 +27,34 @@ from .numeric import check_count, check_number
 from .optimizers import SGD
 from .schedules import CosineDecay
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
+from .sparse_classes import minimize_sparse
 from .targets import encode_labels
 from .training import History
 from .weights import Weights, class_weights, combined
 
 _FAR = 0.01  # above the minimum, as a share of the cost
-_SOLVERS = ("newton", "lbfgs", "sgd")
-_OF_A_SOLVER = ("covariance_", "coef_std_", "intercept_std_", "_spread", "n_steps_", "history_")
+_SOLVERS = ("auto", "newton", "lbfgs", "sgd")
+_OF_A_SOLVER = ("_spread", "_covariance", "n_steps_", "history_")
+_SMALL = 100  # parameters of a class times classes less one, up to which "auto" is newton ...
+_EXACT = 500  # ... and without penalties, where newton alone tells whether there is a minimum
+_NO_HESSIAN = 'standard errors need the Hessian; fit with solver="newton"'
 
 
 class Classifier(Estimator):
     """Base of the two: labels, solvers, and the probabilities.
 
     solver: "newton" (iteratively reweighted least squares: exact Hessian, the step halved while the
-    cost rises), "lbfgs" (SciPy's; for many features), or "sgd" (mini-batches through `Sequential`:
-    `lr`, `momentum`, `batch_size`, `epochs` and `seed` are its own). newton ends when no logit
-    changes by more than `tol`, lbfgs when no element of the gradient of the mean cost exceeds it;
-    both take at most `max_steps` steps and warn with ConvergenceWarning if those are not enough.
+    cost rises), "lbfgs" (for many features: time and memory grow with their number, not its third
+    power and square), "sgd" (mini-batches through `Sequential`: `lr`, `momentum`, `batch_size`,
+    `epochs` and `seed` are its own), or "auto": newton where (n_in + 1) (n_classes - 1) is at most
+    100, with l2 = 0 at most 500, else lbfgs. newton ends when no logit changes by more than `tol`,
+    lbfgs when no element of the gradient of the mean cost exceeds it and no step promises to lower
+    that cost by more than its square; both take at most `max_steps` steps and warn with
+    ConvergenceWarning if those are not enough. What was learned from the Hessian, standard errors
+    for instance, is there after newton alone, and computed when it is asked for.
+
+    l1 > 0 makes coefficients exactly 0, by newton steps whose model keeps the penalty ("auto" and
+    "newton" mean these for any size). There are then no standard errors.
 
     sgd has Nesterov momentum, and a rate that falls from `lr` to 0 along half a cosine; with all
     rows in one batch, whose gradient has no noise, the rate stays. It ends after `epochs`, near the
@@ -57,12 +69,15 @@ class Classifier(Estimator):
     classes_: NDArray[Any]
     coef_: Matrix
     intercept_: float | Matrix
+    _spread: tuple[Matrix, Matrix, Matrix]
+    _covariance: Matrix
 
     def __init__(
         self,
         l2: float = 0.0,
         *,
-        solver: str = "newton",
+        l1: float = 0.0,
+        solver: str = "auto",
         fit_intercept: bool = True,
         tol: float = 1e-8,
         max_steps: int = 1000,
@@ -74,7 +89,7 @@ class Classifier(Estimator):
         class_weight: str | Mapping[Any, float] | None = None,
     ) -> None:
         self.class_weight = class_weight
-        self.l2, self.solver, self.fit_intercept = l2, solver, fit_intercept
+        self.l1, self.l2, self.solver, self.fit_intercept = l1, l2, solver, fit_intercept
         self.tol, self.max_steps = tol, max_steps
         self.lr, self.momentum, self.seed = lr, momentum, seed
         self.batch_size, self.epochs = batch_size, epochs
@@ -86,27 +101,33 @@ class Classifier(Estimator):
         Raises ValueError for bad settings, NaN, shapes that do not fit, too few or too many
         classes; for l2 = 0, with newton and lbfgs, also where classes can be separated or columns
         of X depend on each other, for then there is no finite or no single minimum (lbfgs notices
-        complete separation only). ImportError for lbfgs without SciPy.
+        complete separation only).
         """
-        check_choice(self.solver, "solver", _SOLVERS)
-        l2, tol = check_number(self.l2, "l2"), check_number(self.tol, "tol", positive=True)
+        l1, l2 = self._penalties()
+        tol = check_number(self.tol, "tol", positive=True)
         max_steps = check_count(self.max_steps, "max_steps")
         matrix, classes, labels, weights = self._data(X, y, sample_weight)
         contrast = self._contrast(classes)
         for name in _OF_A_SOLVER:  # what another one has learned is not true of this fit
             vars(self).pop(name, None)
+        if l1 > 0 and not self._binary:
+            contrast = np.eye(len(classes))  # each class has a penalty of its own
         cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept), weights)
-        if self.solver == "sgd":
+        solver = self._solver(cost.zero.size, l2)
+        if solver == "sgd":
             theta = self._fit_sgd(matrix - cost.mean, labels, weights, len(classes), l2)
             if self.fit_intercept:
                 theta[0] -= cost.mean @ theta[1:]
             self._warn_if_far(cost, cost.phi(theta))
         else:
-            minimize = minimize_newton if self.solver == "newton" else minimize_lbfgs
-            phi, self.n_steps_ = minimize(cost, tol, max_steps)
+            if l1 > 0:
+                phi, self.n_steps_ = minimize_sparse(cost, l1, tol, max_steps)
+            else:
+                minimize = minimize_newton if solver == "newton" else minimize_lbfgs
+                phi, self.n_steps_ = minimize(cost, tol, max_steps)
+                if solver == "newton":
+                    self._spread = *cost.spread(phi), contrast
             theta = cost.theta(phi)
-            if self.solver == "newton":
-                self._learn_spread(cost.covariance(phi), contrast)
         first = int(bool(self.fit_intercept))
         intercept = theta[0] if first else np.zeros(len(classes))
         self.classes_ = classes
@@ -114,6 +135,36 @@ class Classifier(Estimator):
         self.n_in_ = matrix.shape[1]
         self._learn_names(X)
         return self
+
+    def _penalties(self) -> tuple[float, float]:
+        """l1 and l2; ValueError for those that the solver cannot take."""
+        check_choice(self.solver, "solver", _SOLVERS)
+        l1, l2 = check_number(self.l1, "l1"), check_number(self.l2, "l2")
+        if l1 > 0 and self.solver in ("lbfgs", "sgd"):
+            raise ValueError(
+                f"solver={self.solver!r} has no exact zeros, so it takes no l1; leave the solver "
+                'out, or use "newton"'
+            )
+        return l1, l2
+
+    def _solver(self, n_params: int, l2: float) -> str:
+        """The one that "auto" stands for."""
+        if self.solver != "auto":
+            return self.solver
+        return "newton" if n_params <= (_SMALL if l2 > 0 else _EXACT) else "lbfgs"
+
+    def _phi_covariance(self) -> Matrix:
+        """The inverse Hessian of phi for [1, X], (p, q, p, q), made at the first call; ValueError
+        without a Hessian.
+        """
+        if not hasattr(self, "_spread"):
+            raise ValueError(_NO_HESSIAN)
+        if not hasattr(self, "_covariance"):
+            hessian, back, contrast = self._spread
+            p, q = len(back), contrast.shape[1]
+            C = np.linalg.inv(hessian).reshape(p, q, p, q)
+            self._covariance = np.einsum("ai,ijkl,bk->ajbl", back, C, back, optimize=True)
+        return self._covariance
 
     def decision_function(self, X: ArrayLike) -> Matrix:
         """The logits X coef_ + intercept_: (rows,), or (rows, n_classes) for softmax."""
@@ -134,10 +185,6 @@ class Classifier(Estimator):
 
     def _learn(self, coef: Matrix, intercept: Matrix) -> None:
         """Keep coef (n_in, n_classes) and intercept (n_classes,)."""
-        raise NotImplementedError
-
-    def _learn_spread(self, covariance: Matrix, contrast: Matrix) -> None:
-        """Keep the covariance (p, q, p, q) of phi, p counting the intercept."""
         raise NotImplementedError
 
     def _logits(self, X: ArrayLike) -> Matrix:
@@ -234,12 +281,23 @@ class LogisticRegression(Classifier):
     def _learn(self, coef: Matrix, intercept: Matrix) -> None:
         self.coef_, self.intercept_ = coef[:, 1].copy(), float(intercept[1])
 
-    def _learn_spread(self, covariance: Matrix, contrast: Matrix) -> None:
-        self.covariance_ = covariance[:, 0, :, 0]
-        std = np.sqrt(self.covariance_.diagonal())
-        first = int(bool(self.fit_intercept))
-        self.coef_std_ = std[first:]
-        self.intercept_std_ = float(std[0]) if first else 0.0
+    @property
+    def covariance_(self) -> Matrix:
+        """Of theta, intercept first, (p, p). AttributeError unless newton was the solver."""
+        try:
+            return np.asarray(self._phi_covariance()[:, 0, :, 0])
+        except ValueError as error:
+            raise AttributeError(str(error)) from None
+
+    @property
+    def coef_std_(self) -> Matrix:
+        """The standard errors of coef_, (n_in,)."""
+        return np.sqrt(self.covariance_.diagonal())[int(bool(self.fit_intercept)) :]
+
+    @property
+    def intercept_std_(self) -> float:
+        """The standard error of intercept_, 0 without one."""
+        return float(np.sqrt(self.covariance_[0, 0])) if self.fit_intercept else 0.0
 
     def _logits(self, X: ArrayLike) -> Matrix:
         z = self.decision_function(X)
@@ -267,9 +325,6 @@ class SoftmaxRegression(Classifier):
     def _learn(self, coef: Matrix, intercept: Matrix) -> None:
         self.coef_, self.intercept_ = coef, intercept
 
-    def _learn_spread(self, covariance: Matrix, contrast: Matrix) -> None:
-        self._spread = covariance, contrast
-
     def log_odds(self, reference: Any) -> tuple[Matrix, Matrix]:
         """theta_c - theta_reference for each class c, and their standard errors: (p, n_classes)
         both, the intercept first where there is one. This is what statistics packages print.
@@ -277,12 +332,11 @@ class SoftmaxRegression(Classifier):
         Needs solver="newton". Raises ValueError for a label that was not learned.
         """
         self._check_fitted()
-        if not hasattr(self, "_spread"):
-            raise ValueError('standard errors need the Hessian; fit with solver="newton"')
+        covariance = self._phi_covariance()
         place = np.flatnonzero(self.classes_ == reference)
         if len(place) != 1:
             raise ValueError(f"{reference!r} is none of the classes {self.classes_.tolist()}")
-        covariance, contrast = self._spread
+        contrast = self._spread[2]
         theta = np.vstack([self.intercept_, self.coef_]) if self.fit_intercept else self.coef_
         apart = contrast - contrast[place]
         variance = np.einsum("cj,ajak,ck->ac", apart, covariance, apart)

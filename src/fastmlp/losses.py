@@ -54,6 +54,7 @@ class Loss(Settings):
     link: ClassVar[str] = ""  # what it makes of raw outputs, in a sentence about the loss
     low: ClassVar[float] = -math.inf  # of the targets
     high: ClassVar[float] = math.inf
+    has_unit: ClassVar[bool] = False  # whether it changes with the unit of the targets
     _: KW_ONLY
     reduction: str = "mean"
 
@@ -248,6 +249,7 @@ class SquaredError(Loss):
     """(z - y)^2, the lecture's J(theta); not half of it."""
 
     name: ClassVar[str] = "squared_error"
+    has_unit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -255,6 +257,7 @@ class AbsoluteError(Loss):
     """|z - y|, whose best constant is the median. The gradient at z = y is 0."""
 
     name: ClassVar[str] = "absolute_error"
+    has_unit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -264,6 +267,7 @@ class Huber(Loss):
     """
 
     name: ClassVar[str] = "huber"
+    has_unit: ClassVar[bool] = True
     delta: float = 1.0
 
     def _check(self) -> None:
@@ -299,6 +303,7 @@ class Pinball(Loss):
     """
 
     name: ClassVar[str] = "pinball"
+    has_unit: ClassVar[bool] = True
     link: ClassVar[str] = "applies softplus to the gaps between quantiles itself"
     quantiles: tuple[float, ...] = (0.5,)
 

@@ -205,9 +205,10 @@ class Sequential(NetworkState):
 
         With BFGS(), LBFGS() or LevenbergMarquardt() an epoch is one step over all rows: batch_size,
         shuffle and drop_last do not matter, "loss" and metrics are those after the step, training
-        ends by itself after an epoch in which no step lowers the loss (history.stop_reason says
-        so), and Ctrl-C leaves the last accepted weights. Such a method has to be named in every
-        call; what another optimizer has kept (moments, averages) is given up.
+        ends by itself where no step lowers the loss any more (history.stop_reason says whether that
+        is a minimum, "converged", or not, "stopped"), and Ctrl-C leaves the last accepted weights.
+        Such a method has to be named in every call; what another optimizer has kept (moments,
+        averages) is given up.
 
         X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
         converted once. The names of a frame's columns are kept, in `feature_names_in_` and in

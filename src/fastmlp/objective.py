@@ -6,7 +6,9 @@ are made in blocks of a fixed number of rows and in their order, and dot product
 summation instead of a BLAS, whose bits depend on its threads.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ Vector = NDArray[np.float64]
 
 BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
 MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB
+ROUNDINGS = 16  # units of rounding that sums leave in a loss
 BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
 
 
@@ -106,9 +109,41 @@ class Objective:
         weights = params[: self.n_weights]
         return self.l2 / 2 * dot(weights, weights) if self.l2 else 0.0
 
+    @cached_property
+    def eps(self) -> float:
+        """The unit of rounding of the network's type."""
+        return float(np.finfo(self.executor.dtype).eps)
+
+    @cached_property
+    def _unit(self) -> float:
+        """A loss that changes with the unit of the targets as this one does: that of outputs of 0;
+        1 a row for likelihoods, which have none, and 0 for functions that only the user knows.
+        """
+        if self.loss.has_unit:
+            zeros = np.zeros((len(self.x), self.executor.layout.n_out), self.executor.dtype)
+            return self.loss.value(zeros, self.y, None, self.weights)
+        likelihood = self.loss.predicts != ""
+        return float(likelihood) * (len(self.x) if self.loss.reduction == "sum" else 1)
+
+    def size(self, value: float) -> float:
+        """What a change of the objective is to be compared with: its value, or what is left of it
+        where all targets are met but for rounding; for likelihoods one unit at least.
+        """
+        least = (4 * ROUNDINGS * self.eps) ** 2 if self.loss.has_unit else 1.0
+        return max(abs(value), least * self._unit)
+
+    def rounding(self, value: float) -> float:
+        """What rounding of the outputs, as large as the targets, may change of the objective."""
+        size = abs(value)
+        if not self.loss.has_unit:
+            return ROUNDINGS * self.eps * max(size, self._unit)
+        cross = 2 * math.sqrt(size) * math.sqrt(self._unit)
+        return ROUNDINGS * self.eps * (size + cross + ROUNDINGS * self.eps * self._unit)
+
     def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
         """J^T J (n_params, n_params), of which only the upper triangle counts, and J^T r for the
-        residuals r = z - y of all outputs and J = dz / dparams, where the network stands.
+        residuals r = z - y of all outputs and J = dz / dparams, where the network stands; rows of
+        both are times the roots of their weights.
 
         The residual is the last column of a block of J, so that one symmetric product gives both.
         Products are made in the network's type, and blocks of float32 are summed in float64.
@@ -119,10 +154,12 @@ class Objective:
         rows = max(1, min(len(self.x), BLOCK_NUMBERS // (width * n_out)))
         block = np.empty(rows * n_out * width, dtype)
         scratch = jacobian_scratch(self.executor, self.threads)
+        roots = None if self.weights is None else np.sqrt(self.weights).astype(dtype)
         for first in range(0, len(self.x), rows):
             x, y = self.x[first : first + rows], self.y[first : first + rows]
             numbers = block[: len(x) * n_out * width]
-            self.executor.context.jacobian(x, y, numbers, part, scratch, self.threads)
+            own = None if roots is None else roots[first : first + rows]
+            self.executor.context.jacobian(x, y, numbers, part, scratch, self.threads, own)
             if part is not gram:
                 gram += part
                 part.fill(0)

@@ -38,6 +38,9 @@ Matrix = NDArray[np.float64]
 class Stepper(Protocol):
     """A method at work on one objective."""
 
+    def promise(self, start: Point) -> float:
+        """By how much slope and curvature say that a step would lower the objective."""
+
     def step(self, start: Point) -> Point | None:
         """The next point, of a lower value; None where the method finds none."""
 
@@ -51,7 +54,10 @@ class FullBatchMethod(Settings):
 
     l2: the penalty l2 / 2 sum(w^2) over all weights, not biases, joins the loss, as in the
         first-order optimizers; the reported loss stays that of the data.
-    tolerance: training ends where no element of the gradient is larger.
+    tolerance: training ends where slope and curvature promise that a step would lower the loss by
+        no more than tolerance^2 of it (of 1 a row at least, for log-likelihoods), so that units of
+        X and y do not matter: parameters are then as near their best as tolerance times what they
+        may move until the loss is twice as large. 0: only where no step is found.
 
     `fit` takes one by object or by name ("bfgs", "lbfgs", "levenberg_marquardt"). What is learnt of
     the curvature lasts for one call of fit. The moments of an optimizer used before are given up.
@@ -133,11 +139,13 @@ class LevenbergMarquardt(FullBatchMethod):
     """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps from the Jacobian of every
     row (Levenberg 1944, Marquardt 1963).
 
-    With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2 and
-    D = diag(H):  (H + damping D) step = -gradient. Marquardt divides the damping by a factor after
-    a step that lowers the loss and multiplies it where it does not; here both are tried in every
-    step, by factors of 4, until the loss falls no further, since a solution costs little beside
-    J^T J. damping: the first one.
+    With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2:
+    (H + damping max(diag(H))) step = -gradient, rows of J and r times the roots of sample weights.
+    The damping is multiplied by 3 until the loss falls; after a step that lowers it by more than
+    3/4 of what H and the gradient promise it is divided by 10, by less than 1/4 multiplied by 3: a
+    trust region (Nocedal, Wright 2006, algorithm 4.1), the same for all parameters. With a share of
+    diag(H) for each, as Marquardt has it, parameters of little influence run away.
+    damping: the first one.
 
     J and its products come in blocks of rows and in the network's type; the blocks are summed and
     the equations solved in float64: 16 n_params^2 bytes, at most 10,000 parameters, and about
@@ -154,8 +162,6 @@ class LevenbergMarquardt(FullBatchMethod):
 
     def check(self, net: "Sequential", loss: Loss, weighted: bool) -> None:
         """See FullBatchMethod.check."""
-        if weighted:
-            raise ValueError("LevenbergMarquardt takes no sample weights; use LBFGS()")
         if not isinstance(loss, SquaredError) or loss.reduction != "mean":
             raise ValueError(
                 f"LevenbergMarquardt is for the mean squared error, not {loss!r}; use LBFGS()"
@@ -262,11 +268,35 @@ class InverseHessian:
         return np.asarray(np.einsum("ij,j->i", self._matrix, gradient))
 
 
+class Function(Protocol):
+    """What quasi-Newton methods ask of an objective."""
+
+    @property
+    def eps(self) -> float:
+        """The unit of rounding of its gradient."""
+
+    def at(self, params: Vector) -> Point:
+        """Value and gradient."""
+
+
 class QuasiNewton:
     """Steps along minus the estimated inverse Hessian times the gradient."""
 
-    def __init__(self, objective: Objective, curvature: Curvature) -> None:
+    def __init__(self, objective: Function, curvature: Curvature) -> None:
         self._objective, self._curvature = objective, curvature
+
+    def promise(self, start: Point) -> float:
+        """Half of gradient times direction; without a curvature yet, that along the gradient."""
+        if not self._curvature.is_empty:
+            return dot(start.grad, self._curvature.times(start.grad)) / 2
+        square = dot(start.grad, start.grad)
+        if square == 0:
+            return 0.0
+        size = math.sqrt(dot(start.params, start.params))
+        step = self._objective.eps ** (1 / 3) * max(1.0, size) / math.sqrt(square)
+        near = self._objective.at(start.params - step * start.grad)
+        bend = dot(start.grad - near.grad, start.grad) / step
+        return square**2 / (2 * bend) if bend > 0 else math.inf
 
     def step(self, start: Point) -> Point | None:
         """One line search; a second one along the gradient where the first finds nothing."""
@@ -292,8 +322,10 @@ class QuasiNewton:
 
 # ---- Levenberg-Marquardt -------------------------------------------------------------------------
 
-FACTOR = 4.0  # between dampings that are tried
-LEAST_SCALE = 1e-6  # of the largest diagonal element: a parameter without influence is damped too
+RAISED = 3.0  # the damping where a step disappoints
+LOWERED = 0.1  # where it keeps what it promised
+DISAPPOINTS, KEEPS = 0.25, 0.75  # shares of the promise
+LEAST_DAMPING = 1e-20
 
 
 class DampedGaussNewton:
@@ -301,39 +333,57 @@ class DampedGaussNewton:
 
     def __init__(self, objective: Objective, damping: float) -> None:
         self._objective, self._damping = objective, damping
+        self._ready: tuple[Point, Equations] | None = None
+
+    def promise(self, start: Point) -> float:
+        """The largest that one parameter alone promises: MINPACK's cosine between r and a column
+        of J, squared, times the loss.
+        """
+        return self._equations(start).promise()
 
     def step(self, start: Point) -> Point | None:
-        """The equations once, then solutions with less or more damping as long as the loss falls:
-        a solution costs far less than the equations of many rows.
+        """More damping until the loss falls; what the next step begins with follows from how much
+        of the promised fall came true.
         """
-        objective = self._objective
-        objective.put(start.params)
-        equations = Equations(objective, start)
-        damping = self._damping
-        best, value = equations.solve(damping)
-        while not value < start.value:
-            damping *= FACTOR
-            best, value = equations.solve(damping)
-            if np.array_equal(best, start.params) or not math.isfinite(damping):
+        equations, damping = self._equations(start), self._damping
+        self._ready = None
+        while True:
+            trial = equations.solve(damping)
+            if trial.value < start.value:
+                break
+            damping *= RAISED
+            if np.array_equal(trial.params, start.params) or not math.isfinite(damping):
                 return None
-        factors = (FACTOR,) if damping > self._damping else (1 / FACTOR, FACTOR)
-        for factor in factors:
-            while True:
-                other, lower = equations.solve(damping * factor)
-                if not lower < value:
-                    break
-                best, value, damping = other, lower, damping * factor
-        found = objective.at(best)
+        found = self._objective.at(trial.params)
         if not (math.isfinite(found.value) and found.value < start.value):
             return None
+        kept = start.value - trial.value
+        if kept > KEEPS * trial.promise:
+            damping = max(LOWERED * damping, LEAST_DAMPING)
+        elif kept < DISAPPOINTS * trial.promise:
+            damping *= RAISED
         self._damping = damping
         return found
 
+    def _equations(self, start: Point) -> "Equations":
+        """Those at `start`, made once."""
+        if self._ready is None or self._ready[0] is not start:
+            self._objective.put(start.params)
+            self._ready = start, Equations(self._objective, start)
+        return self._ready[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Damped:
+    """The parameters after a step, the objective there, and its fall as the equations promise."""
+
+    params: Vector
+    value: float
+    promise: float
+
 
 class Equations:
-    """(H + damping D) step = -gradient, with H = 2 / (rows n_out) J^T J + l2 and D the diagonal of
-    H.
-    """
+    """(H + damping max(diag(H))) step = -gradient, with H = 2 / (rows n_out) J^T J + l2."""
 
     def __init__(self, objective: Objective, start: Point) -> None:
         self._objective, self._start = objective, start.params
@@ -346,17 +396,23 @@ class Equations:
         self._gradient = gradient
         self._diagonal = -self._minus.diagonal()
         self._diagonal[weights] += objective.l2
-        self._scale = np.maximum(self._diagonal, LEAST_SCALE * self._diagonal.max())
+        self._scale = float(self._diagonal.max())
         self._work = np.empty_like(self._minus)
 
-    def solve(self, damping: float) -> tuple[Vector, float]:
-        """The parameters after the step and the objective there; infinity where there is none."""
+    def promise(self) -> float:
+        """How far the best of steps along one parameter would lower the objective."""
+        used = self._diagonal > 0
+        return float(np.max(self._gradient[used] ** 2 / self._diagonal[used], initial=0.0)) / 2
+
+    def solve(self, damping: float) -> Damped:
+        """What a step leads to; infinity where there is none."""
         objective, step = self._objective, -self._gradient
         self._work[:] = self._minus
         np.fill_diagonal(self._work, -(self._diagonal + damping * self._scale))
         if not _core.cholesky_solve(self._work, step):
-            return np.full_like(step, np.inf), math.inf
+            return Damped(np.full_like(step, np.inf), math.inf, math.inf)
         loss = objective.loss_at(self._start + step)
         params = objective.params()
         value = loss + objective.penalty(params)
-        return params, value if math.isfinite(value) else math.inf
+        promise = (damping * self._scale * dot(step, step) - dot(self._gradient, step)) / 2
+        return Damped(params, value if math.isfinite(value) else math.inf, promise)

@@ -8,20 +8,33 @@ nothing.
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._core import cholesky_solve
 from .errors import ConvergenceWarning, warn
 from .estimators import Matrix, with_ones
 from .least_squares import power_of_two_norms
+from .objective import Point, Vector
+from .second_order import Memory, QuasiNewton
 from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
-_MAX_HALVINGS = 40
+MAX_HALVINGS = 40
 _CG_STEPS = 30
+_MEMORY = 20  # steps of L-BFGS that are kept
 _FLAT = 10 * _EPS**0.5  # gradients that change a cost by its rounding: no line search sees them
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The cost at some phi, its gradient (p, q), and the probabilities P (rows, n_classes)."""
+
+    value: float
+    gradient: Matrix
+    P: Matrix
 
 
 class SoftmaxCost:
@@ -49,6 +62,7 @@ class SoftmaxCost:
         self.weights = np.ones(len(A)) if weights is None else weights
         self.penalty: Matrix = penalty[:, np.newaxis]
         self.penalized = l2 > 0
+        self.is_binary = np.array_equal(B, [[0.0], [1.0]])
         self.zero = np.zeros((A.shape[1], B.shape[1]))
 
     def theta(self, phi: Matrix) -> Matrix:
@@ -71,38 +85,67 @@ class SoftmaxCost:
 
     def value(self, phi: Matrix) -> float:
         """The cost."""
-        Z = self.logits(phi)
-        own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)
-        nll = np.log(np.sum(np.exp(Z - Z.max(axis=1, keepdims=True)), axis=1))
-        nll += Z.max(axis=1) - own[:, 0]
-        return float(self.weights @ nll + np.sum(self.penalty * phi**2) / 2)
+        return self._value(phi, self._rows(phi)[0])
 
     def probabilities(self, phi: Matrix) -> Matrix:
         """softmax(Z), (rows, n_classes)."""
+        return self._rows(phi)[1]
+
+    def at(self, phi: Matrix) -> State:
+        """All of it, from the logits made once."""
+        nll, P = self._rows(phi)
+        return State(self._value(phi, nll), self.gradient(phi, P), P)
+
+    def _value(self, phi: Matrix, nll: Matrix) -> float:
+        return float(self.weights @ nll + np.sum(self.penalty * phi**2) / 2)
+
+    def _rows(self, phi: Matrix) -> tuple[Matrix, Matrix]:
+        """-log p of each row's own class, and P."""
+        if self.is_binary:  # one logit a row
+            z = (self.A @ phi)[:, 0]
+            small = np.exp(-np.abs(z))
+            nll = np.log1p(small) + np.maximum(np.where(self.labels, -z, z), 0)
+            large = 1 / (1 + small)
+            small *= large
+            return nll, np.stack([np.where(z > 0, small, large), np.where(z > 0, large, small)], 1)
         Z = self.logits(phi)
-        P = np.exp(Z - Z.max(axis=1, keepdims=True))
-        return np.asarray(P / P.sum(axis=1, keepdims=True))
+        Z -= Z.max(axis=1, keepdims=True)
+        own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)[:, 0]
+        P = np.exp(Z, out=Z)
+        total = P.sum(axis=1)
+        nll = np.log(total) - own
+        P /= total[:, np.newaxis]
+        return nll, P
 
     def gradient(self, phi: Matrix, P: Matrix) -> Matrix:
         """A^T (P - onehot(labels)) B + penalty phi: the lecture's X^T (y_hat - y), (p, q)."""
-        onehot = np.zeros_like(P)
-        np.put_along_axis(onehot, self.labels[:, np.newaxis], 1, axis=1)
-        off = self.weights[:, np.newaxis] * (P - onehot)
+        if self.is_binary:
+            off = self.weights * np.where(self.labels, -P[:, 0], P[:, 1])
+            return np.asarray((off @ self.A)[:, np.newaxis] + self.penalty * phi)
+        off = P.copy()
+        off[np.arange(len(P)), self.labels] -= 1
+        off *= self.weights[:, np.newaxis]
         return np.asarray(self.A.T @ (off @ self.B) + self.penalty * phi)
 
-    def hessian(self, P: Matrix) -> Matrix:
+    def hessian(self, P: Matrix, columns: NDArray[np.intp] | None = None) -> Matrix:
         """Blocks A^T S_jk A, S_jk = diag(sum_c B_cj P_c B_ck - (P B)_j (P B)_k), as (p q, p q): the
-        lecture's X^T S X for q = 1.
+        lecture's X^T S X for q = 1. Of some columns of A alone where they are named.
         """
-        (p, q), PB = self.zero.shape, P @ self.B
+        A = self.A if columns is None else self.A[:, columns]
+        penalty = self.penalty[:, 0] if columns is None else self.penalty[columns, 0]
+        p, q = A.shape[1], self.B.shape[1]
+        PB = P @ self.B
         H = np.empty((p, q, p, q))
         for j in range(q):
             for k in range(j + 1):
-                S = self.weights * (P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k])
-                H[:, j, :, k] = self.A.T @ (S[:, np.newaxis] * self.A)
+                if self.is_binary:
+                    S = self.weights * P[:, 0] * P[:, 1]
+                else:
+                    S = self.weights * (P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k])
+                H[:, j, :, k] = A.T @ (S[:, np.newaxis] * A)
                 H[:, k, :, j] = H[:, j, :, k]
         flat = H.reshape(p * q, p * q)
-        flat[np.diag_indices(p * q)] += np.repeat(self.penalty[:, 0], q)
+        flat[np.diag_indices(p * q)] += np.repeat(penalty, q)
         return flat
 
     def distance(self, phi: Matrix) -> float:
@@ -126,19 +169,22 @@ class SoftmaxCost:
             direction = rest + square / before * direction
         return found
 
-    def covariance(self, phi: Matrix) -> Matrix:
-        """The inverse Hessian by what phi is for [1, X]: (p, q, p, q)."""
-        p, q = self.zero.shape
-        C = np.linalg.inv(self.hessian(self.probabilities(phi))).reshape(p, q, p, q)
+    def spread(self, phi: Matrix) -> tuple[Matrix, Matrix]:
+        """The Hessian, and what phi is for [1, X] as a matrix: all that `covariance` needs."""
         back = np.diag(1 / self.scale)
         if self.fit_intercept:
             back[0, 1:] = -self.mean / self.scale[1:]
-        return np.asarray(np.einsum("ai,ijkl,bk->ajbl", back, C, back, optimize=True))
+        return self.hessian(self.probabilities(phi)), back
 
     def check_overlap(self, phi: Matrix) -> None:
         """ValueError where these weights put every row into its own class: without a penalty,
         larger weights of that direction are better still.
         """
+        if self.is_binary:
+            z = (self.A @ phi)[:, 0]
+            if np.min(np.where(self.labels, z, -z)) > np.sqrt(_EPS) * np.max(np.abs(z)):
+                raise ValueError(_SEPARABLE)
+            return
         Z = self.logits(phi)
         own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)
         np.put_along_axis(Z, self.labels[:, np.newaxis], -np.inf, axis=1)
@@ -174,53 +220,66 @@ def minimize_newton(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matr
 
     Without a penalty, raises ValueError where there is no minimum.
     """
-    phi, value = cost.zero, cost.value(cost.zero)
+    phi, state = cost.zero, cost.at(cost.zero)
     for step in range(1, max_steps + 1):
-        P = cost.probabilities(phi)
-        direction = _solve_positive(cost.hessian(P), cost.gradient(phi, P).ravel())
+        direction = _solve_positive(cost.hessian(state.P), state.gradient.ravel())
         if direction is None:
             raise cost.no_minimum()
         change = direction.reshape(phi.shape)
-        noise = _EPS * len(P) * abs(value)  # a rise that may be rounding
-        for _ in range(_MAX_HALVINGS):
-            new_value = cost.value(phi - change)
-            if new_value <= value + noise:
+        noise = _EPS * len(state.P) * abs(state.value)  # a rise that may be rounding
+        for _ in range(MAX_HALVINGS):
+            new = cost.at(phi - change)
+            if new.value <= state.value + noise:
                 break
             change = change / 2
-        phi, value = phi - change, new_value
+        phi, state = phi - change, new
         if not cost.penalized:
             cost.check_overlap(phi)
         if np.max(np.abs(cost.logits(change))) <= tol:
             return phi, step
-    _warn(max_steps)
+    warn_of_steps(max_steps)
     return phi, max_steps
 
 
+class _MeanCost:
+    """The mean cost as an objective of `QuasiNewton`."""
+
+    eps = _EPS
+
+    def __init__(self, cost: SoftmaxCost) -> None:
+        self._cost, self._total = cost, float(cost.weights.sum())
+
+    def at(self, params: Vector) -> Point:
+        """Value and gradient; params: phi as a vector."""
+        with np.errstate(all="ignore"):  # a trial too far is refused
+            state = self._cost.at(params.reshape(self._cost.zero.shape))
+        value = state.value / self._total
+        return Point(params, value, value, state.gradient.ravel() / self._total)
+
+
 def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matrix, int]:
-    """phi and the number of steps of SciPy's L-BFGS on the mean cost; ends when no element of its
-    gradient exceeds tol. ImportError without SciPy.
+    """phi and the number of steps of L-BFGS (`second_order.py`) on the mean cost; ends when no
+    element of its gradient exceeds tol and no step promises to lower it by more than tol^2: along
+    flat directions the gradient is small far from the minimum.
     """
-    try:
-        from scipy.optimize import minimize
-    except ImportError:
-        raise ImportError(
-            'solver="lbfgs" needs SciPy: pip install scipy; or use solver="newton"'
-        ) from None
-    total, shape = cost.weights.sum(), cost.zero.shape
 
-    def mean_cost(flat: Matrix) -> tuple[float, Any]:
-        phi = flat.reshape(shape)
-        gradient = cost.gradient(phi, cost.probabilities(phi))
-        return cost.value(phi) / total, gradient.ravel() / total
+    def is_over(point: Point) -> bool:
+        return bool(np.max(np.abs(point.grad)) <= tol and stepper.promise(point) <= tol**2)
 
-    options = {"maxiter": max_steps, "maxfun": 20 * max_steps, "gtol": tol, "ftol": 0, "maxcor": 20}
-    found = minimize(mean_cost, cost.zero.ravel(), jac=True, method="L-BFGS-B", options=options)
-    phi = np.asarray(found.x).reshape(shape)
+    objective = _MeanCost(cost)
+    stepper = QuasiNewton(objective, Memory(_MEMORY))
+    point, steps = objective.at(cost.zero.ravel()), 0
+    while steps < max_steps and not is_over(point):
+        found = stepper.step(point)
+        if found is None:
+            break
+        point, steps = found, steps + 1
+    phi = point.params.reshape(cost.zero.shape)
     if not cost.penalized:
         cost.check_overlap(phi)
-    if np.max(np.abs(found.jac)) > max(tol, _FLAT):
-        _warn(max_steps)
-    return phi, int(found.nit)
+    if np.max(np.abs(point.grad)) > max(tol, _FLAT):
+        warn_of_steps(max_steps)
+    return phi, steps
 
 
 def _solve_positive(H: Matrix, g: Matrix) -> Matrix | None:
@@ -229,16 +288,16 @@ def _solve_positive(H: Matrix, g: Matrix) -> Matrix | None:
     if not np.all(diagonal > 0):
         return None
     d = np.sqrt(diagonal)
-    try:
-        lower = np.linalg.cholesky(H / np.multiply.outer(d, d))
-    except np.linalg.LinAlgError:
+    factor, x = H / -np.multiply.outer(d, d), g / d
+    if not cholesky_solve(factor, x):  # and R, H = R^T R, is what `factor` holds after it
         return None
-    if np.min(lower.diagonal()) ** 2 <= _EPS * len(H):
+    if np.min(factor.diagonal()) ** 2 <= _EPS * len(H):
         return None
-    return np.asarray(np.linalg.solve(lower.T, np.linalg.solve(lower, g / d)) / d)
+    return np.asarray(x / d)
 
 
-def _warn(max_steps: int) -> None:
+def warn_of_steps(max_steps: int) -> None:
+    """ConvergenceWarning: they were not enough."""
     warn(
         f"no convergence in max_steps={max_steps}; scale the columns of X, use l2 > 0, or allow "
         "more",
