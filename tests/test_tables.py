@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fastmlp.preparations import Preparation, Target, infer_task, split_rows
-from fastmlp.tables import Table, TableError, as_column, read_table
+from fastmlp.preparations import Preparation
+from fastmlp.splits import split_rows
+from fastmlp.table import Table, TableError, as_column
+from fastmlp.tables import read_table
+from fastmlp.targets import Target, infer_task
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,7 +93,7 @@ def test_decimal_commas_between_semicolons(tmp_path):
     assert np.array_equal(columns["x"], [1.5, -2000, np.nan], equal_nan=True)
     assert columns["y"].tolist() == ["2,5 kg", "3", "4"]
     columns = columns_of(tmp_path / "a.csv", 'x,y\n"1,5",2\n"2,5",3\n')
-    assert columns["x"].tolist() == ["1,5", "2,5"]
+    assert columns["x"].tolist() == [1.5, 2.5]
 
 
 def test_dates_are_days_in_every_format(tmp_path):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from . import config, layers
-from .preparations import TASKS
+from .targets import TASKS
 from .voice import Voice, flush, silence
 
 _TRAIN_EXAMPLES = """examples:

@@ -15,8 +15,10 @@ from . import files, reports
 from .errors import CheckpointError
 from .losses import probabilities
 from .network import Sequential
-from .preparations import Preparation, Target, is_missing
-from .tables import Table, TableError, read_table
+from .preparations import Preparation
+from .table import Table, TableError, is_missing
+from .tables import read_table
+from .targets import Target
 from .train_command import check_writable
 from .voice import Voice
 

@@ -6,140 +6,19 @@ does to new rows what `train` did to its own.
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .tables import TRUTH, Table, TableError, as_text
+from .table import TRUTH, Array, Table, TableError, as_text, is_missing
+from .targets import Target, check_scale
 
-Array = NDArray[Any]
 Spec = dict[str, Any]
 
-TASKS = ("binary", "multiclass", "regression")
 MIN_ROWS = 10
-_MAX_CLASSES = 20  # whole numbers with more distinct values than this are quantities
 _MAX_CATEGORIES = 100
 _BOUND = 10.0  # standard deviations; farther values of a column that hardly varies drown the rest
-
-
-# ---- the target ----------------------------------------------------------------------------------
-
-
-def is_missing(values: Array) -> NDArray[np.bool_]:
-    """Where a column has no value; infinities count as missing."""
-    if values.dtype.kind == "f":
-        return ~np.isfinite(values)
-    return np.array([value is None for value in values], dtype=bool)
-
-
-def infer_task(name: str, values: Array, override: str | None) -> tuple[str, str]:
-    """(task, reason) for a target column without missing values; TableError for a useless one."""
-    is_text = values.dtype.kind != "f"
-    distinct = len(set(values.tolist()))
-    if distinct < 2:
-        raise TableError(f"target {name!r} has only one value; choose a column that varies")
-    if override is not None:
-        _check_override(name, values, distinct, override)
-        return override, "as asked"
-    if distinct == 2:
-        return "binary", f"{name!r} has 2 distinct values"
-    if is_text:
-        if distinct > max(len(values) / 2, _MAX_CLASSES):
-            raise TableError(
-                f"target {name!r} is text with {distinct} distinct values in {len(values)} rows; "
-                "choose a column of classes or numbers"
-            )
-        return "multiclass", f"{name!r} is text with {distinct} distinct values"
-    if not np.all(values == np.floor(values)):
-        return "regression", f"{name!r} holds fractional numbers"
-    if distinct <= min(_MAX_CLASSES, len(values) / 5):
-        return "multiclass", f"{name!r} holds {distinct} distinct whole numbers"
-    return "regression", f"{name!r} holds {distinct} distinct numbers"
-
-
-def _check_override(name: str, values: Array, distinct: int, task: str) -> None:
-    if task == "regression" and values.dtype.kind != "f":
-        raise TableError(
-            f"target {name!r} holds text ({values[0]!r}), but regression needs numbers; "
-            "leave --task out or choose another --target"
-        )
-    if task == "binary" and distinct != 2:
-        raise TableError(
-            f"target {name!r} has {distinct} distinct values, not 2; use --task multiclass"
-        )
-    if task == "multiclass" and distinct > max(len(values) / 2, _MAX_CLASSES):
-        raise TableError(
-            f"target {name!r} has {distinct} distinct values in {len(values)} rows; "
-            "use --task regression or choose another --target"
-        )
-
-
-@dataclass
-class Target:
-    """The column to predict: `classes` as text, or mean and std of values."""
-
-    name: str
-    task: str
-    classes: list[str] = field(default_factory=list)
-    mean: float = 0.0
-    std: float = 1.0
-
-    @classmethod
-    def learn(cls, name: str, task: str, values: Array, train: Array) -> "Target":
-        """Classes of all rows; mean and std of the training rows."""
-        if task != "regression":
-            return cls(name, task, [as_text(value) for value in sorted(set(values.tolist()))])
-        mean, std = float(values[train].mean()), float(values[train].std())
-        if not 0 < std < math.inf:
-            raise TableError(f"target {name!r} does not vary, or its values are too large")
-        return cls(name, task, mean=mean, std=std)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Target":
-        """What `vars` gave; TypeError and ValueError for anything else."""
-        target = cls(**data)
-        texts = [target.name, target.task, *target.classes]
-        if not all(isinstance(text, str) for text in texts) or target.task not in TASKS:
-            raise TypeError("the target is malformed")
-        if (target.task == "regression") != (not target.classes):
-            raise ValueError("the classes do not suit the task")
-        _check_numbers(target.mean, target.std)
-        return target
-
-    @property
-    def is_text(self) -> bool:
-        """Whether its classes are words, or codes that only look like numbers ("007")."""
-        return not all(_is_number(name) for name in self.classes)
-
-    def encode(self, values: Array) -> Array:
-        """Class labels, -1 for unknown ones; or standardised values."""
-        if self.task == "regression":
-            return np.asarray((values - self.mean) / self.std)
-        index = {name: label for label, name in enumerate(self.classes)}
-        return np.array([index.get(as_text(value), -1) for value in values.tolist()])
-
-    @property
-    def loss(self) -> str:
-        """The loss that suits the task."""
-        losses = {"binary": "binary_cross_entropy", "multiclass": "cross_entropy"}
-        return losses.get(self.task, "squared_error")
-
-    @property
-    def n_out(self) -> int:
-        """Outputs that the network needs."""
-        return len(self.classes) if self.task == "multiclass" else 1
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return as_text(float(text)) == text
-    except ValueError:
-        return False
-
-
-# ---- the features --------------------------------------------------------------------------------
 
 
 def check_missing(table: Table, target: str, choice: str) -> tuple[Table, dict[str, int]]:
@@ -243,7 +122,7 @@ def _check_spec(spec: Spec) -> Spec:
     if not isinstance(spec["name"], str):
         raise TypeError("the name of a column is no text")
     if spec["kind"] in ("numeric", "boolean"):
-        _check_numbers(spec["mean"], spec["std"], spec["fill"])
+        check_scale(spec["mean"], spec["std"], spec["fill"])
     elif spec["kind"] == "categorical":
         if not spec["categories"] or not all(isinstance(c, str) for c in spec["categories"]):
             raise TypeError("categories are no texts")
@@ -252,13 +131,6 @@ def _check_spec(spec: Spec) -> Spec:
     elif spec["kind"] != "ignored" or not isinstance(spec["reason"], str):
         raise ValueError(f"there is no kind {spec['kind']!r}")
     return spec
-
-
-def _check_numbers(mean: Any, std: Any, fill: Any = 0.0) -> None:
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (mean, fill)):
-        raise ValueError("a mean is no number")
-    if not isinstance(std, int | float) or not 0 < std < math.inf:
-        raise ValueError("a standard deviation is not positive")
 
 
 def _learn_column(name: str, values: Array) -> Spec:
@@ -328,38 +200,3 @@ def _numbers(table: Table, spec: Spec, values: Array) -> Array:
                     f"but row {row + 1} holds {value!r}"
                 ) from None
     return numbers
-
-
-# ---- the split -----------------------------------------------------------------------------------
-
-
-def split_rows(
-    labels: Array | None, rows: int, validation: float, test: float, seed: int
-) -> tuple[Array, Array, Array]:
-    """(train, validation, test) rows; with labels, every class keeps its share in each part.
-
-    Rows shuffled, then sorted by class: evenly spaced picks of that list are a stratified sample.
-    A class is never without a training row.
-    """
-    order = np.random.default_rng(seed).permutation(rows)
-    if labels is not None:
-        order = order[np.argsort(labels[order], kind="stable")]
-    is_test = _spaced(rows, round(test * rows) or bool(test))
-    rest = order[~is_test]
-    is_validation = _spaced(len(rest), round(validation * rows) or bool(validation))
-    train, held = rest[~is_validation], [rest[is_validation], order[is_test]]
-    if labels is not None:
-        for label in np.setdiff1d(labels, labels[train]):
-            for part, chosen in enumerate(held):
-                hits = chosen[labels[chosen] == label]
-                if len(hits):
-                    held[part] = chosen[chosen != hits[0]]
-                    train = np.append(train, hits[0])
-                    break
-    return np.sort(train), np.sort(held[0]), np.sort(held[1])
-
-
-def _spaced(n: int, picks: int) -> NDArray[np.bool_]:
-    """Mask of `picks` evenly spaced places out of n."""
-    steps = (np.arange(n + 1) * picks + n // 2) // max(n, 1)
-    return np.asarray(np.diff(steps) > 0)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .preparations import Target
+from .targets import Target
 from .summary import table
 from .training import History
 

@@ -17,14 +17,11 @@ from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .losses import probabilities
 from .network import Sequential
 from .optimizers import SGD, Adam, AdamW, Optimizer
-from .preparations import (
-    Preparation,
-    Target,
-    check_missing,
-    infer_task,
-    split_rows,
-)
-from .tables import DIGITS, Table, TableError, read_table
+from .preparations import Preparation, check_missing
+from .splits import split_rows
+from .table import Table, TableError
+from .tables import DIGITS, read_table
+from .targets import Target, infer_task
 from .training import History
 from .voice import Voice
 
