@@ -32,7 +32,7 @@ def test_preparation_learns_from_training_rows_and_survives_json():
     copy = Preparation.from_dict(json.loads(json.dumps(learnt.to_dict())))
     new = Table("n", {"a": np.array([np.inf, 2.5, 1e9])})
     matrix, counts = copy.encode(new)
-    assert counts == {"missing": {"a": 1}, "unknown": {}}
+    assert counts == {"missing": {"a": 1}, "unknown": {}, "clipped": {"a": 1}}
     filled = np.array([1.0, 3.0, 3.0, 3.0])
     assert matrix[0, 0] == pytest.approx((3 - filled.mean()) / filled.std())
     assert matrix[1, 0] == pytest.approx(0)

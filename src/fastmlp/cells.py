@@ -1,7 +1,7 @@
 """The cells of a column of text: whether they are numbers, dates or words, and their values."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .moments import days_of_clocks, days_of_dates, order_of
-from .numerals import CODE, MISSING_WORDS, Numeral, is_missing_word, numeral
+from .numerals import CODE, MISSING_WORDS, Numeral, is_currency, is_missing_word, numeral
 from .table import EXACT, TRUTH, Reading
 
 Array = NDArray[Any]
@@ -46,9 +46,9 @@ class Cells:
         codes = [-1 if v is None else index.setdefault(v, len(index)) for v in values.tolist()]
         return cls(np.array(codes, np.intp), list(index), na)
 
-    def spread(self, value: Callable[[int], float]) -> Values:
-        """A number for every row: value(place of its word), NaN where there is none."""
-        return np.array([*map(value, range(len(self.words))), np.nan])[self.codes]
+    def spread(self, values: Values | list[float]) -> Values:
+        """A number for every row, from those of the words; NaN where there is none."""
+        return np.append(np.asarray(values, np.float64), np.nan)[self.codes]
 
     def texts(self) -> Array:
         """The texts, None where there is none; truth values as "True" and "False"."""
@@ -76,12 +76,14 @@ class Cells:
 @dataclass
 class Look:
     """What a column's words are: `numerals` if they are numbers, `order` if they are dates (or
-    "clock"), neither for text. `absent` are known words for missing values, `odd` others between
-    numbers. `remark` says why a column that looks like one is text.
+    "clock"), with the `days` of all words that are not absent; neither for text. `absent` are known
+    words for missing values, `odd` others between numbers. `remark` says why a column that looks
+    like numbers or dates is text.
     """
 
     numerals: dict[str, Numeral] = field(default_factory=dict)
     order: str = ""
+    days: Values | None = None
     absent: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     remark: str = ""
@@ -100,7 +102,9 @@ def look(cells: Cells, reading: Reading) -> Look:
         return Look()
     if not any(map(_is_something, words[:_FIRST])):
         return Look()
-    numerals = {word: n for word in words if (n := numeral(word, reading.thousands)) is not None}
+    numerals = {}
+    if any(map(numeral, words[:_FIRST])):
+        numerals = {w: n for w in words if (n := numeral(w, reading.thousands)) is not None}
     others = [word for word in words if word not in numerals]
     absent = [word for word in others if is_missing_word(word)]
     odd = [word for word in others if not is_missing_word(word)]
@@ -137,33 +141,34 @@ def _look_at_numbers(
     if whole and any(abs(int(n.point or 0)) > EXACT for n in numerals.values()):
         return Look(absent=absent, remark=TOO_LARGE)
     marks = Counter(mark for n in numerals.values() for mark in n.marks)
-    currencies = [m for m in marks if m not in ("%", "‰") and (m[0].isalpha() or m[-1] in _MONEY)]
+    currencies = [mark for mark in marks if is_currency(mark)]
     if len(currencies) > 1:
         return Look(remark=f"text, as it holds several currencies ({', '.join(currencies)})")
     return Look(numerals, absent=absent, odd=odd)
 
 
-_MONEY = "$€£¥₹₽₩₺₫฿₴₦."
 TOO_LARGE = "text, as whole numbers beyond 2^53 are names rather than quantities (--numeric)"
 
 
 def _look_at_dates(texts: list[str], absent: list[str], reading: Reading) -> Look:
     if not texts or reading.dates == "none":
         return Look()
-    if days_of_clocks(texts) is not None:
-        return Look(order=CLOCK, absent=absent)
+    days = days_of_clocks(texts)
+    if days is not None:
+        return Look(order=CLOCK, absent=absent, days=days)
     found = order_of(texts)
     if found is None:
         return Look()
     order, shown = found
-    if reading.dates and not days_of_dates(texts, "ymd") is not None:
+    if reading.dates and order != "ymd":
         order = reading.dates
     if not order:
         hint = "--dates dmy or mdy tells their order"
         return Look(remark=f"text that looks like dates, {shown!r}: {hint}, or write 2020-02-10")
-    if days_of_dates(texts, order) is None:
+    days = days_of_dates(texts, order)
+    if days is None:
         return Look(remark=f"text that looks like dates, {shown!r}, but not every one exists")
-    return Look(order=order, absent=absent)
+    return Look(order=order, absent=absent, days=days)
 
 
 def numbers_of(
@@ -182,7 +187,7 @@ def numbers_of(
         if value is None:
             return word
         values.append(value)
-    return np.array([*values, np.nan])[cells.codes]
+    return cells.spread(values)
 
 
 def _value(word: str, order: str | None, reading: Reading) -> float | None:

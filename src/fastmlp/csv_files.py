@@ -15,7 +15,6 @@ import numpy as np
 
 from .cells import CLOCK, Cells, Look, look
 from .dialects import may_hold_codes, sniff
-from .moments import days_of_clocks, days_of_dates
 from .numerals import CODE, numeral
 from .table import EXACT, Array, Reading, Table, TableError, check_choices, check_names, is_beyond
 
@@ -88,15 +87,15 @@ class _CsvFile:
         """Read, decide, convert."""
         table, decimal = self.source_table, self.reading.point
         if self.settled:
-            frame, cells = self._parse(decimal or ".")
+            numbers, cells = self._parse(decimal or ".")
             looks: dict[int, Look] = {}
         else:
-            frame, cells, looks, decimal = self._find_out(decimal)
+            numbers, cells, looks, decimal = self._find_out(decimal)
         table.decimal = decimal
         for place in self.kept:
             name = self.names[place]
             if place not in cells:
-                values = frame[place].to_numpy(dtype=np.float64, na_value=np.nan)
+                values = numbers[place].astype(np.float64)
             elif (seen := looks.get(place, Look())).is_text:
                 values = self._text(name, cells[place], seen)
             elif seen.order:
@@ -131,11 +130,18 @@ class _CsvFile:
                 usecols=list(as_text) if only else None,
             )
 
-    def _parse(self, decimal: str) -> tuple[Any, dict[int, Cells]]:
-        """The frame, and the cells of columns that are no numbers to pandas."""
+    def _parse(self, decimal: str) -> tuple[dict[int, Array], dict[int, Cells]]:
+        """The columns that pandas takes for numbers, and the cells of the others."""
         frame = self._read(decimal, self.text)
-        kinds = [getattr(kind, "kind", "O") for kind in frame.dtypes]
-        return frame, {p: self._cells(frame[p]) for p in self.kept if kinds[p] not in "iuf"}
+        numbers: dict[int, Array] = {}
+        kinds = list(frame.dtypes)
+        for kind in set(kinds):  # at once, since a frame's columns cost much one by one
+            if kind.kind in "iuf":
+                places = [place for place in self.kept if kinds[place] == kind]
+                block = np.asfortranarray(frame[places].to_numpy())
+                numbers |= {place: block[:, i] for i, place in enumerate(places)}
+        texts = {p: self._cells(frame[p]) for p in self.kept if p not in numbers}
+        return numbers, texts
 
     def _cells(self, series: Any) -> Cells:
         codes, words = self.pandas.factorize(series)
@@ -150,25 +156,27 @@ class _CsvFile:
 
     def _find_out(
         self, decimal: str | None
-    ) -> tuple[Any, dict[int, Cells], dict[int, Look], str | None]:
-        """(frame, cells, looks, mark of decimals); the file is read again where its first rows
+    ) -> tuple[dict[int, Array], dict[int, Cells], dict[int, Look], str | None]:
+        """(numbers, cells, looks, mark of decimals); the file is read again where its first rows
         showed another mark than its columns do.
         """
         mark = decimal or self.dialect.decimal
         for _ in range(3):
-            frame, cells = self._parse(mark)
-            cells |= self._names_of_digits(frame, cells)
+            numbers, cells = self._parse(mark)
+            cells |= self._names_of_digits(numbers, cells)
             looks = {place: self._look(place, cells[place]) for place in cells}
             if decimal is not None:
                 break
-            found = self._decide(frame, cells, looks, mark)
+            found = self._decide(numbers, cells, looks, mark)
             if (found or ".") == mark:
                 decimal = found
                 break
             mark = found or "."
-        return frame, cells, looks, decimal
+        return numbers, cells, looks, decimal
 
-    def _names_of_digits(self, frame: Any, cells: dict[int, Cells]) -> dict[int, Cells]:
+    def _names_of_digits(
+        self, numbers: dict[int, Array], cells: dict[int, Cells]
+    ) -> dict[int, Cells]:
         """Columns of whole numbers that are names: 007 is not 7, and beyond 2^53 float64 confuses
         neighbors.
         """
@@ -177,7 +185,7 @@ class _CsvFile:
         for place in self.kept:
             if place in cells or self.names[place] in self.reading.numeric:
                 continue
-            values = frame[place].to_numpy()
+            values = numbers[place]
             if values.dtype.kind in "iu":
                 if codes or is_beyond(values):
                     again.append(place)
@@ -207,7 +215,11 @@ class _CsvFile:
     # ---- what is decimal -------------------------------------------------------------------------
 
     def _decide(
-        self, frame: Any, cells: dict[int, Cells], looks: dict[int, Look], mark: str
+        self,
+        numbers: dict[int, Array],
+        cells: dict[int, Cells],
+        looks: dict[int, Look],
+        mark: str,
     ) -> str | None:
         """The mark of decimals, None if no cell shows it; TableError if cells contradict each
         other, or could be read both ways.
@@ -216,15 +228,18 @@ class _CsvFile:
         proof = _Proof()
         for place, seen in looks.items():
             proof.add(self.names[place], seen, by_length)
-        numbers = [p for p in self.kept if p not in cells and frame[p].dtype.kind == "f"]
-        for place in numbers:  # as read with `mark`
-            if mark not in proof.shown and _has_clear_decimals(frame[place].to_numpy()):
-                proof.shown[mark] = (self.names[place], self._clear_cell(place, mark))
+        floats = [p for p, v in numbers.items() if p not in cells and v.dtype.kind == "f"]
+        for place in floats:  # as read with `mark`
+            if mark not in proof.shown and _has_clear_decimals(numbers[place]):
+                proof.shown[mark] = (self.names[place], "")
         if not proof.shown and by_length:
-            for place, column in self._texts(numbers).items():
+            for place, column in self._texts(floats).items():
                 proof.add(self.names[place], look(column, self.reading), by_length)
         if len(proof.shown) > 1:
-            (a, cell), (b, other) = proof.shown["."], proof.shown[","]
+            (a, cell), (b, other) = (
+                (name, cell or self._clear_cell(name, mark))
+                for mark, (name, cell) in sorted(proof.shown.items(), reverse=True)
+            )
             raise TableError(
                 f"{self.path}: {cell!r} in column {a!r} and {other!r} in column {b!r} cannot both "
                 "be decimal; give --decimal . or --decimal , or keep one as text with --categorical"
@@ -256,8 +271,9 @@ class _CsvFile:
             f"--decimal {other}"
         )
 
-    def _clear_cell(self, place: int, mark: str) -> str:
+    def _clear_cell(self, name: str, mark: str) -> str:
         """A cell of a column of numbers that shows what is decimal."""
+        place = self.names.index(name)
         column = self._texts([place])[place]
         proof = _Proof()
         proof.add("", look(column, self.reading), False)
@@ -284,15 +300,13 @@ class _CsvFile:
         self._tell_missing(name, column, seen)
         present = column.without(seen.absent)
         if seen.order == CLOCK:
-            days = days_of_clocks(present.words)
             self.source_table.note("times count in days", name)
         else:
-            days = days_of_dates(present.words, seen.order)
             order = {"dmy": ", day first", "mdy": ", month first"}.get(seen.order, "")
             self.source_table.note(f"dates count in days since 1970{order}", name)
-        assert days is not None
+        assert seen.days is not None
         self.source_table.orders[name] = seen.order
-        return present.spread(lambda place: float(days[place]))
+        return present.spread(seen.days)
 
     def _numbers(self, name: str, column: Cells, seen: Look, decimal: str) -> Array:
         self._tell_missing(name, column, seen)
@@ -310,7 +324,7 @@ class _CsvFile:
             if count:
                 what = mark if "between" in mark else f"{mark} in numbers"
                 self.source_table.note(f"{what} left out", name, count)
-        return column.spread(values.__getitem__)
+        return column.spread(values)
 
 
 def _read_as(cell: str, decimal: str = ".") -> str | None:

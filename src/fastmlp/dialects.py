@@ -15,6 +15,7 @@ from .table import TableError
 SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_ROWS = 100
+_SAMPLE_CELLS = 2000
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -81,14 +82,16 @@ def _score(rows: list[list[str]], separators: str) -> tuple[bool, float, float, 
         return False, 0.0, 0.0, 0
     width, below = len(rows[0]), rows[1:]
     even = sum(len(row) == width for row in below) / len(below) if below else 1.0
-    cells = [cell for row in below for cell in row]
-    clean = sum(numeral(c.strip()) is not None or not set(c) & set(separators) for c in cells)
+    cells = [cell for row in below for cell in row][:_SAMPLE_CELLS]
+    others = set(separators)
+    clean = sum(others.isdisjoint(c) or numeral(c.strip()) is not None for c in cells)
     return width > 1, even, clean / len(cells) if cells else 1.0, width
 
 
 def _guess(rows: list[list[str]]) -> str:
     """What is decimal in most cells that show it; the look at whole columns has the last word."""
-    found = [numeral(cell.strip()) for row in rows for cell in row]
+    cells = [cell.strip() for row in rows for cell in row if "," in cell or "." in cell]
+    found = [numeral(cell) for cell in cells[:_SAMPLE_CELLS]]
     commas = sum(n is not None and n.point is None for n in found)
     points = sum(n is not None and n.comma is None for n in found)
     return "," if commas > points else "."

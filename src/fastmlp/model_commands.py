@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from . import files, reports
 from .errors import CheckpointError
 from .losses import probabilities
 from .network import Sequential
-from .preparations import Preparation
-from .table import Table, TableError, is_missing
+from .preparations import Counts, Preparation
+from .table import Table, TableError
 from .tables import read_table
 from .targets import Target
-from .train_command import check_writable
+from .train_command import check_writable, reading_of
 from .voice import Voice
 
 Array = NDArray[Any]
@@ -35,14 +36,17 @@ def predict(options: Namespace) -> int:
                     f"-o {options.output} would overwrite {source}; write elsewhere with -o"
                 )
     net, preparation = load_model(options.model)
-    table = read_table(options.data, text=preparation.text_columns)
+    preparation = preparation.with_reading(reading_of(options))
+    is_old = preparation.reading is None
+    table = read_table(
+        options.data,
+        text=preparation.text_columns,
+        reading=preparation.reading,
+        settled=not is_old,
+    )
     table = _name_columns(table, preparation)
     matrix, counts = preparation.encode(table)
-    for what, columns in counts.items():
-        if columns:
-            shown = ", ".join(f"{name} ({count})" for name, count in list(columns.items())[:10])
-            effect = "filled as in training" if what == "missing" else "count as no category"
-            print(f"fastmlp: {what} values in {shown}: {effect}", file=sys.stderr)
+    _tell_counts(table, preparation, counts)
     out = net.predict(matrix.astype(net.dtype), threads=options.threads)
     target = preparation.target
     text = io.StringIO()
@@ -62,24 +66,40 @@ def predict(options: Namespace) -> int:
         voice = Voice(on_stderr=files.is_stream(path))  # which may be standard output itself
         files.write_safely(path, text.getvalue().encode())
         voice.say(f"{reports.plural(len(out), 'row')} written to {options.output}")
-        _tell_truth(voice, table, target, predicted)
+        _tell_truth(voice, preparation.truth(table), target, predicted)
     else:
         sys.stdout.write(text.getvalue())
     return 0
+
+
+def _tell_counts(table: Table, preparation: Preparation, counts: Counts) -> None:
+    for _, line in reports.notes(table.notes):
+        print(f"fastmlp: {line}", file=sys.stderr)
+    effects = {
+        "missing": "filled as in training",
+        "unknown": "count as no category",
+        "clipped": "far beyond those of training, and clipped",
+    }
+    for what, columns in counts.items():
+        if columns:
+            shown, effect = reports.listed(columns, 10), effects[what]
+            if what == "unknown":
+                name = next(iter(columns))
+                effect += f", {preparation.unknown_value(table, name)!r} for instance"
+            print(f"fastmlp: {what} values in {shown}: {effect}", file=sys.stderr)
 
 
 def _name_columns(table: Table, preparation: Preparation) -> Table:
     """A matrix without its target column goes by the order of the features."""
     names = [spec["name"] for spec in preparation.specs]
     if table.source.endswith(".npy") and len(table.columns) == len(names):
-        return Table(table.source, dict(zip(names, table.columns.values(), strict=True)))
+        return replace(table, columns=dict(zip(names, table.columns.values(), strict=True)))
     return table
 
 
-def _tell_truth(voice: Voice, table: Table, target: Target, predicted: Array) -> None:
+def _tell_truth(voice: Voice, values: Array | None, target: Target, predicted: Array) -> None:
     """How good the predictions are, where the table holds the target too."""
-    values = table.columns.get(target.name)
-    if values is None or is_missing(values).any():
+    if values is None:
         return
     if target.task == "regression":
         if values.dtype.kind == "f":

@@ -18,6 +18,7 @@ _TIME = (
     r"(?:(?:T|,?\s+)(?P<h>\d{1,2}):(?P<min>\d\d)(?::(?P<s>\d\d)(?:[.,](?P<f>\d{1,9}))?)?"
     r"(?:\s?(?P<half>[AaPp])\.?[Mm]\.?)?\s?(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?"
 )
+_PLAIN = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?")
 _YEAR_FIRST = re.compile(rf"(?P<y>\d{{4}})(?P<mark>[-/.])(?P<m>\d\d?)(?P=mark)(?P<d>\d\d?){_TIME}")
 _YEAR_LAST = re.compile(
     rf"(?P<a>\d\d?)(?P<mark>[-/.])\s?(?P<b>\d\d?)(?P=mark)\s?(?P<y>\d{{4}}){_TIME}"
@@ -68,6 +69,11 @@ def days_of_dates(texts: Sequence[str], order: str) -> Days | None:
     """Days since 1970 of dates; None if any text is none. order: "ymd", or "dmy" and "mdy" for
     02/10/2020 as well.
     """
+    if all(map(_PLAIN.fullmatch, texts)):  # NumPy reads these as they stand
+        try:
+            return days_of_stamps(np.array(texts, dtype="datetime64[us]"))
+        except ValueError:
+            return None
     dates = [_iso(text, order) for text in texts]
     if any(date is None for date in dates):
         return None
@@ -107,6 +113,8 @@ def order_of(texts: Sequence[str]) -> tuple[str, str] | None:
     be told; None if not all texts are dates.
     """
     order, shown = "ymd", texts[0] if texts else ""
+    if all(map(_PLAIN.fullmatch, texts)):
+        return order, shown
     for text in texts:
         if _YEAR_FIRST.fullmatch(text) or _NAMED.fullmatch(text):
             continue

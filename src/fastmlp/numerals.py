@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 
 _WORDS = (
-    "na n/a n.a. n.a n/d nd nan -nan null none nil missing unknown undefined void nat <na> #n/a "
-    "#na #nv #div/0! #value! #ref! #name? #num! #null! #wert! #bezug! #zahl! 1.#ind -1.#ind 1.#qnan "
-    "-1.#qnan ? ?? - -- --- \u2013 \u2014 . .. ... \u2026 * ** inf +inf -inf infinity +infinity "
-    "-infinity \\n tbd tba k.a. \u2205"
+    "na n/a n.a. n.a n/d nd nan -nan null none nil missing unknown undefined void nat <na> "
+    "#n/a #na #nv #div/0! #value! #ref! #name? #num! #null! #wert! #bezug! #zahl! "
+    "1.#ind -1.#ind 1.#qnan -1.#qnan ? ?? - -- --- \u2013 \u2014 . .. ... \u2026 * ** \u2205 "
+    "inf +inf -inf infinity +infinity -infinity \\n tbd tba k.a."
 )
 MISSING_WORDS = frozenset(_WORDS.split()) | {
     "not available",
@@ -51,6 +51,11 @@ class Numeral:
 def is_missing_word(text: str) -> bool:
     """Whether a cell between numbers says that there is none."""
     return text.lower() in MISSING_WORDS
+
+
+def is_currency(mark: str) -> bool:
+    """Whether a mark in a number is one of money."""
+    return re.fullmatch(_CURRENCY, mark) is not None
 
 
 @cache

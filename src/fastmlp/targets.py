@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import Array, TableError, as_text
+from .table import EXACT, Array, TableError, as_text
 
 TASKS = ("binary", "multiclass", "regression")
 _MAX_CLASSES = 20  # whole numbers with more distinct values than this are quantities
@@ -27,7 +27,7 @@ def infer_task(name: str, values: Array, override: str | None) -> tuple[str, str
         if distinct > max(len(values) / 2, _MAX_CLASSES):
             raise TableError(
                 f"target {name!r} is text with {distinct} distinct values in {len(values)} rows; "
-                "choose a column of classes or numbers"
+                f"choose a column of classes or numbers, or see with --numeric {name} what is none"
             )
         return "multiclass", f"{name!r} is text with {distinct} distinct values"
     if not np.all(values == np.floor(values)):
@@ -41,7 +41,8 @@ def _check_override(name: str, values: Array, distinct: int, task: str) -> None:
     if task == "regression" and values.dtype.kind != "f":
         raise TableError(
             f"target {name!r} holds text ({values[0]!r}), but regression needs numbers; "
-            "leave --task out or choose another --target"
+            f"leave --task out, choose another --target or, if these are numbers, give "
+            f"--numeric {name}"
         )
     if task == "binary" and distinct != 2:
         raise TableError(
@@ -56,13 +57,17 @@ def _check_override(name: str, values: Array, distinct: int, task: str) -> None:
 
 @dataclass
 class Target:
-    """The column to predict: `classes` as text, or mean and std of values."""
+    """The column to predict: `classes` as text, or mean and std of values.
+
+    dates: how its text is read where it holds dates or times.
+    """
 
     name: str
     task: str
     classes: list[str] = field(default_factory=list)
     mean: float = 0.0
     std: float = 1.0
+    dates: str | None = None
 
     @classmethod
     def learn(cls, name: str, task: str, values: Array, train: Array) -> "Target":
@@ -84,6 +89,8 @@ class Target:
         if (target.task == "regression") != (not target.classes):
             raise ValueError("the classes do not suit the task")
         check_scale(target.mean, target.std)
+        if target.dates not in (None, "ymd", "dmy", "mdy", "clock"):
+            raise ValueError("the order of dates is malformed")
         return target
 
     @property
@@ -95,7 +102,7 @@ class Target:
         """Class labels, -1 for unknown ones; or standardised values."""
         if self.task == "regression":
             return np.asarray((values - self.mean) / self.std)
-        index = {name: label for label, name in enumerate(self.classes)}
+        index = {name.strip(): label for label, name in enumerate(self.classes)}
         return np.array([index.get(as_text(value), -1) for value in values.tolist()])
 
     @property
@@ -112,7 +119,7 @@ class Target:
 
 def _is_number(text: str) -> bool:
     try:
-        return as_text(float(text)) == text
+        return as_text(float(text)) == text and abs(float(text)) <= EXACT
     except ValueError:
         return False
 
