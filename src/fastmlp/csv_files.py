@@ -232,7 +232,8 @@ class _CsvFile:
         for place in floats:  # as read with `mark`
             if mark not in proof.shown and _has_clear_decimals(numbers[place]):
                 proof.shown[mark] = (self.names[place], "")
-        if not proof.shown and by_length:
+        other = "." if mark == "," else ","
+        if (not proof.shown and by_length) or (other in proof.shown and mark not in proof.shown):
             for place, column in self._texts(floats).items():
                 proof.add(self.names[place], look(column, self.reading), by_length)
         if len(proof.shown) > 1:
@@ -256,13 +257,14 @@ class _CsvFile:
     def _presume(self, unclear: dict[str, tuple[str, str]]) -> str | None:
         """The mark of decimals where all could stand between thousands."""
         separator = self.dialect.separator
-        if not unclear or (separator == "," and "," not in unclear):
+        if not unclear or separator == ",":
             return "." if unclear else None
         mark, (name, cell) = next(iter(unclear.items()))
-        if separator == "," or (separator != ";" and mark == "." and len(unclear) == 1):
-            self.source_table.note(
-                f"'.' is taken for decimal, {cell!r} for instance (--decimal)", name
+        if separator != ";" and mark == "." and len(unclear) == 1:
+            what = (
+                f"{cell!r} is read as {_read_as(cell)}; --decimal , if it is {_read_as(cell, ',')}"
             )
+            self.source_table.note(what, name)
             return "."
         other = "." if mark == "," else ","
         raise TableError(

@@ -50,7 +50,7 @@ def sniff(path: Path) -> Dialect:
         size *= 8
     best = max(separators, key=lambda mark: _score(samples[mark], separators))
     rows = samples[best]
-    if not rows:
+    if not rows or (len(rows[0]) == 1 and not all(samples.values())):
         raise TableError(
             f"{path}: its header cannot be read; a quote in it is never closed, or a name is "
             f"longer than {csv.field_size_limit():,} characters"
