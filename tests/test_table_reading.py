@@ -169,6 +169,12 @@ def test_marks_in_numbers_are_left_out_and_told(cells, values, mark, read):
     assert any(line.startswith(mark) for line in told(table))
 
 
+def test_percent_in_some_cells_only_is_no_quantity(read):
+    table = read("a,b\n5%,1\n0.06,2\n7%,3\n")
+    assert table.columns["a"].tolist() == ["5%", "0.06", "7%"]
+    assert "some cells have %" in told(table)[0]
+
+
 def test_two_currencies_are_no_quantity(read):
     table = read("a;b\n$5;1\n\u20ac6;1\n$7;1\n")
     assert table.columns["a"].tolist() == ["$5", "\u20ac6", "$7"]
@@ -249,6 +255,7 @@ def test_ambiguous_dates_are_told_and_an_option_settles_them(read):
     assert "--dates dmy or mdy" in told(table)[0]
     equal(read(content, reading=Reading(dates="mdy")).columns["t"], [18302, 18325])
     equal(read(content, reading=Reading(dates="dmy")).columns["t"], [18537, 18355])
+    assert "years of four digits" in told(read("t,b\n01.02.20,1\n13.02.20,2\n"))[0]
     for rows in (
         "13/02/2020,1\n02/13/2020,1\n",
         "10.02.20,1\n11.02.20,1\n",
@@ -329,6 +336,8 @@ def test_files_that_cannot_be_tables_are_a_clear_error(read):
         ("a,b\n1,2,3\n", "more fields than the header"),
         ("\n\n", "empty"),
         ("a,b,a\n1,2,3\n", "two columns 'a'"),
+        ("a,b\n1\0,2\n", "zero bytes"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "zero bytes"),
     ):
         with pytest.raises(TableError, match=words):
             read(content)

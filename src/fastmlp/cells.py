@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .moments import days_of_clocks, days_of_dates, order_of
+from .moments import days_of_clocks, days_of_dates, has_short_year, order_of
 from .numerals import CODE, MISSING_WORDS, Numeral, is_currency, is_missing_word, numeral
 from .table import EXACT, TRUTH, Reading
 
@@ -144,6 +144,9 @@ def _look_at_numbers(
     currencies = [mark for mark in marks if is_currency(mark)]
     if len(currencies) > 1:
         return Look(remark=f"text, as it holds several currencies ({', '.join(currencies)})")
+    bare = [w for w, n in numerals.items() if "%" not in n.marks and set(w) - set("-+0.,")]
+    if marks["%"] and bare:
+        return Look(remark=f"text, as some cells have % and others, such as {bare[0]!r}, have none")
     return Look(numerals, absent=absent, odd=odd)
 
 
@@ -160,6 +163,8 @@ def _look_at_dates(texts: list[str], absent: list[str], reading: Reading) -> Loo
     if found is None:
         return Look()
     order, shown = found
+    if has_short_year(shown):
+        return Look(remark=f"text that looks like dates, {shown!r}: write years of four digits")
     if reading.dates and order != "ymd":
         order = reading.dates
     if not order:

@@ -247,7 +247,7 @@ class _CsvFile:
             )
         if "," in proof.shown:
             name, cell = proof.shown[","]
-            what = f"commas are decimal, as {cell!r} shows (--decimal)"
+            what = "commas are decimal" + f", as {cell!r} shows" * bool(cell) + " (--decimal)"
             if mark == ",":  # the last time through here
                 self.source_table.note(what, name)
         if proof.shown:

@@ -41,6 +41,10 @@ def sniff(path: Path) -> Dialect:
         with open(path, encoding=encoding, newline="") as stream:
             head = stream.read(size)
             is_all = not stream.read(1)
+        if "\0" in head:
+            raise TableError(
+                f"{path} holds zero bytes, so it is no UTF-8 text; save it as UTF-8 CSV"
+            )
         skipped, separators = 0, SEPARATORS
         if named := re.match(r"\ufeff?\"?sep=(.)\"?[,;]*[ \t]*(\r\n|\r|\n)", head, re.IGNORECASE):
             head, skipped, separators = head[named.end() :], 1, named[1]

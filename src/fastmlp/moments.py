@@ -108,6 +108,11 @@ def days_of_clocks(texts: Sequence[str]) -> Days | None:
     return np.array(days)
 
 
+def has_short_year(text: str) -> bool:
+    """Whether a date has a year of two digits, which belongs to no century."""
+    return _SHORT_YEAR.fullmatch(text) is not None
+
+
 def order_of(texts: Sequence[str]) -> tuple[str, str] | None:
     """How dates are ordered, and the text that shows it: "ymd", "dmy", "mdy", or "" where it cannot
     be told; None if not all texts are dates.
@@ -120,7 +125,7 @@ def order_of(texts: Sequence[str]) -> tuple[str, str] | None:
             continue
         found = _YEAR_LAST.fullmatch(text)
         if found is None:
-            return ("", text) if _SHORT_YEAR.fullmatch(text) else None
+            return ("", text) if has_short_year(text) else None
         proof = "dmy" if int(found["a"]) > 12 else "mdy" if int(found["b"]) > 12 else ""
         if order in ("ymd", "") and proof:
             order, shown = proof, text
