@@ -80,11 +80,9 @@ def test_a_copy_of_the_target_is_named(rng, capsys):
     code = {"x": 10, "y": 20, "z": 30}
     size = rng.normal(size=60)
     write("t.csv", "a,k,code,size", [[s, k, code[k], s] for s, k in zip(size, kind, strict=True)])
-    assert "one value for each class of the target; --drop leaves it out: code" in train(
-        capsys, "k"
-    )
-    assert "equals the target; --drop leaves it out: a" in train(capsys, "size")
-    assert "equals" not in train(capsys, "size", "--drop", "a")
+    assert "told by one value for each class; --drop leaves it out: code" in train(capsys, "k")
+    assert "equalled by another column; --drop leaves it out: a" in train(capsys, "size")
+    assert "equalled" not in train(capsys, "size", "--drop", "a")
 
 
 # ---- categories and splits -----------------------------------------------------------------------
@@ -135,6 +133,12 @@ def test_words_in_categories_mean_the_same_in_every_format(rng, capsys):
     out = train(capsys, "y")
     assert "missing" not in out
     assert "3 classes" in out
+
+
+def test_why_a_target_is_text_is_told_before_it_is_refused(capsys):
+    write("t.csv", "a,user", [[i % 7 + 0.5, 2**60 + i] for i in range(60)])
+    out = train(capsys, "user", code=2)
+    assert "whole numbers beyond 2^53 are names" in out
 
 
 def test_large_ids_are_classes(rng, capsys):
@@ -194,6 +198,7 @@ def test_the_model_keeps_how_cells_are_read(rng, capsys):
     write("point.csv", "x;y", [["1234.5", "0"]], ";")
     text = refused(capsys, "predict", MODEL, "point.csv")
     assert "column 'x' was numeric in training, but row 1 holds '1234.5'; --decimal" in text
+    assert "--decimal , --na k" in call(capsys, "info", MODEL)[0]
     wanted, _ = predictions(capsys, "point.csv", "--decimal", ".")
     write("comma.csv", "x;y", [["1.234,5", "0"], ["k", "0"], ["1234,5", "0"]], ";")
     found, err = predictions(capsys, "comma.csv")

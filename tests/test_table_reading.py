@@ -80,6 +80,32 @@ def test_words_of_ones_own_are_missing_everywhere(read):
     assert table.columns["c"].tolist() == ["x", None, "y"]
 
 
+def test_other_formats_have_words_for_missing_and_numbers_as_text_too(tmp_path):
+    from fastmlp.table import Reading
+
+    matrix = np.array([["1.5", "-999", "x"], ["2.5", "3", "k"], ["-999", "4", "y"]])
+    np.save(tmp_path / "t.npy", matrix)
+    table = read_table(str(tmp_path / "t.npy"))
+    text = "numbers, but text in the file; --numeric reads them as numbers"
+    assert told(table) == [f"{text}: column_0 (0)", f"{text}: column_1 (0)"]
+    reading = Reading(na=("-999", "k"), numeric=("column_0", "column_1"))
+    columns = read_table(str(tmp_path / "t.npy"), reading=reading).columns
+    equal(columns["column_0"], [1.5, 2.5, NAN])
+    equal(columns["column_1"], [NAN, 3, 4])
+    assert columns["column_2"].tolist() == ["x", None, "y"]
+    np.save(tmp_path / "t.npy", np.array([[1, -999], [2, 3]]))
+    equal(
+        read_table(str(tmp_path / "t.npy"), reading=reading_of("-999")).columns["column_1"],
+        [NAN, 3],
+    )
+
+
+def reading_of(*na):
+    from fastmlp.table import Reading
+
+    return Reading(na=na)
+
+
 def test_spaces_around_text_make_no_category(read):
     table = read('c,t,n\nred ,  True,1 \n red,False , 2\n"red ",True\u00a0,"3 "\n" ",,"  "\n')
     assert table.columns["c"].tolist() == ["red", "red", "red", None]

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from .table import Array, Table, as_text, is_missing
+from .table import Array, Note, Table, as_text, is_missing
 
 _MIN_ROWS = 10
 _NAME_OF_ROWS = re.compile(
@@ -48,17 +48,19 @@ def _is_dense(values: Array) -> bool:
     return bool(values.max() - values.min() + 1 == len(values))
 
 
-def note_copies(table: Table, target: str, has_classes: bool) -> None:
-    """Note columns that equal the target, or name its classes in other words."""
+def copies(table: Table, target: str, has_classes: bool) -> list[Note]:
+    """Notes of columns that equal the target, or name its classes in other words."""
+    found = []
     truth = table.columns[target]
     present = ~is_missing(truth)
     for name, values in table.columns.items():
         if name == target or not _may_tell(values, present, has_classes):
             continue
         if _equals(values, truth, present):
-            table.note("equals the target; --drop leaves it out", name)
+            found.append(Note("equalled by another column; --drop leaves it out", name))
         elif has_classes and _renames(values[present], truth[present]):
-            table.note("has one value for each class of the target; --drop leaves it out", name)
+            found.append(Note("told by one value for each class; --drop leaves it out", name))
+    return found
 
 
 def _may_tell(values: Array, present: NDArray[np.bool_], has_classes: bool) -> bool:

@@ -17,7 +17,7 @@ from .errors import CheckpointError
 from .losses import probabilities
 from .network import Sequential
 from .preparations import Counts, Preparation
-from .table import Table, TableError
+from .table import Reading, Table, TableError
 from .tables import read_table
 from .targets import Target
 from .train_command import check_writable, reading_of
@@ -73,7 +73,7 @@ def predict(options: Namespace) -> int:
 
 
 def _tell_counts(table: Table, preparation: Preparation, counts: Counts) -> None:
-    for _, line in reports.notes(table.notes):
+    for line in reports.notes(table.notes):
         print(f"fastmlp: {line}", file=sys.stderr)
     effects = {
         "missing": "filled as in training",
@@ -172,6 +172,13 @@ def info(options: Namespace) -> int:
     return 0
 
 
+def _of_reading(reading: Reading) -> str:
+    """How cells are read, as the options would say it."""
+    chosen = {"--decimal": reading.decimal, "--thousands": reading.thousands}
+    chosen |= {"--na": ",".join(reading.na), "--dates": reading.dates}
+    return " ".join(f"{option} {value}" for option, value in chosen.items() if value)
+
+
 def _of_table(net: Sequential, preparation: Preparation) -> list[list[str]]:
     target, data = preparation.target, net.metadata.get("data", {})
     lines = [
@@ -181,6 +188,8 @@ def _of_table(net: Sequential, preparation: Preparation) -> list[list[str]]:
     if target.classes:
         classes = ", ".join(target.classes[:20]) + (", ..." if len(target.classes) > 20 else "")
         lines.append(["classes", f"{len(target.classes)}: {classes}"])
+    if preparation.reading is not None and (read := _of_reading(preparation.reading)):
+        lines.append(["cells", read])
     scores = net.metadata.get("results", {})
     shown = ", ".join(f"{name} {reports.number(value)}" for name, value in scores.items())
     lines.append(["test", shown or "-"])

@@ -40,15 +40,14 @@ def listed(counts: Mapping[str, int], most: int = 6) -> str:
     return ", ".join(shown) + more
 
 
-def notes(told: Sequence[Note]) -> list[tuple[int, str]]:
-    """(number, line) for what was decided while reading, a line for each kind."""
+def notes(told: Sequence[Note]) -> list[str]:
+    """What was decided while reading, a line for each kind."""
     kinds: dict[str, dict[str, int]] = {}
     for note in told:
         kinds.setdefault(note.what, {})[note.column] = note.cells
-    lines = [
+    return [
         what if "" in columns else f"{what}: {listed(columns)}" for what, columns in kinds.items()
     ]
-    return list(enumerate(lines))
 
 
 # ---- metrics -------------------------------------------------------------------------------------

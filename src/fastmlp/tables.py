@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .cells import CLOCK, Cells, numbers_of
+from .cells import CLOCK, Cells, look, numbers_of
 from .csv_files import read_csv
 from .moments import days_of_stamps
+from .numerals import numeral
 from .table import (
     Array,
     Reading,
@@ -78,6 +79,8 @@ def read_table(
     except OSError as error:
         raise TableError(f"{source} cannot be read: {error.strerror or _line(error)}") from None
     table = _choose(table, reading, extension == ".csv")
+    if extension != ".csv" and not settled:
+        _note_numbers(table, reading)
     if not table.columns or table.rows == 0:
         raise TableError(f"{source} has no {'rows' if table.columns else 'columns left'}")
     return table
@@ -95,12 +98,31 @@ def _choose(table: Table, reading: Reading, is_csv: bool = False) -> Table:
             table.columns[name] = as_texts(table.columns[name].astype(object))
             table.orders.pop(name, None)
         for name, values in table.columns.items():
-            if reading.na and values.dtype.kind == "O":
-                table.columns[name] = Cells.of(values, reading.na).texts()
+            table.columns[name] = _without(values, reading.na)
     for name in reading.numeric:
         if table.columns[name].dtype.kind == "O":
             table.columns[name] = _as_asked(table, name, reading)
     return table
+
+
+def _without(values: Array, na: Sequence[str]) -> Array:
+    """The column without what stands for missing values."""
+    if not na:
+        return values
+    if values.dtype.kind == "O":
+        return Cells.of(values, na).texts()
+    found = [n for word in na if (n := numeral(word)) is not None and n.point is not None]
+    gone = np.isin(values, [float(n.point) for n in found if n.point])
+    return np.where(gone, np.nan, values)
+
+
+def _note_numbers(table: Table, reading: Reading) -> None:
+    """Name columns that the file itself calls text, although they look like numbers."""
+    asked = {*reading.categorical, *reading.numeric}
+    texts = {n: v for n, v in table.columns.items() if v.dtype.kind == "O" and n not in asked}
+    for name, values in texts.items():
+        if look(Cells.of(values), reading).numerals:
+            table.note("numbers, but text in the file; --numeric reads them as numbers", name)
 
 
 def _as_asked(table: Table, name: str, reading: Reading) -> Array:

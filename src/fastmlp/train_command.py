@@ -14,7 +14,7 @@ from . import files, reports
 from .callbacks import EarlyStopping
 from .errors import DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
-from .leaks import note_copies, row_numbers
+from .leaks import copies, row_numbers
 from .losses import probabilities
 from .network import Sequential
 from .optimizers import SGD, Adam, AdamW, Optimizer
@@ -157,13 +157,14 @@ def _prepare(
     )
     left_out = row_numbers(table, name, reading.numeric + reading.categorical)
     kept, missing = check_missing(table, name, options.missing)
+    for number, line in enumerate(reports.notes(table.notes)):
+        voice.say("" if number else "read", line)
+    _tell_missing(voice, table, kept, missing, name, options.missing)
     values = kept.columns[name]
     task, reason = infer_task(name, values, options.task)
     is_values = task == "regression"
-    note_copies(kept, name, not is_values)
-    for line in reports.notes(table.notes):
-        voice.say("read" if line[0] == 0 else "", line[1])
-    _tell_missing(voice, table, kept, missing, name, options.missing)
+    for line in reports.notes(copies(kept, name, not is_values)):
+        voice.say("target", line)
     labels = None if is_values else Target.learn(name, task, values, values).encode(values)
     rows = split_rows(labels, kept.rows, options.validation_size, options.test_size, options.seed)
     if len(rows[0]) < 2:
