@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fastmlp.preparations import Preparation, Target, infer_task, split_rows
-from fastmlp.tables import Table, TableError, as_column, read_table
+from fastmlp.preparations import Preparation
+from fastmlp.splits import split_rows
+from fastmlp.table import Table, TableError, as_column
+from fastmlp.table_targets import Target, infer_task
+from fastmlp.tables import read_table
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -29,7 +32,7 @@ def test_preparation_learns_from_training_rows_and_survives_json():
     copy = Preparation.from_dict(json.loads(json.dumps(learnt.to_dict())))
     new = Table("n", {"a": np.array([np.inf, 2.5, 1e9])})
     matrix, counts = copy.encode(new)
-    assert counts == {"missing": {"a": 1}, "unknown": {}}
+    assert counts == {"missing": {"a": 1}, "unknown": {}, "clipped": {"a": 1}}
     filled = np.array([1.0, 3.0, 3.0, 3.0])
     assert matrix[0, 0] == pytest.approx((3 - filled.mean()) / filled.std())
     assert matrix[1, 0] == pytest.approx(0)
@@ -90,7 +93,7 @@ def test_decimal_commas_between_semicolons(tmp_path):
     assert np.array_equal(columns["x"], [1.5, -2000, np.nan], equal_nan=True)
     assert columns["y"].tolist() == ["2,5 kg", "3", "4"]
     columns = columns_of(tmp_path / "a.csv", 'x,y\n"1,5",2\n"2,5",3\n')
-    assert columns["x"].tolist() == ["1,5", "2,5"]
+    assert columns["x"].tolist() == [1.5, 2.5]
 
 
 def test_dates_are_days_in_every_format(tmp_path):

@@ -1,11 +1,12 @@
 """The command line: `fastmlp train | predict | info | config`, also as `python -m fastmlp`."""
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 
 from . import config, layers
-from .preparations import TASKS
+from .table_targets import TASKS
 from .voice import Voice, flush, silence
 
 _TRAIN_EXAMPLES = """examples:
@@ -92,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("model", help="a file that `fastmlp train` wrote")
     predict.add_argument("data", help="table with the columns of the training (csv, npz, npy, ...)")
     predict.add_argument("-o", "--output", metavar="FILE", help="CSV to write (default: print it)")
+    _add_reading(predict)
     predict.add_argument("--threads", type=_positive, metavar="N", help="threads to use")
     info = commands.add_parser("info", help="show what a model file holds")
     info.add_argument("model", help="a file that `fastmlp train` or Sequential.save wrote")
@@ -154,6 +156,34 @@ def _add_data(group: "argparse._ArgumentGroup") -> None:
         default=0.1,
         help="rows that decide when to stop (%(default)s)",
     )
+    _add_columns(group)
+    _add_reading(group)
+
+
+def _add_columns(group: "argparse._ArgumentGroup") -> None:
+    for name, text in (
+        ("drop", "columns to leave out"),
+        ("categorical", "columns that are text, whatever they look like"),
+        ("numeric", "columns that are numbers; a cell that is none is an error"),
+    ):
+        help_text = f"{text}; names with a comma in quotes, or repeat the option"
+        group.add_argument(
+            f"--{name}", action="extend", type=_names, metavar="COLUMN,...", help=help_text
+        )
+
+
+def _add_reading(group: "argparse._ActionsContainer") -> None:
+    """What settles how cells of text are read, if it is not to be found out or as in training."""
+    group.add_argument(
+        "--na", action="extend", type=_names, metavar="WORD,...", help="words for missing values"
+    )
+    group.add_argument("--decimal", choices=(".", ","), help="mark of decimals")
+    group.add_argument("--thousands", choices=(".", ",", " ", "'"), help="mark between thousands")
+    group.add_argument(
+        "--dates",
+        choices=("dmy", "mdy", "none"),
+        help="02/10/2020 has the day or the month first; none: dates are text",
+    )
 
 
 def _add_network(group: "argparse._ArgumentGroup") -> None:
@@ -193,6 +223,12 @@ def _add_training(group: "argparse._ArgumentGroup") -> None:
         metavar="N",
         default=20,
         help="stop after so many epochs without a better validation loss; 0: never (20)",
+    )
+    group.add_argument(
+        "--class-weight",
+        type=_class_weight,
+        metavar="CLASS=W,...",
+        help='weights of classes in training, or "balanced"',
     )
     group.add_argument("--seed", type=_count, metavar="N", default=0, help="(0)")
     group.add_argument(
@@ -236,6 +272,25 @@ def _rate(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def _class_weight(text: str) -> str | dict[str, float]:
+    if text == "balanced":
+        return text
+    weights = {}
+    for part in _names(text):
+        name, sign, weight = part.rpartition("=")
+        if not sign:
+            raise argparse.ArgumentTypeError(f'{part!r} is neither CLASS=WEIGHT nor "balanced"')
+        value = _number(weight)
+        if not 0 <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"the weight of {name!r} is not 0 or more")
+        weights[name.strip()] = value
+    return weights
 
 
 def _widths(text: str) -> list[int]:

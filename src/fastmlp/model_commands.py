@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from . import files, reports
 from .errors import CheckpointError
 from .network import Sequential
-from .preparations import Preparation, Target, is_missing
-from .tables import Table, TableError, read_table
-from .train_command import check_overwrites_none, check_writable
+from .preparations import Counts, Preparation
+from .table import Reading, Table, TableError
+from .table_targets import Target
+from .tables import read_table
+from .train_command import check_overwrites_none, check_writable, reading_of
 from .voice import Voice
 
 Array = NDArray[Any]
@@ -27,14 +30,17 @@ def predict(options: Namespace) -> int:
         check_writable(Path(options.output))
         check_overwrites_none([options.output], [options.model, options.data])
     net, preparation = load_model(options.model)
-    table = read_table(options.data, text=preparation.text_columns)
+    preparation = preparation.with_reading(reading_of(options))
+    is_old = preparation.reading is None
+    table = read_table(
+        options.data,
+        text=preparation.text_columns,
+        reading=preparation.reading,
+        settled=not is_old,
+    )
     table = _name_columns(table, preparation)
     matrix, counts = preparation.encode(table)
-    for what, columns in counts.items():
-        if columns:
-            shown = ", ".join(f"{name} ({count})" for name, count in list(columns.items())[:10])
-            effect = "filled as in training" if what == "missing" else "count as no category"
-            print(f"fastmlp: {what} values in {shown}: {effect}", file=sys.stderr)
+    _tell_counts(table, preparation, counts)
     out = net.predict(matrix.astype(net.dtype), threads=options.threads)
     target = preparation.target
     text = io.StringIO()
@@ -55,24 +61,40 @@ def predict(options: Namespace) -> int:
         voice = Voice(on_stderr=files.is_stream(path))  # which may be standard output itself
         files.write_safely(path, text.getvalue().encode())
         voice.say(f"{reports.plural(len(out), 'row')} written to {options.output}")
-        _tell_truth(voice, table, target, predicted)
+        _tell_truth(voice, preparation.truth(table), target, predicted)
     else:
         sys.stdout.write(text.getvalue())
     return 0
+
+
+def _tell_counts(table: Table, preparation: Preparation, counts: Counts) -> None:
+    for line in reports.notes(table.notes):
+        print(f"fastmlp: {line}", file=sys.stderr)
+    effects = {
+        "missing": "filled as in training",
+        "unknown": "count as no category",
+        "clipped": "far beyond those of training, and clipped",
+    }
+    for what, columns in counts.items():
+        if columns:
+            shown, effect = reports.listed(columns, 10), effects[what]
+            if what == "unknown":
+                name = next(iter(columns))
+                effect += f", {preparation.unknown_value(table, name)!r} for instance"
+            print(f"fastmlp: {what} values in {shown}: {effect}", file=sys.stderr)
 
 
 def _name_columns(table: Table, preparation: Preparation) -> Table:
     """A matrix without its target column goes by the order of the features."""
     names = [spec["name"] for spec in preparation.specs]
     if table.source.endswith(".npy") and len(table.columns) == len(names):
-        return Table(table.source, dict(zip(names, table.columns.values(), strict=True)))
+        return replace(table, columns=dict(zip(names, table.columns.values(), strict=True)))
     return table
 
 
-def _tell_truth(voice: Voice, table: Table, target: Target, predicted: Array) -> None:
+def _tell_truth(voice: Voice, values: Array | None, target: Target, predicted: Array) -> None:
     """How good the predictions are, where the table holds the target too."""
-    values = table.columns.get(target.name)
-    if values is None or is_missing(values).any():
+    if values is None:
         return
     if target.task == "regression":
         if values.dtype.kind == "f":
@@ -144,6 +166,13 @@ def _optimizer(net: Sequential) -> str:
     return repr(net.optimizer) + ("" if net.state is not None else ", without what it has kept")
 
 
+def _of_reading(reading: Reading) -> str:
+    """How cells are read, as the options would say it."""
+    chosen = {"--decimal": reading.decimal, "--thousands": reading.thousands}
+    chosen |= {"--na": ",".join(reading.na), "--dates": reading.dates}
+    return " ".join(f"{option} {value}" for option, value in chosen.items() if value)
+
+
 def _of_table(net: Sequential, preparation: Preparation) -> list[list[str]]:
     target, data = preparation.target, net.metadata.get("data", {})
     lines = [
@@ -153,6 +182,8 @@ def _of_table(net: Sequential, preparation: Preparation) -> list[list[str]]:
     if target.classes:
         classes = ", ".join(target.classes[:20]) + (", ..." if len(target.classes) > 20 else "")
         lines.append(["classes", f"{len(target.classes)}: {classes}"])
+    if preparation.reading is not None and (read := _of_reading(preparation.reading)):
+        lines.append(["cells", read])
     scores = net.metadata.get("results", {})
     shown = ", ".join(f"{name} {reports.number(value)}" for name, value in scores.items())
     lines.append(["test", shown or "-"])

@@ -2,14 +2,16 @@
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .losses import probabilities
-from .preparations import Target
 from .summary import table
+from .table import Note
+from .table_targets import Target
 from .training import History
 
 Array = NDArray[Any]
@@ -30,6 +32,23 @@ def plural(count: int, thing: str) -> str:
     """1 row, 2 rows, 3 classes."""
     ending = "es" if thing.endswith("s") else "s"
     return f"{count:,} {thing}{ending if count != 1 else ''}"
+
+
+def listed(counts: Mapping[str, int], most: int = 6) -> str:
+    """a (3), b (5), ...: columns with their number of cells, 0 for all."""
+    shown = [f"{name} ({n:,})" if n else name for name, n in list(counts.items())[:most]]
+    more = f", ... ({len(counts)} columns)" if len(counts) > most else ""
+    return ", ".join(shown) + more
+
+
+def notes(told: Sequence[Note]) -> list[str]:
+    """What was decided while reading, a line for each kind."""
+    kinds: dict[str, dict[str, int]] = {}
+    for note in told:
+        kinds.setdefault(note.what, {})[note.column] = note.cells
+    return [
+        what if "" in columns else f"{what}: {listed(columns)}" for what, columns in kinds.items()
+    ]
 
 
 # ---- metrics -------------------------------------------------------------------------------------

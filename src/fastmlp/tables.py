@@ -4,79 +4,58 @@ A column is float64 with NaN for missing values, or text with None for them; not
 preparations.py.
 """
 
-import csv
 import difflib
-import math
-import re
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .cells import CLOCK, Cells, look, numbers_of
+from .csv_files import read_csv
+from .moments import days_of_stamps
+from .numerals import numeral
+from .table import (
+    Array,
+    Reading,
+    Table,
+    TableError,
+    as_column,
+    as_texts,
+    check_choices,
+    check_names,
+    near_misses,
+)
 
 EXTENSIONS = (".csv", ".npz", ".npy", ".parquet")
 DIGITS = "digits"
-TRUTH = {"true": 1.0, "false": 0.0}
-
-
-class TableError(ValueError):
-    """The user's file or choice does not fit; the message says what to do."""
-
-
-@dataclass
-class Table:
-    """Named columns of equal length: float64 with NaN for missing, or text with None for it."""
-
-    source: str
-    columns: dict[str, Array]
-    target: str | None = None  # where the file itself says so
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values())))
-
-    def take(self, rows: Array) -> "Table":
-        """The table of these rows (indices or a mask)."""
-        columns = {name: values[rows] for name, values in self.columns.items()}
-        return Table(self.source, columns, self.target)
-
-    def column(self, name: str, what: str = "column") -> Array:
-        """A column; TableError with the near misses for an unknown name."""
-        if name not in self.columns:
-            raise TableError(
-                f"{self.source} has no {what} {name!r}; {near_misses(name, self.columns)}"
-            )
-        return self.columns[name]
-
-
-def near_misses(name: str, names: Sequence[str] | dict[str, Array]) -> str:
-    """A question about similar names, or the names there are."""
-    lower = {known.lower(): known for known in names}
-    close = [lower[hit] for hit in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    shown = ", ".join(list(names)[:12])
-    return f"it has {shown}{', ...' if len(names) > 12 else ''}"
 
 
 # ---- read ----------------------------------------------------------------------------------------
 
 
-def read_table(source: str, target: str | None = None, text: Sequence[str] = ()) -> Table:
+def read_table(
+    source: str,
+    target: str | None = None,
+    text: Sequence[str] = (),
+    reading: Reading | None = None,
+    settled: bool = False,
+) -> Table:
     """The table in a file, or scikit-learn's digits for the word "digits".
 
-    target matters to .npz (name of the array) and .npy (index of the column). Columns named in
-    `text` are text, whatever they look like in this file; that matters to .csv. Raises TableError.
+    target: name of the array of .npz, index of the column of .npy; the others have no need of it.
+    text: columns that are text, whatever they look like in this file; that matters to .csv.
+    reading: how cells are read, if that is not to be found out.
+    settled: find nothing out: text of other columns than `text` is left as it is, so that no row
+        is read by what other rows hold.
+
+    Raises TableError.
     """
-    path = Path(source)
+    path, reading = Path(source), reading or Reading()
     if source == DIGITS and not path.exists():
-        return _digits()
+        return _choose(_digits(), reading)
     if path.is_dir():
         raise TableError(f"{source} is a folder; give one {', '.join(EXTENSIONS)} file in it")
     if not path.exists():
@@ -91,14 +70,74 @@ def read_table(source: str, target: str | None = None, text: Sequence[str] = ())
     if path.stat().st_size == 0:
         raise TableError(f"{source} is empty")
     try:
-        table = _csv(path, text) if extension == ".csv" else readers[extension](path, target)
+        if extension == ".csv":
+            table = read_csv(path, _pandas("CSV"), reading, text, settled)
+        else:
+            table = readers[extension](path, target)
     except TableError:
         raise
     except OSError as error:
         raise TableError(f"{source} cannot be read: {error.strerror or _line(error)}") from None
+    table = _choose(table, reading, extension == ".csv")
+    if extension != ".csv" and not settled:
+        _note_numbers(table, reading)
     if not table.columns or table.rows == 0:
-        raise TableError(f"{source} has no rows")
+        raise TableError(f"{source} has no {'rows' if table.columns else 'columns left'}")
     return table
+
+
+def _choose(table: Table, reading: Reading, is_csv: bool = False) -> Table:
+    """The table with --drop, --categorical, --numeric and --na; a CSV file has done all but the
+    numeric already.
+    """
+    if not is_csv:
+        check_choices(table.source, list(table.columns), reading)
+        for name in reading.drop:
+            del table.columns[name]
+        for name in reading.categorical:
+            table.columns[name] = as_texts(table.columns[name].astype(object))
+            table.orders.pop(name, None)
+        for name, values in table.columns.items():
+            table.columns[name] = _without(values, reading.na)
+    for name in reading.numeric:
+        if table.columns[name].dtype.kind == "O":
+            table.columns[name] = _as_asked(table, name, reading)
+    return table
+
+
+def _without(values: Array, na: Sequence[str]) -> Array:
+    """The column without what stands for missing values."""
+    if not na:
+        return values
+    if values.dtype.kind == "O":
+        return Cells.of(values, na).texts()
+    found = [n for word in na if (n := numeral(word)) is not None and n.point is not None]
+    gone = np.isin(values, [float(n.point) for n in found if n.point])
+    return np.where(gone, np.nan, values)
+
+
+def _note_numbers(table: Table, reading: Reading) -> None:
+    """Name columns that the file itself calls text, although they look like numbers."""
+    asked = {*reading.categorical, *reading.numeric}
+    texts = {n: v for n, v in table.columns.items() if v.dtype.kind == "O" and n not in asked}
+    for name, values in texts.items():
+        if look(Cells.of(values), reading).numerals:
+            table.note("numbers, but text in the file; --numeric reads them as numbers", name)
+
+
+def _as_asked(table: Table, name: str, reading: Reading) -> Array:
+    """A column of text as numbers; TableError with the first cell that is none."""
+    cells = Cells.of(table.columns[name], reading.na)
+    values = numbers_of(cells, None, replace(reading, decimal=table.decimal or reading.point))
+    if isinstance(values, str):
+        raise TableError(
+            f"{table.source}: column {name!r} is to be numeric, but row {cells.row(values)} holds "
+            f"{values!r}; --na {values!r} makes such cells missing"
+        )
+    gone = {cells.words[code] for code in cells.codes[np.isnan(values) & (cells.codes >= 0)]}
+    for word in sorted(gone):
+        table.note(f"{word!r} counts as missing", name, cells.count([word]))
+    return values
 
 
 def _near_file(path: Path) -> str:
@@ -127,109 +166,18 @@ def _digits() -> Table:
     return Table("scikit-learn's digits", columns | {"digit": data.target.astype(float)}, "digit")
 
 
-def _csv(path: Path, text: Sequence[str]) -> Table:
-    pandas = _pandas("CSV")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            separator = max(",;\t", key=file.readline().count)
-            file.seek(0)
-            header = next(csv.reader(file, delimiter=separator), [])
-        _check_header(path, header)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-
-            def read(**options: Any) -> Any:
-                # index_col=False: rows with more fields than the header are an error, not an index;
-                # low_memory=False: the type is that of the whole column
-                return pandas.read_csv(
-                    path,
-                    sep=separator,
-                    index_col=False,
-                    low_memory=False,
-                    encoding="utf-8-sig",
-                    **options,
-                )
-
-            names = [name if name else f"Unnamed: {place}" for place, name in enumerate(header)]
-            as_texts = {name: str for name in names if name.strip() in text}
-            frame = read(dtype=as_texts)
-            _keep_codes(frame, read)
-    except UnicodeDecodeError:
-        raise TableError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from None
-    except pandas.errors.EmptyDataError:
-        raise TableError(f"{path} is empty") from None
-    except pandas.errors.ParserWarning:
-        raise TableError(
-            f"{path} is no regular CSV: rows have more fields than the header"
-        ) from None
-    except (pandas.errors.ParserError, ValueError) as error:
-        raise TableError(f"{path} is no regular CSV: {_line(error)}") from None
-    table = _from_frame(path, frame)
-    for name, values in table.columns.items():
-        if values.dtype.kind == "O" and name not in text:
-            table.columns[name] = _from_texts(values, separator)
-    return table
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    names = [name.strip() for name in header if name.strip()]
-    for name in names:
-        if names.count(name) > 1:
-            raise TableError(f"{path} has two columns {name!r}; rename one")
-
-
-def _keep_codes(frame: Any, read: Callable[..., Any]) -> None:
-    """Columns of numbers some of which have a leading zero are codes: 007 is not 7."""
-    whole = [
-        place
-        for place in range(frame.shape[1])
-        if frame.iloc[:, place].dtype.kind in "iuf"
-        and (frame.iloc[:, place].dropna() % 1 == 0).all()
-    ]
-    if not whole:
-        return
-    texts = read(usecols=whole, dtype=str)
-    for column, place in enumerate(whole):
-        if texts.iloc[:, column].str.match(r"\s*[+-]?0\d+\s*$").any():
-            frame.isetitem(place, texts.iloc[:, column])
-
-
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,?\d+(?:[eE][+-]?\d+)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?")
-
-
-def _from_texts(texts: Array, separator: str) -> Array:
-    """Numbers for decimal commas where fields end in semicolons, days for dates as Parquet has
-    them; else the texts.
-    """
-    present = [text.strip() for text in texts if text is not None]
-    if separator == ";" and any("," in text for text in present):
-        if all(map(_DECIMAL_COMMA.fullmatch, present)):
-            return np.array([math.nan if t is None else float(t.replace(",", ".")) for t in texts])
-    elif present and all(map(_DATE.fullmatch, present)):
-        try:
-            stamps = [np.datetime64("NaT" if t is None else t.strip(), "us") for t in texts]
-        except ValueError:  # the 30th of February
-            return texts
-        return _days(np.array(stamps))
-    return texts
-
-
-def _days(stamps: Array) -> Array:
-    """Days since 1970 as float64, NaN where there is no date."""
-    days = stamps.astype(np.float64) / 86_400e6
-    days[np.isnat(stamps)] = math.nan
-    return days
-
-
 def _parquet(path: Path, target: str | None) -> Table:
-    pandas = _pandas("Parquet")
+    _pandas("Parquet")
     try:
         import pyarrow
+        from pyarrow import parquet
     except ImportError:
         raise TableError('reading Parquet needs pyarrow; pip install "fastmlp[parquet]"') from None
     try:
-        frame = pandas.read_parquet(path, engine="pyarrow")
+        # integers with gaps as objects: floats would confuse those beyond 2^53
+        frame = parquet.read_table(path).to_pandas(
+            integer_object_nulls=True, date_as_object=False, timestamp_as_object=False
+        )
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise TableError(f"{path} is no Parquet file, or damaged: {_line(error)}") from None
     return _from_frame(path, frame)
@@ -244,53 +192,49 @@ def _pandas(what: str) -> Any:
 
 
 def _from_frame(path: Path, frame: Any) -> Table:
-    columns: dict[str, Array] = {}
-    for position, name in enumerate(frame.columns):
-        series = frame.iloc[:, position]
-        kind = series.dtype.kind if hasattr(series.dtype, "kind") else "O"
-        if kind == "M":  # dates count as days
-            stamps = series.to_numpy(dtype="datetime64[us]", na_value=np.datetime64("NaT"))
-            values = _days(stamps)
-        elif kind in "iuf":
-            values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        else:
-            values = as_column(series.to_numpy(dtype=object, na_value=None))
-        key = str(name).strip()
-        if key in columns:
-            raise TableError(f"{path} has two columns {key!r}; rename one")
-        columns[key] = values
-    return Table(str(path), columns)
+    """The columns of a frame behind the named levels of its index."""
+    table = Table(str(path), {})
+    levels = [place for place, name in enumerate(frame.index.names) if name is not None]
+    series = [frame.index.get_level_values(place).to_series(index=frame.index) for place in levels]
+    series += [frame.iloc[:, place] for place in range(frame.shape[1])]
+    names = [frame.index.names[place] for place in levels] + list(frame.columns)
+    keys = [str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(names)]
+    check_names(str(path), keys)
+    if len(levels) < frame.index.nlevels and type(frame.index).__name__ != "RangeIndex":
+        table.note("an index without a name is left out")
+    for key, column in zip(keys, series, strict=True):
+        _put(table, key, _of_series(column))
+    table.nameless = {k for k, n in zip(keys, names, strict=True) if not str(n).strip()}
+    return table
 
 
-def as_column(values: Array) -> Array:
-    """Numbers as float64, everything else as text; booleans as "True" and "False"."""
-    if values.dtype.kind in "iuf":
-        return values.astype(np.float64)
-    if values.dtype.kind not in "bOUS":
-        raise TableError(f"values of type {values.dtype} cannot be used; store numbers or text")
-    texts = [None if _is_missing(value) else as_text(value) for value in values.tolist()]
-    kinds = {text.lower() for text in texts if text is not None}
-    if kinds and kinds <= TRUTH.keys():
-        texts = [None if text is None else text.capitalize() for text in texts]
-    elif not any(isinstance(value, str | bytes) for value in values.tolist()):
-        try:
-            return np.array([math.nan if t is None else float(t) for t in texts])
-        except ValueError:
-            pass
-    return np.array(texts, dtype=object)
+def _of_series(series: Any) -> Array:
+    kind = getattr(series.dtype, "kind", "O")
+    if kind in "Mm":
+        unit = "datetime64" if kind == "M" else "timedelta64"
+        values = series.to_numpy(dtype=f"{unit}[us]", na_value=getattr(np, unit)("NaT"))
+    elif kind == "f":
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    elif kind in "iu" and not series.hasnans:
+        values = series.to_numpy(dtype=f"{kind}8")
+    else:
+        values = series.to_numpy(dtype=object, na_value=None)
+    return np.asarray(values)
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def as_text(value: Any) -> str:
-    """The value as users write it: 3, not 3.0."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+def _put(table: Table, name: str, values: Array) -> None:
+    """Add a column: dates and durations as days, numbers, or text."""
+    if values.dtype.kind in "Mm":
+        unit = "datetime64[us]" if values.dtype.kind == "M" else "timedelta64[us]"
+        table.columns[name] = days_of_stamps(values.astype(unit))
+        table.orders[name] = "ymd" if values.dtype.kind == "M" else CLOCK
+        return
+    column = as_column(values)
+    if any(isinstance(value, time) for value in values.tolist()[:1000] if values.dtype.kind == "O"):
+        times = numbers_of(Cells.of(column), CLOCK, Reading())
+        if not isinstance(times, str):
+            column, table.orders[name] = times, CLOCK
+    table.columns[name] = column
 
 
 def _npz(path: Path, target: str | None) -> Table:
@@ -305,7 +249,8 @@ def _npz(path: Path, target: str | None) -> Table:
         X = X.reshape(len(X), -1)
     if X.ndim != 2:
         raise TableError(f"{path}: X must be (rows, features), its shape is {X.shape}")
-    columns = _from_matrix(path, X, [f"x{i}" for i in range(X.shape[1])])
+    table = Table(str(path), {}, name)
+    _put_matrix(table, X, [f"x{i}" for i in range(X.shape[1])])
     if name in arrays:
         y = arrays[name]
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
@@ -313,8 +258,8 @@ def _npz(path: Path, target: str | None) -> Table:
             raise TableError(
                 f"{path}: {name} must be one value a row, ({len(X)},); its shape is {y.shape}"
             )
-        columns[name] = as_column(y)
-    return Table(str(path), columns, name)
+        _put(table, name, y)
+    return table
 
 
 def _npy(path: Path, target: str | None) -> Table:
@@ -331,7 +276,9 @@ def _npy(path: Path, target: str | None) -> Table:
     if not -width <= index < width:
         raise TableError(f"{path} has columns 0 .. {width - 1}, no column {index}")
     names = [f"column_{i}" for i in range(width)]
-    return Table(str(path), _from_matrix(path, array, names), names[index % width])
+    table = Table(str(path), {}, names[index % width])
+    _put_matrix(table, array, names)
+    return table
 
 
 def _load_numpy(path: Path) -> dict[str, Array]:
@@ -353,7 +300,8 @@ def _load_numpy(path: Path) -> dict[str, Array]:
         raise TableError(f"{path} is no NumPy file, or damaged") from None
 
 
-def _from_matrix(path: Path, matrix: Array, names: Sequence[str]) -> dict[str, Array]:
+def _put_matrix(table: Table, matrix: Array, names: Sequence[str]) -> None:
     if matrix.dtype.kind == "c" or matrix.dtype.names:
-        raise TableError(f"{path} has type {matrix.dtype}; store real numbers or text")
-    return {name: as_column(matrix[:, i]) for i, name in enumerate(names)}
+        raise TableError(f"{table.source} has type {matrix.dtype}; store real numbers or text")
+    for place, name in enumerate(names):
+        _put(table, name, matrix[:, place])

@@ -15,16 +15,14 @@ from . import files, reports
 from .callbacks import Callback, EarlyStopping
 from .errors import DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
+from .leaks import copies, row_numbers
 from .network import Sequential
 from .optimizers import SGD, Adam, AdamW, Optimizer
-from .preparations import (
-    Preparation,
-    Target,
-    check_missing,
-    infer_task,
-    split_rows,
-)
-from .tables import DIGITS, Table, TableError, read_table
+from .preparations import Counts, Preparation, check_missing
+from .splits import split_rows
+from .table import Reading, Table, TableError, near_misses
+from .table_targets import Target, infer_task
+from .tables import DIGITS, read_table
 from .training import History, Run
 from .voice import Voice
 
@@ -41,6 +39,7 @@ class Split:
     X: Array
     y: Array
     raw: Array  # the target as it stands in the file
+    counts: Counts
 
 
 class _Units(Callback):
@@ -64,14 +63,16 @@ def train(options: Namespace) -> int:
     check_overwrites_none([model, picture], [options.data])
     reports.require_plots()
     optimizer = make_optimizer(options)
-    table, target_name = _load(options)
-    preparation, parts = _prepare(options, voice, table, target_name)
+    reading = reading_of(options)
+    table, target_name = _load(options, reading)
+    preparation, parts = _prepare(options, voice, table, target_name, reading)
+    weights = class_weights_of(options, preparation.target)
     net = build_network(options, preparation)
     hidden = [layer for layer in net.layers if isinstance(layer, Linear)]
     widths = " - ".join(str(n) for n in (net.n_in, *(layer.weight.shape[1] for layer in hidden)))
     voice.say("network", f"{widths}, {options.activation}, {net.n_params:,} parameters")
     started = time.perf_counter()
-    end, best = _fit(options, net, optimizer, preparation.target, parts)
+    end, best = _fit(options, net, optimizer, preparation.target, parts, weights)
     if isinstance(end, DivergenceError) and not best:
         raise end  # what is left of the weights is not worth a file
     if end and net.step == 0:
@@ -123,23 +124,42 @@ def _save(
     return [str(model), str(picture)]
 
 
-def _load(options: Namespace) -> tuple[Table, str]:
+def reading_of(options: Namespace) -> Reading:
+    """How the options say that cells are read; `predict` has no options about columns."""
+    columns = {
+        name: tuple(getattr(options, name, None) or ())
+        for name in ("drop", "categorical", "numeric")
+    }
+    if options.decimal and options.decimal == options.thousands:
+        raise TableError(f"--decimal and --thousands cannot both be {options.decimal!r}")
+    na = tuple(options.na or ())
+    return Reading(options.decimal, options.thousands, na, options.dates, **columns)
+
+
+def _load(options: Namespace, reading: Reading) -> tuple[Table, str]:
     """The table and the name of its target column."""
     suffix = Path(options.data).suffix.lower()
     by_place = suffix in (".npz", ".npy")
-    table = read_table(options.data, options.target if by_place else None)
+    if options.target is not None and options.target in reading.drop:
+        raise TableError(f"--drop would leave the target {options.target!r} out")
+    table = read_table(options.data, options.target if by_place else None, reading=reading)
     target = table.target if by_place else options.target or table.target
     if target is None:
         raise TableError(
             f"--target is missing; {table.source} has the columns "
             f"{', '.join(list(table.columns)[:20])}{', ...' if len(table.columns) > 20 else ''}"
         )
+    if len(table.columns) == 1 and target not in table.columns and suffix == ".csv":
+        raise TableError(
+            f"{table.source} has one column, {next(iter(table.columns))!r}; fields end in a comma, "
+            "a semicolon, a tab or |"
+        )
     table.column(target, "array" if suffix == ".npz" else "column")
     return table, target
 
 
 def _prepare(
-    options: Namespace, voice: Voice, table: Table, name: str
+    options: Namespace, voice: Voice, table: Table, name: str, reading: Reading
 ) -> tuple[Preparation, dict[str, Split]]:
     """Say what the data are and make matrices of them."""
     voice.say(
@@ -147,31 +167,54 @@ def _prepare(
         f"{table.source}: {reports.plural(table.rows, 'row')}, "
         f"{reports.plural(len(table.columns) - 1, 'feature column')}, target {name!r}",
     )
+    left_out = row_numbers(table, name, reading.numeric + reading.categorical)
     kept, missing = check_missing(table, name, options.missing)
+    for number, line in enumerate(reports.notes(table.notes)):
+        voice.say("" if number else "read", line)
     _tell_missing(voice, table, kept, missing, name, options.missing)
     values = kept.columns[name]
     task, reason = infer_task(name, values, options.task)
     is_values = task == "regression"
+    for line in reports.notes(copies(kept, name, not is_values)):
+        voice.say("target", line)
     labels = None if is_values else Target.learn(name, task, values, values).encode(values)
     rows = split_rows(labels, kept.rows, options.validation_size, options.test_size, options.seed)
     if len(rows[0]) < 2:
         raise TableError("no training rows are left; lower --test-size or --validation-size")
     target = Target.learn(name, task, values, rows[0])
-    preparation = Preparation.learn(kept.take(rows[0]), target, options.missing)
+    target.dates = table.orders.get(name)
+    preparation = Preparation.learn(kept.take(rows[0]), target, options.missing, reading, left_out)
     _tell_columns(voice, preparation)
     classes = f", {len(target.classes)} classes" if task == "multiclass" else ""
     voice.say("task", f"{task}{classes}: {reason}" + ("" if options.task else "; --task overrides"))
-    names = ("train", "validation", "test")
-    sizes = ", ".join(
-        f"{len(part):,} {part_name}" for part, part_name in zip(rows, names, strict=True)
-    )
+    parts = _split(kept, preparation, rows, options.dtype)
+    sizes = ", ".join(f"{len(part.y):,} {part_name}" for part_name, part in parts.items())
     voice.say("split", f"{sizes} rows" + ("" if is_values else ", stratified by class"))
-    parts = {}
-    for part_name, part in zip(names, rows, strict=True):
-        raw = values[part]
-        X = preparation.encode(kept.take(part))[0]
-        parts[part_name] = Split(X.astype(options.dtype), target.encode(raw), raw)
+    _tell_strangers(voice, parts)
     return preparation, parts
+
+
+def _split(
+    table: Table, preparation: Preparation, rows: tuple[Array, Array, Array], dtype: str
+) -> dict[str, Split]:
+    parts = {}
+    for name, part in zip(("train", "validation", "test"), rows, strict=True):
+        raw = table.columns[preparation.target.name][part]
+        X, counts = preparation.encode(table.take(part))
+        parts[name] = Split(X.astype(dtype), preparation.target.encode(raw), raw, counts)
+    return parts
+
+
+def _tell_strangers(voice: Voice, parts: dict[str, Split]) -> None:
+    """What validation and test rows hold that training rows do not."""
+    for name in ("validation", "test"):
+        for what, effect in (
+            ("unknown", "text that no training row has: no category"),
+            ("clipped", "numbers far beyond those of training rows: clipped"),
+        ):
+            columns = parts[name].counts[what]
+            if columns:
+                voice.say("", f"{name} rows, {effect}: {reports.listed(columns)}")
 
 
 def _tell_missing(
@@ -200,6 +243,10 @@ def _tell_columns(voice: Voice, preparation: Preparation) -> None:
         elif spec.get("distinct", 0) > len(spec.get("categories", [])):
             text = f"{spec['name']}: the {len(spec['categories'])} most frequent of "
             voice.say("", f"{text}{spec['distinct']} categories are used")
+    far = [spec["name"] for spec in preparation.used if "tail" in spec]
+    if far:
+        text = "some values are far from the others; goes in twice, the second time as a logarithm"
+        voice.say("", f"{text}: {', '.join(far[:6])}" + f", ... ({len(far)})" * (len(far) > 6))
     for reason, names in left_out.items():
         shown = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
         voice.say("", f"left out ({reason}): {shown}")
@@ -215,6 +262,25 @@ def make_optimizer(options: Namespace) -> Optimizer:
     if options.optimizer == "adamw":
         return AdamW(lr=options.lr or 1e-3, weight_decay=0.01 if decay is None else decay)
     return SGD(lr=options.lr or 0.05, momentum=0.9, weight_decay=decay or 0.0)
+
+
+def class_weights_of(options: Namespace, target: Target) -> str | dict[int, float] | None:
+    """The class_weight of `fit` by --class-weight; TableError for classes that are none."""
+    asked = options.class_weight
+    if asked is None:
+        return None
+    if target.task == "regression":
+        raise TableError("--class-weight needs classes; this task is regression")
+    if isinstance(asked, str):
+        return asked
+    known = {name: label for label, name in enumerate(target.classes)}
+    for name in asked:
+        if name not in known:
+            raise TableError(
+                f"--class-weight: target {target.name!r} has no class {name!r}; "
+                f"{near_misses(name, target.classes)}"
+            )
+    return {known[name]: weight for name, weight in asked.items()}
 
 
 def build_network(options: Namespace, preparation: Preparation) -> Sequential:
@@ -239,6 +305,7 @@ def _fit(
     optimizer: Optimizer,
     target: Target,
     parts: dict[str, Split],
+    weights: str | dict[int, float] | None,
 ) -> tuple[KeyboardInterrupt | DivergenceError | None, int]:
     """Train; returns what broke training off, if anything, and the epoch that the weights are of,
     where the best were restored (else 0).
@@ -264,6 +331,7 @@ def _fit(
             validation_data=(held.X, held.y) if has_validation else None,
             metrics=["rmse" if is_values else "accuracy"],
             callbacks=callbacks,
+            class_weight=weights,
             threads=options.threads,
             verbose=0 if options.quiet else 1,
         )
