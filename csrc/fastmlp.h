@@ -337,9 +337,9 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
 
 /* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is
  * the number of rows a block has; acts holds as many blocks as there are threads, or rows for.
- * Stops after `seconds`; returns rows done. */
+ * Stops after `seconds`; returns rows done. `pace` is that of the calling thread. */
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
-                   int32_t threads, double seconds);
+                   int32_t threads, double seconds, fm_pace *pace);
 
 /* How many of so many threads work on rows of the net. */
 int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads);

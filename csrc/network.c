@@ -34,6 +34,7 @@
 #define LAYER_ROWS 64         /* of an area: uses of the part of W that it reads */
 #define COLUMN_STEP 16        /* areas begin at whole vectors */
 #define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
+#define PREDICT_CHUNKS 4      /* of each thread in a round, after which the clock is looked at */
 #define BLOCK_THREADS 8       /* that find enough to do in FM_CHAIN rows */
 #define LONG_WORK 100000000   /* multiply-adds, some milliseconds: they may be broken off */
 #define SLOW_WORK 20000000000 /* a few tenths of a second */
@@ -113,13 +114,13 @@ typedef struct {
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
-    int64_t batch_rows;   /* fm_train: of the whole mini-batch */
-    int32_t broken_off;   /* by ctx->poll */
-    int32_t in_one_block; /* fm_predict: by layers */
-    int64_t first;        /* fm_predict: row at which chunk 0 begins */
-    int64_t first_t;      /* fm_train: steps taken before this call */
-    double seconds;
-    double now, end;       /* fm_train: after the last step, and when to stop; seconds */
+    int64_t batch_rows;    /* fm_train: of the whole mini-batch; fm_predict: of a round */
+    int32_t broken_off;    /* by ctx->poll */
+    int32_t in_one_block;  /* fm_predict: by layers */
+    int64_t first;         /* fm_predict: row at which chunk 0 begins */
+    int64_t first_t;       /* fm_train: steps taken before this call */
+    fm_pace *pace;         /* fm_predict */
+    double now, end;       /* after the last step or round, and when to stop; seconds */
     int32_t update_finite; /* atomic */
 } run;
 
@@ -576,39 +577,44 @@ static void predict_chunk(void *arg, int64_t chunk, int32_t worker) {
            (size_t)(c.rows * n_out * r->k->real_size));
 }
 
+static void predict_in_one_block(fm_team *team, run *r) {
+    forward_by_layers(team, r);
+    memcpy(r->out, fm_output(r->net, r->k, r->ctx),
+           (size_t)(r->ctx->rows * last_op(r->net)->n_out * r->k->real_size));
+}
+
+/* Rounds of one way, alone or together */
 static void drive_predict(fm_team *team, void *arg) {
     run *r = arg;
-    if (r->in_one_block) {
-        forward_by_layers(team, r);
-        memcpy(r->out, fm_output(r->net, r->k, r->ctx),
-               (size_t)(r->ctx->rows * last_op(r->net)->n_out * r->k->real_size));
-        r->first = r->ctx->rows;
-        return;
-    }
-    const double end = now() + r->seconds;
-    const int64_t round = 4 * r->rows_per_chunk * fm_team_size(team);
+    const int32_t alone = r->pace->alone;
     do {
-        const int64_t rows = at_most(round, r->ctx->rows - r->first);
-        fm_team_run(team, predict_chunk, r, chunks_of(rows, r->rows_per_chunk));
+        const int64_t rows = at_most(r->batch_rows, r->ctx->rows - r->first);
+        if (r->in_one_block)
+            predict_in_one_block(team, r);
+        else
+            fm_team_run(team, predict_chunk, r, chunks_of(rows, r->rows_per_chunk));
         r->first += rows;
-    } while (r->first < r->ctx->rows && now() < end);
+        const double before = r->now;
+        r->now = now();
+        if (rows == r->batch_rows) /* the last round may be short */
+            fm_pace_step(r->pace, 1e9 * r->now, 1e9 * (r->now - before));
+    } while (r->first < r->ctx->rows && r->now < r->end && r->pace->alone == alone);
 }
 
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
-                   int32_t threads, double seconds) {
+                   int32_t threads, double seconds, fm_pace *pace) {
     fm_ctx c = *ctx;
     c.training = 0;
-    run r = {.net = net,
-             .k = k,
-             .ctx = &c,
-             .out = out,
-             .rows_per_chunk = c.capacity,
-             .seconds = seconds};
+    run r = {.net = net, .k = k, .ctx = &c, .out = out, .rows_per_chunk = c.capacity, .pace = pace};
     threads = useful_threads(net, ctx->rows, threads);
     r.in_one_block = c.rows <= c.capacity && by_layers(net, &c, threads);
     if (!r.in_one_block)
         threads = (int32_t)at_most(threads, chunks_of(c.rows, c.capacity));
-    fm_parallel(threads, drive_predict, &r);
+    r.batch_rows = at_most(PREDICT_CHUNKS * c.capacity * threads, c.rows);
+    r.now = now();
+    r.end = r.now + seconds;
+    while (r.first < c.rows && (r.now < r.end || r.first == 0))
+        fm_parallel(fm_pace_alone(pace, threads, r.batch_rows) ? 1 : threads, drive_predict, &r);
     return r.first;
 }
 

@@ -37,7 +37,7 @@ TESTS = [
     "layers",
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
-TESTS += ["lasso", "door", "quick", "quick_refusals", "quick_predict"]
+TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
 TESTS += ["float_mode", "threads", "pace"]
 
 
@@ -49,6 +49,66 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "blocks: dropout counts rows from the block",
+        "kernels/dropout.c",
+        "(uint64_t)(ctx->first_row + r)",
+        "(uint64_t)r",
+    ),
+    Mutant(
+        "blocks: norms forget the blocks before",
+        "kernels/layer_norm.c",
+        "const int goes_on = ctx->first_row > 0;",
+        "const int goes_on = 0;",
+    ),
+    Mutant(
+        "blocks: biases forget the blocks before",
+        "kernels/linear.c",
+        "for (int v = 0; accumulate && v < vecs; v++)",
+        "for (int v = 0; 0 && accumulate && v < vecs; v++)",
+    ),
+    Mutant(
+        "blocks: the mean is over the block",
+        "network.c",
+        "1.0 / (double)r->batch_rows",
+        "1.0 / (double)c->rows",
+    ),
+    Mutant(
+        "blocks: rows are gathered from the first block",
+        "network.c",
+        "job->order + job->position + r->ctx->first_row;",
+        "job->order + job->position;",
+    ),
+    Mutant(
+        "breaking off: the update goes on",
+        "network.c",
+        "    if (was_broken_off(team, r))\n        return 0;",
+        "    (void)was_broken_off(team, r);",
+    ),
+    Mutant(
+        "breaking off: gradients stay",
+        "network.c",
+        "    if (!is_updated) {\n        clear_gradients(r);",
+        "    if (!is_updated) {",
+    ),
+    Mutant(
+        "blocking: the second chain begins with the first",
+        "kernels/gemm_tile.h",
+        "const int begins = p % FM_CHAIN == 0,",
+        "const int begins = p == 0,",
+    ),
+    Mutant(
+        "blocking: later chains replace the first",
+        "kernels/gemm_tile.h",
+        "t.accumulate = ends && !is_first;",
+        "t.accumulate = 0;",
+    ),
+    Mutant(
+        "weight gradients of narrow layers forget the blocks before",
+        "kernels/gemm_tile.h",
+        "t.accumulate = whole->accumulate || p > 0;\n            t.a = whole->b",
+        "t.accumulate = p > 0;\n            t.a = whole->b",
+    ),
     Mutant(
         "quick way: labels may be any",
         "../src/fastmlp/quick.pxi",

@@ -91,6 +91,6 @@ def test_sizes_that_wrap_around_are_refused():
         context.reserve(-1, nothing, nothing, nothing, np.empty(0))
     x, out = np.ones((2, 4), np.float32), np.empty((2, 4), np.float32)
     with pytest.raises(ValueError, match="no size"):
-        context.predict(x, out, nothing, rows, 0, 1, 1.0)
+        context.predict(x, out, nothing, rows, 0, 1, 1.0, _core.Pace())
     with pytest.raises(ValueError, match="no size"):
         context.jacobian(x, None, nothing, None, nothing, 2**20)

@@ -24,6 +24,9 @@ def threads_within(most: int) -> int: ...
 def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int, int, int]: ...
 
 @disjoint_base
+class Pace: ...
+
+@disjoint_base
 class OptimizerSettings:
     def __new__(
         cls,
@@ -219,6 +222,7 @@ class Context:
         first: int,
         threads: int,
         seconds: float,
+        pace: Pace,
     ) -> int: ...
     def predict_row(self, x: NDArray[Any], out: NDArray[Any], turns: Turns) -> bool: ...
     def train(

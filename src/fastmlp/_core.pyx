@@ -237,15 +237,16 @@ cdef extern from "fastmlp.h" nogil:
     fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
     int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
                       int32_t) noexcept
-    int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double) noexcept
+    ctypedef struct fm_pace:
+        pass
+    int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double,
+                       fm_pace *) noexcept
     int32_t fm_useful_threads(const fm_net *, int64_t, int32_t) noexcept
     void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
     int64_t fm_target_columns(int32_t, const fm_loss_settings *, int64_t) noexcept
     double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
                    const void *, const double *, int64_t, int64_t) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
-    ctypedef struct fm_pace:
-        pass
     int32_t fm_pace_alone(fm_pace *, int32_t, int64_t) noexcept
     void fm_pace_step(fm_pace *, double, double) noexcept
     int32_t fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
@@ -479,6 +480,12 @@ cdef enum:
     _LONG_ROW = 65536  # parameters, times rows, from which on other threads of Python need not wait for predict_row
 
 
+cdef class Pace:
+    """Whether a thread's predictions are faster on several threads, as measured on the way."""
+
+    cdef fm_pace c
+
+
 cdef class OptimizerSettings:
     """The settings of an optimizer as C reads them; one object serves any number of calls. Names that C does not
     know are left aside.
@@ -549,10 +556,12 @@ cdef const double *_weights(cnp.ndarray weights, int64_t rows) except? NULL:
 
 
 cdef void _predict_alone(Program p, const fm_ctx *c, void *out) noexcept nogil:
+    cdef fm_pace pace
     if c.rows == 1:
         fm_predict_row(&p.net, p.k, c, out)
     else:
-        fm_predict(&p.net, p.k, c, out, 1, INFINITY)
+        memset(&pace, 0, sizeof(pace))
+        fm_predict(&p.net, p.k, c, out, 1, INFINITY, &pace)
 
 
 cdef int32_t _ask(void *context) noexcept with gil:
@@ -827,7 +836,7 @@ cdef class Context:
         return bool(ok)
 
     def predict(self, cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray acts not None,
-                int64_t block, int64_t first, int32_t threads, double seconds):
+                int64_t block, int64_t first, int32_t threads, double seconds, Pace pace not None):
         """out[first:] = output for x[first:], in blocks of rows; returns the row reached in time."""
         cdef Program p = self.program
         cdef int64_t rows = self._rows(x), done
@@ -843,7 +852,7 @@ cdef class Context:
         c.x = data + first * p.n_in * p.k.real_size
         c.rows, c.capacity = rows - first, block
         with nogil:  # without the lock: it reads the parameters and writes to its own buffers
-            done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds)
+            done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds, &pace.c)
         return first + done
 
     def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None, Turns turns not None):

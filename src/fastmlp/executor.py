@@ -61,7 +61,7 @@ class Executor:
         self.turns = turns or _core.Turns()  # those of the network, for its layers too
         self.quick = _core.QuickWay(self.context, self.turns)
         _executors.add(self)
-        self._predicting = threading.local()  # buffers of each thread that predicts
+        self._predicting = threading.local()  # buffers and pace of each thread that predicts
 
     def reserve_batches(self, rows: int, threads: int) -> None:
         """Make room for training steps of mini-batches of `rows` rows."""
@@ -148,8 +148,11 @@ class Executor:
         acts = getattr(self._predicting, "acts", None)
         if acts is None or acts.size != size:
             self._predicting.acts = acts = aligned_empty(size, self.dtype)
+            self._predicting.pace = _core.Pace()
         out = np.empty((len(x), self.layout.n_out), self.dtype)
         row = 0
         while row < len(x):
-            row = self.context.predict(x, out, acts, block, row, threads, SLICE_SECONDS)
+            row = self.context.predict(
+                x, out, acts, block, row, threads, SLICE_SECONDS, self._predicting.pace
+            )
         return out
