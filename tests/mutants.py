@@ -214,13 +214,13 @@ MUTANTS = [
     Mutant(
         "dropout: one mask for all rows",
         "kernels/dropout.c",
-        "fm_mix64(key ^ (uint64_t)r)",
+        "fm_mix64(key ^ (uint64_t)(ctx->first_row + r))",
         "fm_mix64(key)",
     ),
     Mutant(
         "dropout: the mask depends on how rows are split over threads",
         "kernels/dropout.c",
-        "fm_mix64(key ^ (uint64_t)r)",
+        "(uint64_t)(ctx->first_row + r))",
         "fm_mix64(key ^ (uint64_t)(r - r0))",
     ),
     Mutant(
@@ -232,14 +232,14 @@ MUTANTS = [
     Mutant(
         "linear: bias gradient without the first row",
         "kernels/linear.c",
-        "for (int64_t r = r0; r < r0 + CHAIN",
-        "for (int64_t r = r0 + 1; r < r0 + CHAIN",
+        "for (int64_t r = r0; r < end; r++)\n#pragma",
+        "for (int64_t r = r0 + 1; r < end; r++)\n#pragma",
     ),
     Mutant(
         "linear: bias gradient of the last block alone",
         "kernels/linear.c",
-        "            all += sum;\n        }\n        store_upto(db + j, all",
-        "            all = sum;\n        }\n        store_upto(db + j, all",
+        "            all[v] += sum[v];",
+        "            all[v] = sum[v];",
     ),
     Mutant(
         "gemm: blocks of k replace each other",
@@ -250,8 +250,8 @@ MUTANTS = [
     Mutant(
         "narrow weight gradient: blocks of rows replace each other",
         "kernels/gemm_tile.h",
-        "t.accumulate = p > 0;\n            t.a =",
-        "t.accumulate = 0;\n            t.a =",
+        "t.accumulate = whole->accumulate || p > 0;\n            t.a = whole->b",
+        "t.accumulate = 0;\n            t.a = whole->b",
     ),
     Mutant(
         "gemm: last column of a transposed panel lost",
@@ -406,8 +406,8 @@ MUTANTS = [
     Mutant(
         "train: the sum is divided by the rows",
         "network.c",
-        "settings->sum ? 1 : 1.0 / (double)c->rows",
-        "1.0 / (double)c->rows",
+        "settings->sum ? 1 : 1.0 / (double)r->batch_rows",
+        "1.0 / (double)r->batch_rows",
     ),
     Mutant(
         "loss: the sum is divided by the rows",
@@ -568,7 +568,7 @@ MUTANTS = [
     Mutant(
         "train: a short batch is divided by the full size",
         "network.c",
-        "1.0 / (double)c->rows, r1 - r0",
+        "1.0 / (double)r->batch_rows, r1 - r0",
         "1.0 / (double)job->batch_size, r1 - r0",
     ),
     Mutant(
