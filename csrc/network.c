@@ -49,6 +49,19 @@ static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
 }
 
+/* Whether the rows of a training step go in panels: only if the net is narrow and its buffers hold
+ * whole panels, and by size only where it is faster. */
+static int by_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
+    const int64_t rows = round_up(ctx->rows, k->panel_rows);
+    if (ctx->blas || ctx->panels == FM_PANELS_never || rows > ctx->capacity)
+        return 0;
+    for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
+        if (!k->ops[op->kind].panel_forward || op->n_in > FM_PANEL_WIDTH ||
+            op->n_out > FM_PANEL_WIDTH)
+            return 0;
+    return 1;
+}
+
 /* Slices of an op's parameter gradient that make one chunk */
 static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t threads,
                                 const fm_op *op, const fm_sizes *s) {
@@ -109,6 +122,7 @@ typedef struct {
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
+    int32_t panels;       /* rows of a panel, or 0: row by row */
     int64_t batch_rows;   /* fm_train: of the whole mini-batch */
     int32_t broken_off;   /* by ctx->poll */
     int32_t in_one_block; /* fm_predict: by layers */
@@ -202,7 +216,9 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
             continue;
         }
         const int64_t i0 = chunk * size, i1 = at_most(i0 + size, s.n_slices);
-        PROFILED(PARAM_GRAD, op - r->net->ops, r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1));
+        const fm_op_kernels *kernels = &r->k->ops[op->kind];
+        PROFILED(PARAM_GRAD, op - r->net->ops,
+                 (r->panels ? kernels->panel_param_grad : kernels->param_grad)(op, r->ctx, i0, i1));
         if (r->optimizer >= 0 && s.n_weights == 0) { /* arrays of n_slices, one behind the other */
             for (int64_t first = 0; first < s.n_biases; first += s.n_slices)
                 update_range(r, op->b + first + i0, i1 - i0, 0);
@@ -230,7 +246,8 @@ static void all_slices(fm_team *team, run *r) {
 }
 
 static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32_t)) {
-    r->rows_per_chunk = rows_per_chunk(r->ctx, fm_team_size(team));
+    r->rows_per_chunk =
+        round_up(rows_per_chunk(r->ctx, fm_team_size(team)), at_least(r->panels, 1));
     fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
 }
 
@@ -654,11 +671,11 @@ static void gather(const run *r, int64_t r0, int64_t r1) {
                  bytes);
 }
 
-static void batch_loss(const run *r, int64_t r0, int64_t r1) {
+/* z, dz: outputs of rows [r0, r1) of the block, one row behind the other, and their gradients */
+static void loss_of_outputs(const run *r, int64_t r0, int64_t r1, const void *z, void *dz) {
     const fm_train_job *job = r->job;
-    const fm_ctx *c = r->ctx;
     const fm_kernels *k = r->k;
-    const int64_t n_out = last_op(r->net)->n_out, in_batch = c->first_row + r0;
+    const int64_t n_out = last_op(r->net)->n_out, in_batch = r->ctx->first_row + r0;
     const int64_t first = job->position + in_batch;
     const int64_t *order = job->order ? job->order + first : NULL;
     const fm_loss_settings *settings = &job->loss_settings;
@@ -666,8 +683,6 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
     const void *target = order                             ? job->target
                          : fm_loss_infos[job->loss].labels ? (const int64_t *)job->target + first
                                                            : plus(job->target, first * columns, k);
-    const void *z = plus(fm_output(r->net, k, c), r0 * n_out, k);
-    void *dz = plus(fm_output_grad(r->net, k, c), r0 * n_out, k);
     double *row_loss = job->row_loss + in_batch;
     k->losses[job->loss](row_loss, dz, z, target, order,
                          settings->sum ? 1 : 1.0 / (double)r->batch_rows, r1 - r0, n_out, settings);
@@ -679,6 +694,64 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
             copy_short(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),
                        plus(z, i * n_out, k), n_out * k->real_size);
 }
+
+static void batch_loss(const run *r, int64_t r0, int64_t r1) {
+    const int64_t first = r0 * last_op(r->net)->n_out;
+    loss_of_outputs(r, r0, r1, plus(fm_output(r->net, r->k, r->ctx), first, r->k),
+                    plus(fm_output_grad(r->net, r->k, r->ctx), first, r->k));
+}
+
+/* ---- the rows of a small net, in panels ------------------------------------------------------ */
+
+static void gather_panels(const run *r, int64_t r0, int64_t r1) {
+    const fm_train_job *job = r->job;
+    const int64_t n_in = r->net->ops[0].n_in, first = job->position + r->ctx->first_row + r0;
+    r->k->panels_of_rows(plus(job->batch, r0 * n_in, r->k),
+                         job->order ? job->x : plus(job->x, first * n_in, r->k),
+                         job->order ? job->order + first : NULL, r1 - r0, n_in);
+}
+
+#define LOSS_ELEMENTS (32 * FM_PANEL_WIDTH) /* of either type: a panel at least */
+
+/* A loss goes along a row, so outputs and their gradients are turned into rows and back. */
+static void panel_loss(const run *r, int64_t r0, int64_t r1) {
+    double z[LOSS_ELEMENTS], dz[LOSS_ELEMENTS];
+    const int64_t n_out = last_op(r->net)->n_out;
+    const int64_t most = LOSS_ELEMENTS / n_out / r->panels * r->panels;
+    for (int64_t rows; r0 < r1; r0 += rows) {
+        rows = at_most(most, r1 - r0);
+        r->k->rows_of_panels(z, plus(fm_output(r->net, r->k, r->ctx), r0 * n_out, r->k), rows,
+                             n_out);
+        loss_of_outputs(r, r0, r0 + rows, z, dz);
+        r->k->panels_of_rows(plus(fm_output_grad(r->net, r->k, r->ctx), r0 * n_out, r->k), dz, NULL,
+                             rows, n_out);
+    }
+}
+
+/* train_chunk in panels */
+static void panels_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    const fm_op *first = r->net->ops, *end = first + r->net->n_ops;
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(r, chunk, &r0, &r1);
+    fm_area area = {r0, round_up(r1, r->panels), 0, 0};
+    PROFILED(GATHER, 0, gather_panels(r, r0, r1));
+    for (const fm_op *op = first; op < end; op++) {
+        area.j1 = op->n_out;
+        PROFILED(FORWARD, op - first, r->k->ops[op->kind].panel_forward(op, r->ctx, area));
+    }
+    PROFILED(LOSS, 0, panel_loss(r, r0, r1));
+    for (const fm_op *op = end - 1; op >= first; op--) {
+        area.j1 = op->n_out;
+        if (r->k->ops[op->kind].slope)
+            r->k->ops[op->kind].slope(op, r->ctx, area);
+        area.j1 = op->n_in;
+        PROFILED(BACKWARD, op - first, r->k->ops[op->kind].panel_backward(op, r->ctx, area));
+    }
+}
+
+/* ---- the rows of other nets ------------------------------------------------------------------ */
 
 /* The whole way of some rows of the mini-batch */
 static void train_chunk(void *arg, int64_t chunk, int32_t worker) {
@@ -718,8 +791,9 @@ static void train_by_layers(fm_team *team, run *r) {
 static void place_block(run *r) {
     const fm_train_job *job = r->job;
     fm_ctx *c = r->ctx;
-    c->x = job->order ? job->batch
-                      : plus(job->x, (job->position + c->first_row) * r->net->ops[0].n_in, r->k);
+    c->x = job->order || r->panels
+               ? job->batch
+               : plus(job->x, (job->position + c->first_row) * r->net->ops[0].n_in, r->k);
 }
 
 /* Gradients alone, or with the update that belongs to each */
@@ -735,11 +809,14 @@ static void train_rows(fm_team *team, run *r) {
     const int64_t block = fm_block_rows(r->net, r->k, r->batch_rows, fm_team_size(team));
     for (c->first_row = 0;; c->first_row += block) {
         c->rows = at_most(block, r->batch_rows - c->first_row);
+        const int layers =
+            by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k);
+        r->panels = !layers && by_panels(r->net, r->k, c) ? (int32_t)r->k->panel_rows : 0;
         place_block(r);
-        if (by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k))
+        if (layers)
             train_by_layers(team, r);
         else
-            all_rows(team, r, train_chunk);
+            all_rows(team, r, r->panels ? panels_chunk : train_chunk);
         if (c->first_row + c->rows == r->batch_rows)
             return;
         sum_gradients(team, r, -1);

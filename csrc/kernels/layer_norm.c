@@ -147,3 +147,9 @@ NORM(rms_norm, 0, 1)
 #define layer_norm_keep_stats NULL
 #define rms_norm_slope NULL
 #define rms_norm_keep_stats NULL
+#define layer_norm_panel_forward NULL
+#define layer_norm_panel_backward NULL
+#define layer_norm_panel_param_grad NULL
+#define rms_norm_panel_forward NULL
+#define rms_norm_panel_backward NULL
+#define rms_norm_panel_param_grad NULL

@@ -30,6 +30,9 @@ cdef extern from "fastmlp.h" nogil:
         FM_N_OPTIMIZERS
         FM_BLAS_ROWS
         FM_MAX_STATES
+        FM_PANELS_by_size
+        FM_PANELS_always
+        FM_PANELS_never
 
     ctypedef struct fm_activation_info:
         const char *name
@@ -104,6 +107,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t capacity
         int32_t training
         int32_t blas
+        int32_t panels
         uint64_t seed
         uint64_t draw
         fm_poll poll
@@ -671,6 +675,17 @@ cdef class Context:
             self.ctx.state[i] = data[i]
         self.ctx.average = average_data
         fm_unlock(&self.lock)
+
+    @property
+    def panels(self):
+        """Whether training steps go in panels wherever every layer can (True), never (False), or by the sizes
+        (None). Bits do not depend on it: it is for tests and measurements.
+        """
+        return {FM_PANELS_always: True, FM_PANELS_never: False}.get(self.ctx.panels)
+
+    @panels.setter
+    def panels(self, wanted):
+        self.ctx.panels = FM_PANELS_by_size if wanted is None else FM_PANELS_always if wanted else FM_PANELS_never
 
     @property
     def n_averaged(self):
