@@ -255,6 +255,7 @@ typedef struct {
     int64_t lanes;     /* elements of a vector */
     int32_t has_blas;
     int64_t panel_rows; /* rows of a panel */
+    double panels_pay;  /* from which ratio of products on, row by row to in panels (network.c) */
     /* between rows, of x in `order` or, if that is NULL, as they stand, and panels of them */
     void (*panels_of_rows)(void *to, const void *x, const int64_t *order, int64_t rows,
                            int64_t width);
@@ -341,6 +342,9 @@ int32_t fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, i
 /* Rows that a training step of `rows` rows on so many threads takes at a time, and for which acts,
  * dacts and batch need room */
 int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads);
+
+/* Whether the ctx->rows of a training step go in panels, unless they go layer by layer */
+int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 
 /* Where forward leaves the output and backward finds its gradient. */
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);

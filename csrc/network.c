@@ -49,17 +49,33 @@ static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
 }
 
-/* Whether the rows of a training step go in panels: only if the net is narrow and its buffers hold
- * whole panels, and by size only where it is faster. */
-static int by_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
-    const int64_t rows = round_up(ctx->rows, k->panel_rows);
-    if (ctx->blas || ctx->panels == FM_PANELS_never || rows > ctx->capacity)
+/* Multiply-adds of a step's products row by row as a multiple of those in panels: the one fills up
+ * columns to whole vectors, the other rows to whole panels. */
+static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
+    const double filled = (double)round_up(rows, k->panel_rows) / (double)rows;
+    double by_rows = 0, in_panels = 0;
+    for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++) {
+        if (!k->ops[op->kind].sizes(op).n_weights)
+            continue;
+        const double across = (double)(op->n_in * round_up(op->n_out, k->lanes));
+        const double down = (double)(round_up(op->n_in, k->lanes) * op->n_out);
+        const int back = op->dx >= 0; /* the gradient by the first input is not wanted */
+        by_rows += across + back * down + (op->n_out <= k->lanes ? down : across);
+        in_panels += (1 + back) * filled * (double)(op->n_in * op->n_out) + across;
+    }
+    return in_panels > 0 ? by_rows / in_panels : 0;
+}
+
+/* Only if the net is narrow and its buffers hold whole panels; by size only where it is faster. */
+int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
+    if (ctx->blas || ctx->panels == FM_PANELS_never ||
+        round_up(ctx->rows, k->panel_rows) > ctx->capacity)
         return 0;
     for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
         if (!k->ops[op->kind].panel_forward || op->n_in > FM_PANEL_WIDTH ||
             op->n_out > FM_PANEL_WIDTH)
             return 0;
-    return 1;
+    return ctx->panels == FM_PANELS_always || panel_gain(net, k, ctx->rows) >= k->panels_pay;
 }
 
 /* Slices of an op's parameter gradient that make one chunk */
@@ -122,7 +138,9 @@ typedef struct {
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
-    int32_t panels;       /* rows of a panel, or 0: row by row */
+    int64_t panels;       /* rows of a panel, or 0: row by row */
+    int32_t in_panels;    /* fm_in_panels ... */
+    int64_t known_rows;   /* ... of so many */
     int64_t batch_rows;   /* fm_train: of the whole mini-batch */
     int32_t broken_off;   /* by ctx->poll */
     int32_t in_one_block; /* fm_predict: by layers */
@@ -658,6 +676,18 @@ static void copy_row(char *to, const char *from, const char *next, int64_t bytes
     copy_short(to + i, from + i, bytes - i);
 }
 
+/* The loss will want them: they lie anywhere in memory too, but take no copy. */
+static void ask_for_targets(const run *r, int64_t r0, int64_t r1) {
+    const fm_train_job *job = r->job;
+    const int64_t n_out = last_op(r->net)->n_out;
+    const int64_t columns = fm_target_columns(job->loss, &job->loss_settings, n_out);
+    const int64_t bytes =
+        fm_loss_infos[job->loss].labels ? (int64_t)sizeof(int64_t) : columns * r->k->real_size;
+    const int64_t *order = job->order + job->position + r->ctx->first_row;
+    for (int64_t i = r0; i < r1; i++)
+        __builtin_prefetch((const char *)job->target + order[i] * bytes);
+}
+
 static void gather(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
     const int64_t bytes = r->net->ops[0].n_in * r->k->real_size;
@@ -666,6 +696,7 @@ static void gather(const run *r, int64_t r0, int64_t r1) {
     const int64_t *order = job->order + job->position + r->ctx->first_row;
     const char *x = job->x;
     char *batch = job->batch;
+    ask_for_targets(r, r0, r1);
     for (int64_t i = r0; i < r1; i++)
         copy_row(batch + i * bytes, x + order[i] * bytes, x + order[i + 1 < r1 ? i + 1 : i] * bytes,
                  bytes);
@@ -706,6 +737,8 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
 static void gather_panels(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
     const int64_t n_in = r->net->ops[0].n_in, first = job->position + r->ctx->first_row + r0;
+    if (job->order)
+        ask_for_targets(r, r0, r1);
     r->k->panels_of_rows(plus(job->batch, r0 * n_in, r->k),
                          job->order ? job->x : plus(job->x, first * n_in, r->k),
                          job->order ? job->order + first : NULL, r1 - r0, n_in);
@@ -811,7 +844,10 @@ static void train_rows(fm_team *team, run *r) {
         c->rows = at_most(block, r->batch_rows - c->first_row);
         const int layers =
             by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k);
-        r->panels = !layers && by_panels(r->net, r->k, c) ? (int32_t)r->k->panel_rows : 0;
+        if (c->rows != r->known_rows)
+            r->in_panels = fm_in_panels(r->net, r->k, c);
+        r->known_rows = c->rows;
+        r->panels = !layers && r->in_panels ? r->k->panel_rows : 0;
         place_block(r);
         if (layers)
             train_by_layers(team, r);

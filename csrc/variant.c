@@ -57,6 +57,7 @@ const fm_kernels FM_TABLE = {
     .real_size = sizeof(real),
     .lanes = LANES,
     .panel_rows = PANEL_ROWS,
+    .panels_pay = PANELS_PAY,
     .panels_of_rows = panels_of_rows,
     .rows_of_panels = rows_of_panels,
 #ifdef FM_BLAS_PREFIX

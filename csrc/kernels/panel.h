@@ -10,27 +10,38 @@
 
 #include "gemm_tile.h"
 
+/* PANELS_PAY: by measurement, see docs/decisions.md. Masks cost nothing with AVX-512, so there
+ * panels must save some work; without AVX2 even a single row is faster than its packing. */
 #if defined(__AVX512F__)
 #define PANEL_VECS 1
+#define PANELS_PAY 1.05
+#elif defined(__AVX2__)
+#define PANEL_VECS 2
+#define PANELS_PAY 1
 #else
 #define PANEL_VECS 2
+#define PANELS_PAY 0
 #endif
 #define PANEL_ROWS (PANEL_VECS * LANES)
+#define GATHER_AHEAD                                                                               \
+    32 /* rows that lie anywhere in memory are asked for so many before their turn */
 
 /* Row r of a matrix in panels */
 INLINE int64_t in_panels(int64_t r, int64_t width) {
     return r / PANEL_ROWS * PANEL_ROWS * width + r % PANEL_ROWS;
 }
 
-/* m: columns j ... of up to LANES rows, a vector each; from: column 0 of the first row */
-INLINE void load_panel_square(vec *m, const real *from, int64_t j, int64_t width) {
+/* m: columns j ... of up to LANES rows, a vector each, from columns `column` apart */
+INLINE void turned_columns(vec *m, const real *from, int64_t column, int64_t j, int64_t width) {
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
-        m[i] = j + i < width ? load(from + (j + i) * PANEL_ROWS) : (vec){0};
+        m[i] = j + i < width ? load(from + (j + i) * column) : (vec){0};
     transpose(m);
 }
 
-INLINE void fill_panel_square(real *to, const real *const *from, int64_t rows, int64_t columns) {
+/* to: columns, `column` apart, of up to LANES rows; no more than LANES of them */
+INLINE void turn_square(real *to, int64_t column, const real *const *from, int64_t rows,
+                        int64_t columns) {
     vec m[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
@@ -39,7 +50,47 @@ INLINE void fill_panel_square(real *to, const real *const *from, int64_t rows, i
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
         if (i < columns)
-            store(to + i * PANEL_ROWS, m[i]);
+            store(to + i * column, m[i]);
+}
+
+/* to: columns, `column` apart, of LANES rows of x, from row `first` on in their order, or as they
+ * stand if that is NULL; 0 from row `rows` on */
+static void columns_of_rows(real *to, int64_t column, const real *x, const int64_t *order,
+                            int64_t first, int64_t rows, int64_t width) {
+    const real *from[LANES];
+    for (int64_t i = 0; i < LANES; i++) {
+        const int64_t r = first + i < rows ? first + i : rows - 1;
+        from[i] = x + (order ? order[r] : r) * width;
+        if (order && first + GATHER_AHEAD + i < rows)
+            __builtin_prefetch(x + order[first + GATHER_AHEAD + i] * width);
+    }
+    for (int64_t j = 0; j < width; j += LANES, to += LANES * column) {
+        if (rows - first >= LANES && width - j >= LANES)
+            turn_square(to, column, from, LANES, LANES);
+        else
+            turn_square(to, column, from, rows - first, width - j);
+        for (int i = 0; i < LANES; i++)
+            from[i] += LANES;
+    }
+}
+
+/* Rows r ... of `to` (rows, width), at most LANES, from columns `column` apart. Vectors that reach
+ * over the end of their row are stored whole if what they cover is still to come, since to store a
+ * part takes long: so last columns first. */
+static void rows_of_columns(real *to, int64_t r, int64_t rows, int64_t width, const real *from,
+                            int64_t column) {
+    const real *end = to + rows * width;
+    const int64_t count = rows - r < LANES ? rows - r : LANES;
+    for (int64_t j = (width - 1) / LANES * LANES; j >= 0; j -= LANES) {
+        real *row = to + r * width + j;
+        vec m[LANES];
+        turned_columns(m, from, column, j, width);
+        for (int64_t i = 0; i < count; i++, row += width)
+            if (end - row >= LANES)
+                store(row, m[i]);
+            else
+                store_upto(row, m[i], width - j);
+    }
 }
 
 /* to: panels of the rows order[0] ... order[rows - 1] of x, or of its first ones if order is NULL
@@ -47,42 +98,14 @@ INLINE void fill_panel_square(real *to, const real *const *from, int64_t rows, i
 static void panels_of_rows(void *to, const void *x, const int64_t *order, int64_t rows,
                            int64_t width) {
     const int64_t end = (rows + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
-    for (int64_t r0 = 0; r0 < end; r0 += LANES) {
-        real *panel = (real *)to + in_panels(r0, width);
-        const real *from[LANES];
-        for (int64_t i = 0; i < LANES; i++) {
-            const int64_t r = r0 + i < rows ? r0 + i : rows - 1;
-            from[i] = (const real *)x + (order ? order[r] : r) * width;
-        }
-        for (int64_t j = 0; j < width; j += LANES, panel += LANES * PANEL_ROWS) {
-            if (rows - r0 >= LANES && width - j >= LANES)
-                fill_panel_square(panel, from, LANES, LANES);
-            else
-                fill_panel_square(panel, from, rows - r0, width - j);
-            for (int i = 0; i < LANES; i++)
-                from[i] += LANES;
-        }
-    }
+    for (int64_t r = 0; r < end; r += LANES)
+        columns_of_rows((real *)to + in_panels(r, width), PANEL_ROWS, x, order, r, rows, width);
 }
 
-/* to (rows, width) from panels. Vectors that reach over the end of their row are stored whole if
- * what follows them is still to come, since stores of a part take long: so last columns first. */
+/* to (rows, width) from panels */
 static void rows_of_panels(void *to, const void *from, int64_t rows, int64_t width) {
-    const real *end = (real *)to + rows * width;
-    for (int64_t r0 = 0; r0 < rows; r0 += LANES) {
-        const real *panel = (const real *)from + in_panels(r0, width);
-        const int64_t count = rows - r0 < LANES ? rows - r0 : LANES;
-        for (int64_t j = (width - 1) / LANES * LANES; j >= 0; j -= LANES) {
-            real *row = (real *)to + r0 * width + j;
-            vec m[LANES];
-            load_panel_square(m, panel, j, width);
-            for (int64_t i = 0; i < count; i++, row += width)
-                if (end - row >= LANES)
-                    store(row, m[i]);
-                else
-                    store_upto(row, m[i], width - j);
-        }
-    }
+    for (int64_t r = 0; r < rows; r += LANES)
+        rows_of_columns(to, r, rows, width, (const real *)from + in_panels(r, width), PANEL_ROWS);
 }
 
 #endif

@@ -66,7 +66,7 @@ INLINE void panel_tile(const panel_args *t, const int64_t a_row, const int rows,
             const vec sum = is_relu ? relu_of(acc[i][v], acc[i][v]) : acc[i][v];
             if (t->accumulate)
                 store_upto(c, load_upto(c, n) + sum, n);
-            else if (n == LANES || t->c_end - c >= LANES) /* see rows_of_panels */
+            else if (n == LANES || t->c_end - c >= LANES) /* see rows_of_columns */
                 store(c, sum);
             else
                 store_part(c, sum, n);

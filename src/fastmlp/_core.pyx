@@ -233,6 +233,7 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     int32_t fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     int64_t fm_block_rows(const fm_net *, const fm_kernels *, int64_t, int32_t) noexcept
+    int32_t fm_in_panels(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
@@ -686,6 +687,12 @@ cdef class Context:
     @panels.setter
     def panels(self, wanted):
         self.ctx.panels = FM_PANELS_by_size if wanted is None else FM_PANELS_always if wanted else FM_PANELS_never
+
+    def in_panels(self, int64_t rows):
+        """Whether the rows of a training step of so many go in panels, on one thread."""
+        cdef fm_ctx c = self.ctx
+        c.rows = fm_block_rows(&self.program.net, self.program.k, rows, 1)
+        return bool(fm_in_panels(&self.program.net, self.program.k, &c))
 
     @property
     def n_averaged(self):
