@@ -73,12 +73,6 @@ INLINE void panel_tile(const panel_args *t, const int64_t a_row, const int rows,
         }
 }
 
-/* Rows of the next tile when n are left: as few tiles as can be, of about one size */
-static int tile_height(int64_t n, int most) {
-    const int64_t tiles = (n + most - 1) / most;
-    return (int)((n + tiles - 1) / tiles);
-}
-
 /* The tile's height as a constant, so that its loops unroll into registers */
 #define HEIGHT_CASE(n)                                                                             \
     case n:                                                                                        \
@@ -103,11 +97,14 @@ INLINE void panel_tile_of(const panel_args *t, const int64_t a_row, int rows, co
     }
 }
 
-/* All rows of c; `t` moves along. */
+/* All rows of c, in as few tiles as can be, of about one size; `t` moves along. */
 INLINE void panel_column(panel_args *t, const int64_t a_row, int64_t rows, const int vecs,
                          const int64_t last, const int is_relu) {
-    for (int height; rows > 0; rows -= height) {
-        height = tile_height(rows, PANEL_HEIGHT(vecs));
+    /* 32 bits, since the division counts where tiles are short */
+    const uint32_t n = (uint32_t)rows, tiles = (n + PANEL_HEIGHT(vecs) - 1) / PANEL_HEIGHT(vecs);
+    const uint32_t least = n / tiles, taller = n % tiles;
+    for (uint32_t i = 0; i < tiles; i++) {
+        const int height = (int)(least + (i < taller));
         panel_tile_of(t, a_row, height, vecs, last, is_relu);
         t->a += height * a_row;
         t->c += height * t->c_row;
