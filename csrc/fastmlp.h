@@ -99,7 +99,7 @@ typedef struct {
 #define FM_CHAIN 1024
 
 /* Widest layer of a net whose training steps may go in panels (kernels/panel.h) */
-#define FM_PANEL_WIDTH 256
+#define FM_NARROW 256
 
 /* Which way training steps go. All have the same bits; the others are for tests. */
 enum {
@@ -227,7 +227,7 @@ typedef struct {
     void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
     void (*keep_stats)(const fm_op *op, const fm_ctx *ctx); /* after a training pass; or NULL */
     /* The same in panels (kernels/panel.h), in training alone: areas are whole panels, n_in and
-     * n_out at most FM_PANEL_WIDTH; slope serves both. No forward: the op has no such way. */
+     * n_out at most FM_NARROW; slope serves both. No forward: the op has no such way. */
     void (*panel_forward)(const fm_op *op, const fm_ctx *ctx, fm_area y);
     void (*panel_backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*panel_param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);

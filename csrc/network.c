@@ -34,6 +34,7 @@
 #define LAYER_ROWS 64         /* of an area: uses of the part of W that it reads */
 #define COLUMN_STEP 16        /* areas begin at whole vectors */
 #define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
+#define TURNING 6             /* multiply-adds that take as long as to turn an element */
 #define BLOCK_THREADS 8       /* that find enough to do in FM_CHAIN rows */
 #define LONG_WORK 100000000   /* multiply-adds, some milliseconds: they may be broken off */
 #define SLOW_WORK 20000000000 /* a few tenths of a second */
@@ -43,17 +44,20 @@ static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t chunks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 static int64_t round_up(int64_t n, int64_t step) { return chunks_of(n, step) * step; }
 
+static const fm_op *last_op(const fm_net *net) { return &net->ops[net->n_ops - 1]; }
+
 static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     if (ctx->blas)
         return FM_BLAS_ROWS;
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
 }
 
-/* Multiply-adds of a step's products row by row as a multiple of those in panels: the one fills up
- * columns to whole vectors, the other rows to whole panels. */
+/* Multiply-adds of a row's products row by row as a multiple of those in panels: the one fills up
+ * columns to whole vectors, the other rows to whole panels, and turns inputs, outputs and dz. */
 static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
     const double filled = (double)round_up(rows, k->panel_rows) / (double)rows;
-    double by_rows = 0, in_panels = 0;
+    double by_rows = 0, in_panels = 0,
+           turned = (double)(net->ops[0].n_in + 2 * last_op(net)->n_out);
     for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++) {
         if (!k->ops[op->kind].sizes(op).n_weights)
             continue;
@@ -62,8 +66,9 @@ static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
         const int back = op->dx >= 0; /* the gradient by the first input is not wanted */
         by_rows += across + back * down + (op->n_out <= k->lanes ? down : across);
         in_panels += (1 + back) * filled * (double)(op->n_in * op->n_out) + across;
+        turned += (double)op->n_out;
     }
-    return in_panels > 0 ? by_rows / in_panels : 0;
+    return by_rows / (in_panels + TURNING * turned);
 }
 
 /* Only if the net is narrow and its buffers hold whole panels; by size only where it is faster. */
@@ -72,8 +77,7 @@ int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) 
         round_up(ctx->rows, k->panel_rows) > ctx->capacity)
         return 0;
     for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
-        if (!k->ops[op->kind].panel_forward || op->n_in > FM_PANEL_WIDTH ||
-            op->n_out > FM_PANEL_WIDTH)
+        if (!k->ops[op->kind].panel_forward || op->n_in > FM_NARROW || op->n_out > FM_NARROW)
             return 0;
     return ctx->panels == FM_PANELS_always || panel_gain(net, k, ctx->rows) >= k->panels_pay;
 }
@@ -150,8 +154,6 @@ typedef struct {
     double now, end;       /* fm_train: after the last step, and when to stop; seconds */
     int32_t update_finite; /* atomic */
 } run;
-
-static const fm_op *last_op(const fm_net *net) { return &net->ops[net->n_ops - 1]; }
 
 static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
     return (char *)(uintptr_t)base + elements * k->real_size;
@@ -744,7 +746,7 @@ static void gather_panels(const run *r, int64_t r0, int64_t r1) {
                          job->order ? job->order + first : NULL, r1 - r0, n_in);
 }
 
-#define LOSS_ELEMENTS (32 * FM_PANEL_WIDTH) /* of either type: a panel at least */
+#define LOSS_ELEMENTS (32 * FM_NARROW) /* of either type: a panel at least */
 
 /* A loss goes along a row, so outputs and their gradients are turned into rows and back. */
 static void panel_loss(const run *r, int64_t r0, int64_t r1) {

@@ -118,7 +118,7 @@ static void linear_panel_forward(const fm_op *op, const fm_ctx *ctx, fm_area are
 
 /* Afterwards dz stands row by row in its place, as sums over rows want it. */
 static void linear_panel_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
-    real panel[PANEL_ROWS * FM_PANEL_WIDTH] __attribute__((aligned(64)));
+    real panel[PANEL_ROWS * FM_NARROW] __attribute__((aligned(64)));
     for (int64_t r = area.r0; r < area.r1; r += PANEL_ROWS) {
         real *dx = op_dx(op, ctx, r), *dz = op_dy(op, ctx, r);
         memcpy(panel, dz, (size_t)(PANEL_ROWS * op->n_out) * sizeof(real));

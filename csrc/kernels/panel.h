@@ -4,20 +4,21 @@
  * rows: element (r, j) stands at (r / PANEL_ROWS * width + j) * PANEL_ROWS + r % PANEL_ROWS. Rows
  * of the last panel beyond those that there are begin as zeros, and nothing looks at what becomes
  * of them. Where no element needs another, the layout makes no difference: such kernels serve both.
+ * (The panels of gemm_tile.h are something else: columns of an operand.)
  */
 #ifndef FASTMLP_PANEL_H
 #define FASTMLP_PANEL_H
 
 #include "gemm_tile.h"
 
-/* PANELS_PAY: by measurement, see docs/decisions.md. Masks cost nothing with AVX-512, so there
- * panels must save some work; without AVX2 even a single row is faster than its packing. */
+/* PANELS_PAY: by measurement, see docs/decisions.md. AVX-512 has masks for nothing, so there panels
+ * must save more; without AVX2 even a single row is faster than its packing. */
 #if defined(__AVX512F__)
 #define PANEL_VECS 1
-#define PANELS_PAY 1.05
+#define PANELS_PAY 0.95
 #elif defined(__AVX2__)
 #define PANEL_VECS 2
-#define PANELS_PAY 1
+#define PANELS_PAY 0.9
 #else
 #define PANEL_VECS 2
 #define PANELS_PAY 0
