@@ -173,13 +173,13 @@ def test_widths(n_in: int, n_out: int, dtype: str) -> None:
 
 def test_wide_nets_and_few_rows_go_row_by_row() -> None:
     def in_panels(rows: int, width: int) -> bool:
-        net = Sequential(mlp(lambda: [ReLU()], width=width)())
+        net = Sequential(mlp(lambda: [ReLU(), Linear(width, width), ReLU()], width=width)())
         x, y = inputs(rows, N_IN), targets("squared_error", rows, 3)
         net.fit(x, y, loss="squared_error", epochs=1, batch_size=rows)
         return net.executor.context.in_panels(rows)
 
-    assert in_panels(64, 17)
-    assert in_panels(5000, 17)
+    assert in_panels(64, 33)
+    assert in_panels(5000, 33)
     assert not in_panels(64, 257)
     if _core.build_info()["kernels"] != "base":
         assert not in_panels(1, 64)
