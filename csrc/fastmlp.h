@@ -98,6 +98,16 @@ typedef struct {
  * up: one chain over a million rows would lose two digits. It fixes their bits. */
 #define FM_CHAIN 1024
 
+/* Widest layer of a net whose training steps may go in panels (kernels/panel.h) */
+#define FM_NARROW 256
+
+/* Which way training steps go. All have the same bits; the others are for tests. */
+enum {
+    FM_PANELS_by_size,
+    FM_PANELS_always, /* where every op can */
+    FM_PANELS_never
+};
+
 /* How long steps take, alone and together (pace.c); zero where nothing is known. Nanoseconds. */
 typedef struct {
     int32_t threads; /* what it is known for */
@@ -133,6 +143,7 @@ typedef struct {
     int64_t capacity;           /* rows that acts and dacts can hold */
     int32_t training;           /* dropout draws masks */
     int32_t blas;               /* products through BLAS instead of the native tile */
+    int32_t panels;             /* FM_PANELS_* */
     uint64_t seed; /* with `draw`, the row and the column it fixes every dropout mask */
     uint64_t draw; /* number of training passes before this one */
     fm_pace pace;
@@ -215,7 +226,12 @@ typedef struct {
     void (*backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
     void (*keep_stats)(const fm_op *op, const fm_ctx *ctx); /* after a training pass; or NULL */
-    int32_t whole;                                          /* FM_WHOLE_* */
+    /* The same in panels (kernels/panel.h), in training alone: areas are whole panels, n_in and
+     * n_out at most FM_NARROW; slope serves both. No forward: the op has no such way. */
+    void (*panel_forward)(const fm_op *op, const fm_ctx *ctx, fm_area y);
+    void (*panel_backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
+    void (*panel_param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
+    int32_t whole; /* FM_WHOLE_* */
 } fm_op_kernels;
 
 /* Loss of rows [0, n) of z (n, n_out), one double a row into row_loss, and, unless dz is NULL, the
@@ -238,6 +254,12 @@ typedef struct {
     int64_t real_size; /* bytes of an element */
     int64_t lanes;     /* elements of a vector */
     int32_t has_blas;
+    int64_t panel_rows; /* rows of a panel */
+    double panels_pay;  /* from which ratio of products on, row by row to in panels (network.c) */
+    /* between rows, of x in `order` or, if that is NULL, as they stand, and panels of them */
+    void (*panels_of_rows)(void *to, const void *x, const int64_t *order, int64_t rows,
+                           int64_t width);
+    void (*rows_of_panels)(void *to, const void *from, int64_t rows, int64_t width);
     fm_op_kernels ops[FM_N_OPS];
     fm_loss_fn losses[FM_N_LOSSES];
     /* row r: its loss and, unless dz is NULL, its gradient times weights[order[r]]; weight 0 gives
@@ -323,6 +345,9 @@ int32_t fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, i
 /* Rows that a training step of `rows` rows on so many threads takes at a time, and for which acts,
  * dacts and batch need room */
 int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads);
+
+/* Whether the ctx->rows of a training step go in panels, unless they go layer by layer */
+int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 
 /* Where forward leaves the output and backward finds its gradient. */
 void *fm_output(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);

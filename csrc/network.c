@@ -35,6 +35,7 @@
 #define COLUMN_STEP 16        /* areas begin at whole vectors */
 #define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
 #define PREDICT_CHUNKS 4      /* of each thread in a round, after which the clock is looked at */
+#define TURNING 6             /* multiply-adds that take as long as to turn an element */
 #define BLOCK_THREADS 8       /* that find enough to do in FM_CHAIN rows */
 #define LONG_WORK 100000000   /* multiply-adds, some milliseconds: they may be broken off */
 #define SLOW_WORK 20000000000 /* a few tenths of a second */
@@ -44,10 +45,42 @@ static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t chunks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 static int64_t round_up(int64_t n, int64_t step) { return chunks_of(n, step) * step; }
 
+static const fm_op *last_op(const fm_net *net) { return &net->ops[net->n_ops - 1]; }
+
 static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     if (ctx->blas)
         return FM_BLAS_ROWS;
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
+}
+
+/* Multiply-adds of a row's products row by row as a multiple of those in panels: the one fills up
+ * columns to whole vectors, the other rows to whole panels, and turns inputs, outputs and dz. */
+static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
+    const double filled = (double)round_up(rows, k->panel_rows) / (double)rows;
+    double by_rows = 0, in_panels = 0,
+           turned = (double)(net->ops[0].n_in + 2 * last_op(net)->n_out);
+    for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++) {
+        if (!k->ops[op->kind].sizes(op).n_weights)
+            continue;
+        const double across = (double)(op->n_in * round_up(op->n_out, k->lanes));
+        const double down = (double)(round_up(op->n_in, k->lanes) * op->n_out);
+        const int back = op->dx >= 0; /* the gradient by the first input is not wanted */
+        by_rows += across + back * down + (op->n_out <= k->lanes ? down : across);
+        in_panels += (1 + back) * filled * (double)(op->n_in * op->n_out) + across;
+        turned += (double)op->n_out;
+    }
+    return by_rows / (in_panels + TURNING * turned);
+}
+
+/* Only if the net is narrow and its buffers hold whole panels; by size only where it is faster. */
+int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
+    if (ctx->blas || ctx->panels == FM_PANELS_never ||
+        round_up(ctx->rows, k->panel_rows) > ctx->capacity)
+        return 0;
+    for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
+        if (!k->ops[op->kind].panel_forward || op->n_in > FM_NARROW || op->n_out > FM_NARROW)
+            return 0;
+    return ctx->panels == FM_PANELS_always || panel_gain(net, k, ctx->rows) >= k->panels_pay;
 }
 
 /* Slices of an op's parameter gradient that make one chunk */
@@ -114,6 +147,9 @@ typedef struct {
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
+    int64_t panels;        /* rows of a panel, or 0: row by row */
+    int32_t in_panels;     /* fm_in_panels ... */
+    int64_t known_rows;    /* ... of so many */
     int64_t batch_rows;    /* fm_train: of the whole mini-batch; fm_predict: of a round */
     int32_t broken_off;    /* by ctx->poll */
     int32_t in_one_block;  /* fm_predict: by layers */
@@ -123,8 +159,6 @@ typedef struct {
     double now, end;       /* after the last step or round, and when to stop; seconds */
     int32_t update_finite; /* atomic */
 } run;
-
-static const fm_op *last_op(const fm_net *net) { return &net->ops[net->n_ops - 1]; }
 
 static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
     return (char *)(uintptr_t)base + elements * k->real_size;
@@ -207,7 +241,9 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
             continue;
         }
         const int64_t i0 = chunk * size, i1 = at_most(i0 + size, s.n_slices);
-        PROFILED(PARAM_GRAD, op - r->net->ops, r->k->ops[op->kind].param_grad(op, r->ctx, i0, i1));
+        const fm_op_kernels *kernels = &r->k->ops[op->kind];
+        PROFILED(PARAM_GRAD, op - r->net->ops,
+                 (r->panels ? kernels->panel_param_grad : kernels->param_grad)(op, r->ctx, i0, i1));
         if (r->optimizer >= 0 && s.n_weights == 0) { /* arrays of n_slices, one behind the other */
             for (int64_t first = 0; first < s.n_biases; first += s.n_slices)
                 update_range(r, op->b + first + i0, i1 - i0, 0);
@@ -235,7 +271,8 @@ static void all_slices(fm_team *team, run *r) {
 }
 
 static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32_t)) {
-    r->rows_per_chunk = rows_per_chunk(r->ctx, fm_team_size(team));
+    r->rows_per_chunk =
+        round_up(rows_per_chunk(r->ctx, fm_team_size(team)), at_least(r->panels, 1));
     fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
 }
 
@@ -651,6 +688,18 @@ static void copy_row(char *to, const char *from, const char *next, int64_t bytes
     copy_short(to + i, from + i, bytes - i);
 }
 
+/* The loss will want them: they lie anywhere in memory too, but take no copy. */
+static void ask_for_targets(const run *r, int64_t r0, int64_t r1) {
+    const fm_train_job *job = r->job;
+    const int64_t n_out = last_op(r->net)->n_out;
+    const int64_t columns = fm_target_columns(job->loss, &job->loss_settings, n_out);
+    const int64_t bytes =
+        fm_loss_infos[job->loss].labels ? (int64_t)sizeof(int64_t) : columns * r->k->real_size;
+    const int64_t *order = job->order + job->position + r->ctx->first_row;
+    for (int64_t i = r0; i < r1; i++)
+        __builtin_prefetch((const char *)job->target + order[i] * bytes);
+}
+
 static void gather(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
     const int64_t bytes = r->net->ops[0].n_in * r->k->real_size;
@@ -659,16 +708,17 @@ static void gather(const run *r, int64_t r0, int64_t r1) {
     const int64_t *order = job->order + job->position + r->ctx->first_row;
     const char *x = job->x;
     char *batch = job->batch;
+    ask_for_targets(r, r0, r1);
     for (int64_t i = r0; i < r1; i++)
         copy_row(batch + i * bytes, x + order[i] * bytes, x + order[i + 1 < r1 ? i + 1 : i] * bytes,
                  bytes);
 }
 
-static void batch_loss(const run *r, int64_t r0, int64_t r1) {
+/* z, dz: outputs of rows [r0, r1) of the block, one row behind the other, and their gradients */
+static void loss_of_outputs(const run *r, int64_t r0, int64_t r1, const void *z, void *dz) {
     const fm_train_job *job = r->job;
-    const fm_ctx *c = r->ctx;
     const fm_kernels *k = r->k;
-    const int64_t n_out = last_op(r->net)->n_out, in_batch = c->first_row + r0;
+    const int64_t n_out = last_op(r->net)->n_out, in_batch = r->ctx->first_row + r0;
     const int64_t first = job->position + in_batch;
     const int64_t *order = job->order ? job->order + first : NULL;
     const fm_loss_settings *settings = &job->loss_settings;
@@ -676,8 +726,6 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
     const void *target = order                             ? job->target
                          : fm_loss_infos[job->loss].labels ? (const int64_t *)job->target + first
                                                            : plus(job->target, first * columns, k);
-    const void *z = plus(fm_output(r->net, k, c), r0 * n_out, k);
-    void *dz = plus(fm_output_grad(r->net, k, c), r0 * n_out, k);
     double *row_loss = job->row_loss + in_batch;
     k->losses[job->loss](row_loss, dz, z, target, order,
                          settings->sum ? 1 : 1.0 / (double)r->batch_rows, r1 - r0, n_out, settings);
@@ -689,6 +737,66 @@ static void batch_loss(const run *r, int64_t r0, int64_t r1) {
             copy_short(plus(job->outputs, (order ? order[i] : first + i) * n_out, k),
                        plus(z, i * n_out, k), n_out * k->real_size);
 }
+
+static void batch_loss(const run *r, int64_t r0, int64_t r1) {
+    const int64_t first = r0 * last_op(r->net)->n_out;
+    loss_of_outputs(r, r0, r1, plus(fm_output(r->net, r->k, r->ctx), first, r->k),
+                    plus(fm_output_grad(r->net, r->k, r->ctx), first, r->k));
+}
+
+/* ---- the rows of a small net, in panels ------------------------------------------------------ */
+
+static void gather_panels(const run *r, int64_t r0, int64_t r1) {
+    const fm_train_job *job = r->job;
+    const int64_t n_in = r->net->ops[0].n_in, first = job->position + r->ctx->first_row + r0;
+    if (job->order)
+        ask_for_targets(r, r0, r1);
+    r->k->panels_of_rows(plus(job->batch, r0 * n_in, r->k),
+                         job->order ? job->x : plus(job->x, first * n_in, r->k),
+                         job->order ? job->order + first : NULL, r1 - r0, n_in);
+}
+
+#define LOSS_ELEMENTS (32 * FM_NARROW) /* of either type: a panel at least */
+
+/* A loss goes along a row, so outputs and their gradients are turned into rows and back. */
+static void panel_loss(const run *r, int64_t r0, int64_t r1) {
+    double z[LOSS_ELEMENTS], dz[LOSS_ELEMENTS];
+    const int64_t n_out = last_op(r->net)->n_out;
+    const int64_t most = LOSS_ELEMENTS / n_out / r->panels * r->panels;
+    for (int64_t rows; r0 < r1; r0 += rows) {
+        rows = at_most(most, r1 - r0);
+        r->k->rows_of_panels(z, plus(fm_output(r->net, r->k, r->ctx), r0 * n_out, r->k), rows,
+                             n_out);
+        loss_of_outputs(r, r0, r0 + rows, z, dz);
+        r->k->panels_of_rows(plus(fm_output_grad(r->net, r->k, r->ctx), r0 * n_out, r->k), dz, NULL,
+                             rows, n_out);
+    }
+}
+
+/* train_chunk in panels */
+static void panels_chunk(void *arg, int64_t chunk, int32_t worker) {
+    const run *r = arg;
+    const fm_op *first = r->net->ops, *end = first + r->net->n_ops;
+    int64_t r0, r1;
+    (void)worker;
+    rows_of_chunk(r, chunk, &r0, &r1);
+    fm_area area = {r0, round_up(r1, r->panels), 0, 0};
+    PROFILED(GATHER, 0, gather_panels(r, r0, r1));
+    for (const fm_op *op = first; op < end; op++) {
+        area.j1 = op->n_out;
+        PROFILED(FORWARD, op - first, r->k->ops[op->kind].panel_forward(op, r->ctx, area));
+    }
+    PROFILED(LOSS, 0, panel_loss(r, r0, r1));
+    for (const fm_op *op = end - 1; op >= first; op--) {
+        area.j1 = op->n_out;
+        if (r->k->ops[op->kind].slope)
+            r->k->ops[op->kind].slope(op, r->ctx, area);
+        area.j1 = op->n_in;
+        PROFILED(BACKWARD, op - first, r->k->ops[op->kind].panel_backward(op, r->ctx, area));
+    }
+}
+
+/* ---- the rows of other nets ------------------------------------------------------------------ */
 
 /* The whole way of some rows of the mini-batch */
 static void train_chunk(void *arg, int64_t chunk, int32_t worker) {
@@ -728,8 +836,9 @@ static void train_by_layers(fm_team *team, run *r) {
 static void place_block(run *r) {
     const fm_train_job *job = r->job;
     fm_ctx *c = r->ctx;
-    c->x = job->order ? job->batch
-                      : plus(job->x, (job->position + c->first_row) * r->net->ops[0].n_in, r->k);
+    c->x = job->order || r->panels
+               ? job->batch
+               : plus(job->x, (job->position + c->first_row) * r->net->ops[0].n_in, r->k);
 }
 
 /* Gradients alone, or with the update that belongs to each */
@@ -745,11 +854,17 @@ static void train_rows(fm_team *team, run *r) {
     const int64_t block = fm_block_rows(r->net, r->k, r->batch_rows, fm_team_size(team));
     for (c->first_row = 0;; c->first_row += block) {
         c->rows = at_most(block, r->batch_rows - c->first_row);
+        const int layers =
+            by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k);
+        if (c->rows != r->known_rows)
+            r->in_panels = fm_in_panels(r->net, r->k, c);
+        r->known_rows = c->rows;
+        r->panels = !layers && r->in_panels ? r->k->panel_rows : 0;
         place_block(r);
-        if (by_layers(r->net, c, fm_team_size(team)) || has_whole_columns(r->net, r->k))
+        if (layers)
             train_by_layers(team, r);
         else
-            all_rows(team, r, train_chunk);
+            all_rows(team, r, r->panels ? panels_chunk : train_chunk);
         if (c->first_row + c->rows == r->batch_rows)
             return;
         sum_gradients(team, r, -1);

@@ -4,7 +4,8 @@
 
 /* X(name, what an area must hold whole: its rows, its columns or nothing): kernels/<name>.c defines
  * <name>_sizes, <name>_forward, <name>_slope, <name>_backward, <name>_param_grad,
- * <name>_keep_stats. */
+ * <name>_keep_stats, and the same in panels: <name>_panel_forward, <name>_panel_backward,
+ * <name>_panel_param_grad. */
 #define FM_OPS(X)                                                                                  \
     X(linear, nothing)                                                                             \
     X(activation, nothing)                                                                         \

@@ -64,8 +64,10 @@ FM_FUNCTIONS(DEFINE_FUNCTION)
 
 #define FUNCTION_ENTRY(name, ...) all_##name,
 #define OP_ENTRY(name, whole)                                                                      \
-    {name##_sizes,      name##_forward,    name##_slope,    name##_backward,                       \
-     name##_param_grad, name##_keep_stats, FM_WHOLE_##whole},
+    {name##_sizes,         name##_forward,        name##_slope,                                    \
+     name##_backward,      name##_param_grad,     name##_keep_stats,                               \
+     name##_panel_forward, name##_panel_backward, name##_panel_param_grad,                         \
+     FM_WHOLE_##whole},
 #define LOSS_ENTRY(name, ...) name##_rows,
 #define UPDATE_ENTRY(name, ...) name##_update,
 
@@ -74,6 +76,10 @@ const fm_kernels FM_TABLE = {
     .name = FM_TABLE_NAME,
     .real_size = sizeof(real),
     .lanes = LANES,
+    .panel_rows = PANEL_ROWS,
+    .panels_pay = PANELS_PAY,
+    .panels_of_rows = panels_of_rows,
+    .rows_of_panels = rows_of_panels,
 #ifdef FM_BLAS_PREFIX
     .has_blas = 1,
 #endif

@@ -38,7 +38,7 @@ TESTS = [
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
-TESTS += ["float_mode", "threads", "pace"]
+TESTS += ["panels", "float_mode", "threads", "pace"]
 
 
 class Mutant(NamedTuple):
@@ -49,6 +49,60 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        "panels: a weight gradient knows the first rows of x alone",
+        "kernels/panel_product.h",
+        ".a_block = PANEL_ROWS * n_in,",
+        ".a_block = 0,",
+    ),
+    Mutant(
+        "panels: the biases of the first tile are those of all",
+        "kernels/panel_product.h",
+        "t->bias = t->bias ? t->bias + height : NULL;",
+        "t->bias = t->bias ? t->bias : NULL;",
+    ),
+    Mutant(
+        "panels: a gradient is written beyond its end",
+        "kernels/panel_product.h",
+        "else if (n == LANES || t->c_end - c >= LANES)",
+        "else if (n == LANES || t->c_end - c >= 0)",
+    ),
+    Mutant(
+        "panels: later chains of rows replace the first",
+        "kernels/panel_product.h",
+        ".accumulate = accumulate || r0 > 0};",
+        ".accumulate = accumulate};",
+    ),
+    Mutant(
+        "panels: later blocks replace the first",
+        "kernels/linear.c",
+        "const int goes_on = ctx->first_row > 0;",
+        "const int goes_on = 0;",
+    ),
+    Mutant(
+        "panels: first columns of a row overwritten by those before it",
+        "kernels/panel.h",
+        "for (int64_t j = (width - 1) / LANES * LANES; j >= 0; j -= LANES) {",
+        "for (int64_t j = 0; j < width; j += LANES) {",
+    ),
+    Mutant(
+        "panels: every panel has the masks of the first",
+        "kernels/dropout.c",
+        "keys[i] = row_key(&f, ctx, r0 + i);",
+        "keys[i] = row_key(&f, ctx, i);",
+    ),
+    Mutant(
+        "panels: norms sum in one lane",
+        "kernels/layer_norm.c",
+        "squares[j % SUM_LANES] = fma_(d, d, squares[j % SUM_LANES]);",
+        "squares[0] = fma_(d, d, squares[0]);",
+    ),
+    Mutant(
+        "panels: the targets of the first rows are those of all",
+        "network.c",
+        "loss_of_outputs(r, r0, r0 + rows, z, dz);",
+        "loss_of_outputs(r, 0, rows, z, dz);",
+    ),
     Mutant(
         "blocks: dropout counts rows from the block",
         "kernels/dropout.c",
@@ -76,8 +130,8 @@ MUTANTS = [
     Mutant(
         "blocks: rows are gathered from the first block",
         "network.c",
-        "job->order + job->position + r->ctx->first_row;",
-        "job->order + job->position;",
+        "job->order + job->position + r->ctx->first_row;\n    const char *x",
+        "job->order + job->position;\n    const char *x",
     ),
     Mutant(
         "breaking off: the update goes on",
@@ -214,8 +268,8 @@ MUTANTS = [
     Mutant(
         "dropout: one mask for all rows",
         "kernels/dropout.c",
-        "fm_mix64(key ^ (uint64_t)(ctx->first_row + r))",
-        "fm_mix64(key)",
+        "fm_mix64(f->key ^ (uint64_t)(ctx->first_row + r))",
+        "fm_mix64(f->key)",
     ),
     Mutant(
         "dropout: the mask depends on how rows are split over threads",

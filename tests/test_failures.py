@@ -85,17 +85,26 @@ def test_a_batch_that_is_too_small_for_batch_norm_changes_nothing() -> None:
     assert not fresh.standardize.is_adapted
 
 
-@pytest.mark.parametrize("given", ["sample_weight", "class_weight"])
-def test_weights_for_levenberg_marquardt_are_refused_before_any_work(given: str) -> None:
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"sample_weight": np.ones(95)}, "sample_weight"),
+        ({"sample_weight": -np.ones(96)}, "sample_weight"),
+        ({"class_weight": "balanced"}, "class_weight needs one class a row"),
+    ],
+)
+def test_weights_for_levenberg_marquardt_are_refused_before_any_work(
+    weights: dict[str, object], message: str
+) -> None:
     net = trained()
     before = state_of(net)
-    with pytest.raises(ValueError, match="takes no sample weights"):
+    with pytest.raises(ValueError, match=message):
         net.fit(
             X,
             np.zeros((96, 3)),
             loss="squared_error",
             optimizer="levenberg_marquardt",
-            **{given: np.ones(96)},
+            **weights,
         )
     assert state_of(net) == before
 

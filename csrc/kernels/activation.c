@@ -176,3 +176,6 @@ static void activation_backward(const fm_op *op, const fm_ctx *ctx, fm_area area
 #define activation_slope NULL
 #define activation_param_grad NULL
 #define activation_keep_stats NULL
+#define activation_panel_forward activation_forward
+#define activation_panel_backward activation_backward
+#define activation_panel_param_grad NULL

@@ -6,6 +6,7 @@
  * x, y (rows, n)   scale, shift (n), one behind the other. Mean and 1 / sqrt(...) of each row are
  * kept behind y for the way back. */
 
+#include "panel.h"
 #include "real.h"
 
 #define KEPT 2 /* numbers of a row: mean and 1 / sqrt(var + eps) */
@@ -42,6 +43,22 @@ static real row_sum_squares(const real *x, int64_t n) {
     return tree_sum(&sums);
 }
 
+/* ---- the formulas, whether a vector holds columns of a row or rows of a column --------------- */
+
+INLINE vec inverse_std(vec squares, int64_t n, double eps) {
+    return 1 / vsqrt(squares / (real)n + (real)eps);
+}
+INLINE vec norm_y(vec deviation, vec inv_std, vec scale, vec shift) {
+    return fma_(deviation * inv_std, scale, shift);
+}
+/* d = dy scale;  dx = (d - mean of d - xhat (mean of d xhat)) / sqrt(var + eps); rms_norm without
+ * the mean of d */
+INLINE vec norm_dx(vec d, vec xhat, vec mean, vec along, vec inv_std) {
+    return fma_(-xhat, along, d - mean) * inv_std;
+}
+
+/* ---- row by row ------------------------------------------------------------------------------ */
+
 /* xhat of columns i ... of a row */
 INLINE vec normalized(const real *x, const real *kept, int64_t i, int64_t n) {
     return (load_rest(x, i, n) - splat(kept[0])) * splat(kept[1]);
@@ -64,17 +81,16 @@ INLINE void norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area, const
             kept[0] = x[0] + row_sum(y, n) / (real)n;
         }
         deviations(y, x, kept[0], n); /* y holds them for a moment */
-        kept[1] = 1 / root(row_sum_squares(y, n) / (real)n + (real)op->attr0);
+        const vec inv_std = inverse_std(splat(row_sum_squares(y, n)), n, op->attr0);
+        kept[1] = inv_std[0];
         for (int64_t i = 0; i < n; i += LANES) {
-            const vec xhat = load_upto(y + i, n - i) * splat(kept[1]);
             const vec to = centers ? load_upto(shift + i, n - i) : (vec){0};
-            store_upto(y + i, fma_(xhat, load_upto(scale + i, n - i), to), n - i);
+            const vec from = load_upto(y + i, n - i);
+            store_upto(y + i, norm_y(from, inv_std, load_upto(scale + i, n - i), to), n - i);
         }
     }
 }
 
-/* d = dy scale;  dx = (d - mean of d - xhat (mean of d xhat)) / sqrt(var + eps); rms_norm without
- * the mean of d */
 INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, const int centers) {
     const int64_t n = op->n_out;
     const real *scale = (const real *)ctx->params + op->b;
@@ -95,16 +111,100 @@ INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, cons
         const vec along = splat(tree_sum(&products) / (real)n);
         for (int64_t i = 0; i < n; i += LANES) {
             const vec d = load_upto(dy + i, n - i) * load_upto(scale + i, n - i);
-            const vec rest = fma_(-normalized(x, kept, i, n), along, d - mean);
-            store_upto(dx + i, rest * splat(kept[1]), n - i);
+            const vec xhat = normalized(x, kept, i, n);
+            store_upto(dx + i, norm_dx(d, xhat, mean, along, splat(kept[1])), n - i);
         }
     }
+}
+
+/* ---- in panels: a virtual lane is a vector ----------------------------------------------------
+ */
+
+/* Rows r ... r + LANES - 1: where they begin */
+typedef struct {
+    const real *x, *dy;
+    real *y, *dx, *kept;
+    const real *scale, *shift;
+    int64_t n;
+} norm_group;
+
+static norm_group norm_group_of(const fm_op *op, const fm_ctx *ctx, int64_t r) {
+    const int64_t n = op->n_out, at = in_panels(r, n);
+    real *dx = op_dx(op, ctx, 0);
+    const real *scale = (const real *)ctx->params + op->b;
+    return (norm_group){.x = op_x(op, ctx, 0) + at,
+                        .dy = op_dy(op, ctx, 0) + at,
+                        .y = op_y(op, ctx, 0) + at,
+                        .dx = dx ? dx + at : NULL,
+                        .kept = kept_of(op, ctx, 0) + in_panels(r, KEPT),
+                        .scale = scale,
+                        .shift = scale + n,
+                        .n = n};
+}
+
+INLINE vec group_xhat(const norm_group *g, int64_t j) {
+    return (load(g->x + j * PANEL_ROWS) - load(g->kept)) * load(g->kept + PANEL_ROWS);
+}
+
+INLINE void norm_group_forward(const fm_op *op, const norm_group *g, const int centers) {
+    vec sums[SUM_LANES] = {{0}}, squares[SUM_LANES] = {{0}}, mean = {0};
+    if (centers) {
+        const vec first = load(g->x);
+        for (int64_t j = 0; j < g->n; j++)
+            sums[j % SUM_LANES] += load(g->x + j * PANEL_ROWS) - first;
+        mean = first + tree_sums(sums, g->n) / (real)g->n;
+    }
+    for (int64_t j = 0; j < g->n; j++) {
+        const vec d = load(g->x + j * PANEL_ROWS) - mean;
+        squares[j % SUM_LANES] = fma_(d, d, squares[j % SUM_LANES]);
+    }
+    const vec inv_std = inverse_std(tree_sums(squares, g->n), g->n, op->attr0);
+    store(g->kept, mean);
+    store(g->kept + PANEL_ROWS, inv_std);
+    for (int64_t j = 0; j < g->n; j++)
+        store(g->y + j * PANEL_ROWS,
+              norm_y(load(g->x + j * PANEL_ROWS) - mean, inv_std, splat(g->scale[j]),
+                     centers ? splat(g->shift[j]) : (vec){0}));
+}
+
+INLINE void norm_group_backward(const norm_group *g, const int centers) {
+    vec sums[SUM_LANES] = {{0}}, products[SUM_LANES] = {{0}};
+    for (int64_t j = 0; j < g->n; j++) {
+        const vec d = load(g->dy + j * PANEL_ROWS) * splat(g->scale[j]);
+        sums[j % SUM_LANES] += d;
+        products[j % SUM_LANES] = fma_(d, group_xhat(g, j), products[j % SUM_LANES]);
+    }
+    const vec mean = centers ? tree_sums(sums, g->n) / (real)g->n : (vec){0};
+    const vec along = tree_sums(products, g->n) / (real)g->n;
+    for (int64_t j = 0; j < g->n; j++) {
+        const vec d = load(g->dy + j * PANEL_ROWS) * splat(g->scale[j]);
+        store(g->dx + j * PANEL_ROWS,
+              norm_dx(d, group_xhat(g, j), mean, along, load(g->kept + PANEL_ROWS)));
+    }
+}
+
+/* ---- gradients of scale and shift, both ways ------------------------------------------------- */
+
+/* dy and xhat of columns j ... of up to LANES rows, a vector each */
+INLINE void norm_rows(vec *dy, vec *xhat, const fm_op *op, const fm_ctx *ctx, int64_t r,
+                      int64_t rows, int64_t j, int64_t j1, const int panels) {
+    const norm_group g = panels ? norm_group_of(op, ctx, r) : (norm_group){0};
+    for (int64_t i = 0; !panels && i < rows; i++) {
+        dy[i] = load_rest(op_dy(op, ctx, r + i), j, j1);
+        xhat[i] = normalized(op_x(op, ctx, r + i), kept_of(op, ctx, r + i), j, j1);
+    }
+    if (!panels)
+        return;
+    turned_columns(dy, g.dy, PANEL_ROWS, j, j1);
+    for (int i = 0; i < LANES; i++)
+        xhat[i] = j + i < j1 ? group_xhat(&g, j + i) : (vec){0};
+    transpose(xhat);
 }
 
 /* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, over the rows in their order,
  * begun anew every FM_CHAIN; later blocks of a mini-batch add to what is there */
 INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1,
-                            const int centers) {
+                            const int centers, const int panels) {
     const int64_t n = op->n_out;
     real *dscale = (real *)ctx->grads + op->b, *dshift = dscale + n;
     for (int64_t j = j0; j < j1; j += LANES) {
@@ -114,11 +214,14 @@ INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int6
         for (int64_t r0 = 0; r0 < ctx->rows; r0 += FM_CHAIN) {
             const int64_t end = r0 + FM_CHAIN < ctx->rows ? r0 + FM_CHAIN : ctx->rows;
             vec products = {0}, sums = {0};
-            for (int64_t r = r0; r < end; r++) {
-                const vec dy = load_rest(op_dy(op, ctx, r), j, j1);
-                const vec xhat = normalized(op_x(op, ctx, r), kept_of(op, ctx, r), j, j1);
-                sums += dy;
-                products = fma_(dy, xhat, products);
+            for (int64_t r = r0; r < end; r += LANES) {
+                const int64_t rows = end - r < LANES ? end - r : LANES;
+                vec dy[LANES], xhat[LANES];
+                norm_rows(dy, xhat, op, ctx, r, rows, j, j1, panels);
+                for (int64_t i = 0; i < rows; i++) {
+                    sums += dy[i];
+                    products = fma_(dy[i], xhat[i], products);
+                }
             }
             all_products += products;
             all_sums += sums;
@@ -138,7 +241,23 @@ INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int6
         norm_backward(op, ctx, dx, centers);                                                       \
     }                                                                                              \
     static void name##_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1) {    \
-        norm_param_grad(op, ctx, j0, j1, centers);                                                 \
+        norm_param_grad(op, ctx, j0, j1, centers, 0);                                              \
+    }                                                                                              \
+    static void name##_panel_forward(const fm_op *op, const fm_ctx *ctx, fm_area y) {              \
+        for (int64_t r = y.r0; r < y.r1; r += LANES) {                                             \
+            const norm_group g = norm_group_of(op, ctx, r);                                        \
+            norm_group_forward(op, &g, centers);                                                   \
+        }                                                                                          \
+    }                                                                                              \
+    static void name##_panel_backward(const fm_op *op, const fm_ctx *ctx, fm_area dx) {            \
+        for (int64_t r = dx.r0; op_dx(op, ctx, 0) && r < dx.r1; r += LANES) {                      \
+            const norm_group g = norm_group_of(op, ctx, r);                                        \
+            norm_group_backward(&g, centers);                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    static void name##_panel_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0,            \
+                                        int64_t j1) {                                              \
+        norm_param_grad(op, ctx, j0, j1, centers, 1);                                              \
     }
 NORM(layer_norm, 1, 2)
 NORM(rms_norm, 0, 1)

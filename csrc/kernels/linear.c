@@ -4,6 +4,7 @@
  * function of y, so that z itself need not be kept. */
 
 #include "gemm.h"
+#include "panel_product.h"
 #include "real.h"
 
 static fm_sizes linear_sizes(const fm_op *op) {
@@ -101,3 +102,38 @@ static void linear_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t i0, in
 }
 
 #define linear_keep_stats NULL
+
+/* ---- the same in panels ---------------------------------------------------------------------- */
+
+static void linear_panel_forward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    const real *params = ctx->params;
+    const int is_relu = op->variant == FM_ACTIVATION_relu;
+    real *y = op_y(op, ctx, 0);
+    for (int64_t r = area.r0; r < area.r1; r += PANEL_ROWS)
+        panel_forward(op_y(op, ctx, r), op_x(op, ctx, r), params + op->w,
+                      op->b < 0 ? NULL : params + op->b, op->n_in, op->n_out, is_relu);
+    if (!is_relu && op->variant != FM_ACTIVATION_identity)
+        activate_area(op->variant, y, y, (real)op->attr0, op->n_out, area);
+}
+
+/* Afterwards dz stands row by row in its place, as sums over rows want it. */
+static void linear_panel_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    real panel[PANEL_ROWS * FM_NARROW] __attribute__((aligned(64)));
+    for (int64_t r = area.r0; r < area.r1; r += PANEL_ROWS) {
+        real *dx = op_dx(op, ctx, r), *dz = op_dy(op, ctx, r);
+        memcpy(panel, dz, (size_t)(PANEL_ROWS * op->n_out) * sizeof(real));
+        rows_of_panels(dz, panel, PANEL_ROWS, op->n_out);
+        if (dx)
+            panel_input_grad(dx, panel, (const real *)ctx->params + op->w, op->n_in, op->n_out);
+    }
+}
+
+static void linear_panel_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1) {
+    real *grads = ctx->grads;
+    const real *dz = op_dy(op, ctx, 0);
+    const int goes_on = ctx->first_row > 0;
+    panel_weight_grad(grads + op->w + i0 * op->n_out, op_x(op, ctx, 0), dz, i0, i1, ctx->rows,
+                      op->n_in, op->n_out, goes_on);
+    if (i0 == 0 && op->b >= 0)
+        bias_grad(grads + op->b, dz, ctx->rows, op->n_out, goes_on);
+}

@@ -3,6 +3,7 @@
  * A target that is labels is int64_t (rows); one that is values is real (rows, columns), see
  * fm_target_columns. */
 
+#include "panel.h"
 #include "real.h"
 #include "vmath.h"
 
@@ -62,9 +63,8 @@ typedef struct {
  * several rows, so that none of its lanes is idle. */
 static void exp_sums_of_few(softmax_parts *s, real *e, const real *z, int64_t rows, int64_t n_out) {
     real column[SUM_LANES][ROW_GROUP];
-    for (int64_t j = 0; j < n_out; j++)
-        for (int64_t r = 0; r < ROW_GROUP; r++)
-            column[j][r] = z[(r < rows ? r : rows - 1) * n_out + j];
+    for (int64_t r = 0; r < ROW_GROUP; r += LANES) /* zeros where there is no row */
+        columns_of_rows(column[0] + r, ROW_GROUP, z, NULL, r, rows, n_out);
     for (int v = 0; v < ROW_GROUP; v += LANES) {
         vec high = splat(-__builtin_inff()), term[SUM_LANES] = {{0}};
         for (int64_t j = 0; j < n_out; j++)
@@ -73,15 +73,11 @@ static void exp_sums_of_few(softmax_parts *s, real *e, const real *z, int64_t ro
             term[j] = vexp(load(column[j] + v) - high);
             store(column[j] + v, term[j]);
         }
-        for (int half = SUM_LANES / 2; half > 0; half /= 2) /* as tree_sum */
-            for (int i = 0; i < half; i++)
-                term[i] += term[i + half];
         store(s->top + v, high);
-        store(s->sum + v, term[0]);
+        store(s->sum + v, tree_sums(term, n_out));
     }
-    for (int64_t r = 0; e && r < rows; r++)
-        for (int64_t j = 0; j < n_out; j++)
-            e[r * n_out + j] = column[j][r];
+    for (int64_t r = 0; e && r < rows; r += LANES)
+        rows_of_columns(e, r, rows, n_out, column[0] + r, ROW_GROUP);
 }
 
 /* the exponentials go to e unless it is NULL */

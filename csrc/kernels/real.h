@@ -166,10 +166,6 @@ INLINE void store_rest(real *row, vec v, int64_t j, int64_t end) {
         store_upto(row + j, v, end - j);
 }
 
-INLINE real root(real a) {
-    return FM_DOUBLE ? (real)__builtin_sqrt((double)a) : (real)__builtin_sqrtf((float)a);
-}
-
 /* Sums along a row use 16 virtual lanes and a fixed tree, so they do not depend on the vector
  * width. */
 #define SUM_LANES 16
@@ -184,6 +180,16 @@ INLINE real tree_sum(const lane_sums *s) {
     memcpy(t, s, sizeof t);
     for (int half = SUM_LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++)
+            t[i] += t[i + half];
+    return t[0];
+}
+
+/* The same of LANES rows, where t holds a virtual lane of all of them in a vector. Lanes from n on
+ * are 0, and nothing is to be added of them. */
+INLINE vec tree_sums(vec *t, int64_t n) {
+#pragma GCC unroll 4
+    for (int half = SUM_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; half < n && i < half; i++)
             t[i] += t[i + half];
     return t[0];
 }

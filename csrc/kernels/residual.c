@@ -58,3 +58,9 @@ static void add_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
 #define add_slope NULL
 #define add_param_grad NULL
 #define add_keep_stats NULL
+#define branch_panel_forward branch_forward
+#define branch_panel_backward branch_backward
+#define branch_panel_param_grad NULL
+#define add_panel_forward add_forward
+#define add_panel_backward add_backward
+#define add_panel_param_grad NULL

@@ -1,6 +1,7 @@
 /* Standardization of the input: y = (x - mean) / std, with the mean and std that Python took from
  * the training data. x, y (rows, n)   statistics: mean (n), std (n). */
 
+#include "panel.h"
 #include "real.h"
 
 static fm_sizes standardize_sizes(const fm_op *op) {
@@ -31,3 +32,31 @@ static void standardize_backward(const fm_op *op, const fm_ctx *ctx, fm_area are
 #define standardize_slope NULL
 #define standardize_param_grad NULL
 #define standardize_keep_stats NULL
+
+/* ---- the same in panels ---------------------------------------------------------------------- */
+
+static void standardize_panel_forward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    const real *mean = (const real *)ctx->stats + op->s, *std = mean + op->n_out;
+    for (int64_t r = area.r0; r < area.r1; r += PANEL_ROWS) {
+        const real *x = op_x(op, ctx, r);
+        real *y = op_y(op, ctx, r);
+        for (int64_t i = 0; i < PANEL_ROWS * op->n_out; i += LANES) {
+            const int64_t j = i / PANEL_ROWS;
+            store(y + i, (load(x + i) - splat(mean[j])) / splat(std[j]));
+        }
+    }
+}
+
+static void standardize_panel_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    const real *std = (const real *)ctx->stats + op->s + op->n_out;
+    if (!op_dx(op, ctx, 0))
+        return;
+    for (int64_t r = area.r0; r < area.r1; r += PANEL_ROWS) {
+        const real *dy = op_dy(op, ctx, r);
+        real *dx = op_dx(op, ctx, r);
+        for (int64_t i = 0; i < PANEL_ROWS * op->n_out; i += LANES)
+            store(dx + i, load(dy + i) / splat(std[i / PANEL_ROWS]));
+    }
+}
+
+#define standardize_panel_param_grad NULL

@@ -164,6 +164,7 @@ class Context:
     passes: int
     schedule_start: int
     n_averaged: int
+    panels: bool | None
     running: tuple[float, float]
     def __new__(
         cls,
@@ -180,6 +181,7 @@ class Context:
     def capacity(self) -> int: ...
     @property
     def rows(self) -> int: ...
+    def in_panels(self, rows: int) -> bool: ...
     def reserve(
         self,
         capacity: int,

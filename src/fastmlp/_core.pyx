@@ -30,6 +30,9 @@ cdef extern from "fastmlp.h" nogil:
         FM_N_OPTIMIZERS
         FM_BLAS_ROWS
         FM_MAX_STATES
+        FM_PANELS_by_size
+        FM_PANELS_always
+        FM_PANELS_never
 
     ctypedef struct fm_activation_info:
         const char *name
@@ -104,6 +107,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t capacity
         int32_t training
         int32_t blas
+        int32_t panels
         uint64_t seed
         uint64_t draw
         fm_poll poll
@@ -232,6 +236,7 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     int32_t fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     int64_t fm_block_rows(const fm_net *, const fm_kernels *, int64_t, int32_t) noexcept
+    int32_t fm_in_panels(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
@@ -683,6 +688,23 @@ cdef class Context:
             self.ctx.state[i] = data[i]
         self.ctx.average = average_data
         fm_unlock(&self.lock)
+
+    @property
+    def panels(self):
+        """Whether training steps go in panels wherever every layer can (True), never (False), or by the sizes
+        (None). Bits do not depend on it: it is for tests and measurements.
+        """
+        return {FM_PANELS_always: True, FM_PANELS_never: False}.get(self.ctx.panels)
+
+    @panels.setter
+    def panels(self, wanted):
+        self.ctx.panels = FM_PANELS_by_size if wanted is None else FM_PANELS_always if wanted else FM_PANELS_never
+
+    def in_panels(self, int64_t rows):
+        """Whether the rows of a training step of so many go in panels, on one thread."""
+        cdef fm_ctx c = self.ctx
+        c.rows = fm_block_rows(&self.program.net, self.program.k, rows, 1)
+        return bool(fm_in_panels(&self.program.net, self.program.k, &c))
 
     @property
     def n_averaged(self):

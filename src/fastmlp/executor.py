@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 SLICE_SECONDS = 0.1  # C runs this long before Python may see a Ctrl-C
 _PREDICT_BLOCK = 128  # rows that one thread takes through the whole network at a time
-_ROW_STEP = 16  # buffers for this many rows begin at a cache line
+_ROW_STEP = 16  # buffers for this many rows begin at a cache line and hold whole panels
 
 
 _executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()

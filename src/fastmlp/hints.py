@@ -51,7 +51,7 @@ class Hints:
     """At most one line about a new network that can hardly learn as `fit` was called."""
 
     def __init__(self, net: "Sequential", data: "TrainingData", batch_size: int) -> None:
-        self._is_new = net.step == 0
+        self._is_new = net.step == 0 and net._gives_hints
         self._batch_size, self._steps = batch_size, -(-len(data.rows) // batch_size)
         if self._is_new and isinstance(leaves_of(net.layers)[0], Linear):
             self._look_at_inputs(data)

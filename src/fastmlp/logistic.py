@@ -233,6 +233,7 @@ class Classifier(Estimator):
         n_out = 1 if binary else n_classes
         layer = Linear(X.shape[1], n_out, init="zeros", bias=bool(self.fit_intercept))
         net = Sequential([layer], seed=self.seed, dtype="float64")
+        net._gives_hints = False  # the classifier says by itself where it ended
         self.history_: History = net.fit(
             X,
             labels.astype(np.float64) if binary else labels,

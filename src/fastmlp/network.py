@@ -53,6 +53,7 @@ class Sequential(NetworkState):
     """
 
     _fuse = True  # tests compare with the same network unfused
+    _gives_hints = True
     _draws = True  # initial weights; those of a file are read instead
 
     def __init__(
