@@ -139,13 +139,13 @@ typedef struct {
     const void *x;              /* (rows, n_in) input of the first op */
     void *dx;                   /* (rows, n_in) gradient by that input, or NULL: not wanted */
     int64_t rows;               /* at a time: in this step, or in this block of its mini-batch */
-    int64_t first_row;          /* of the block in its mini-batch; gradients go on from there */
-    int64_t capacity;           /* rows that acts and dacts can hold */
-    int32_t training;           /* dropout draws masks */
-    int32_t blas;               /* products through BLAS instead of the native tile */
-    int32_t panels;             /* FM_PANELS_* */
-    uint64_t seed; /* with `draw`, the row and the column it fixes every dropout mask */
-    uint64_t draw; /* number of training passes before this one */
+    int64_t first_row; /* of the block in its mini-batch, else 0: gradients go on from it */
+    int64_t capacity;  /* rows that acts and dacts can hold */
+    int32_t training;  /* dropout draws masks */
+    int32_t blas;      /* products through BLAS instead of the native tile */
+    int32_t panels;    /* FM_PANELS_* */
+    uint64_t seed;     /* with `draw`, the row and the column it fixes every dropout mask */
+    uint64_t draw;     /* number of training passes before this one */
     fm_pace pace;
     fm_poll poll;
 } fm_ctx;
@@ -344,7 +344,8 @@ int32_t fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, i
 
 /* Rows that a training step of `rows` rows on so many threads takes at a time, and for which acts,
  * dacts and batch need room */
-int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads);
+int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads,
+                      int32_t blas);
 
 /* Whether the ctx->rows of a training step go in panels, unless they go layer by layer */
 int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
@@ -362,9 +363,10 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
 
 /* out (rows, n_out) = the network's output for rows of x, without training. `capacity` of ctx is
  * the number of rows a block has; acts holds as many blocks as there are threads, or rows for.
- * Stops after `seconds`; returns rows done. `pace` is that of the calling thread. */
+ * Begins with row `first`, stops after `seconds`; returns the row that it came to. `pace` is that
+ * of the calling thread. */
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
-                   int32_t threads, double seconds, fm_pace *pace);
+                   int64_t first, int32_t threads, double seconds, fm_pace *pace);
 
 /* How many of so many threads work on rows of the net. */
 int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads);

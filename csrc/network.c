@@ -123,9 +123,11 @@ int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
 }
 
 /* Sums over rows begin anew every FM_CHAIN of them, so a mini-batch may go in blocks of so many and
- * keep its bits; activations of a block stay in the cache until its gradients are summed. */
-int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads) {
-    const int64_t block = FM_CHAIN * chunks_of(threads, BLOCK_THREADS);
+ * keep its bits (those of a BLAS depend on the cut, which is always the same); activations of a
+ * block stay in the cache until its gradients are summed. */
+int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads,
+                      int32_t blas) {
+    const int64_t block = FM_CHAIN * (blas ? 1 : chunks_of(threads, BLOCK_THREADS));
     return rows <= block || has_whole_columns(net, k) ? rows : block;
 }
 
@@ -639,10 +641,11 @@ static void drive_predict(fm_team *team, void *arg) {
 }
 
 int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, void *out,
-                   int32_t threads, double seconds, fm_pace *pace) {
+                   int64_t first, int32_t threads, double seconds, fm_pace *pace) {
     fm_ctx c = *ctx;
     c.training = 0;
-    run r = {.net = net, .k = k, .ctx = &c, .out = out, .rows_per_chunk = c.capacity, .pace = pace};
+    run r = {.net = net, .k = k, .ctx = &c, .out = out, .first = first, .pace = pace};
+    r.rows_per_chunk = c.capacity;
     threads = useful_threads(net, ctx->rows, threads);
     r.in_one_block = c.rows <= c.capacity && by_layers(net, &c, threads);
     if (!r.in_one_block)
@@ -650,7 +653,7 @@ int64_t fm_predict(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, vo
     r.batch_rows = at_most(PREDICT_CHUNKS * c.capacity * threads, c.rows);
     r.now = now();
     r.end = r.now + seconds;
-    while (r.first < c.rows && (r.now < r.end || r.first == 0))
+    while (r.first < c.rows && (r.now < r.end || r.first == first))
         fm_parallel(fm_pace_alone(pace, threads, r.batch_rows) ? 1 : threads, drive_predict, &r);
     return r.first;
 }
@@ -851,7 +854,7 @@ static void sum_gradients(fm_team *team, run *r, int32_t optimizer) {
  * to the caller. */
 static void train_rows(fm_team *team, run *r) {
     fm_ctx *c = r->ctx;
-    const int64_t block = fm_block_rows(r->net, r->k, r->batch_rows, fm_team_size(team));
+    const int64_t block = fm_block_rows(r->net, r->k, r->batch_rows, fm_team_size(team), c->blas);
     for (c->first_row = 0;; c->first_row += block) {
         c->rows = at_most(block, r->batch_rows - c->first_row);
         const int layers =

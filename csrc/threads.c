@@ -139,7 +139,7 @@ static int run_one(fm_team *team, int32_t worker) {
     const uint64_t left = from_back ? ticket - ((uint64_t)1 << INDEX_BITS) : ticket + 1;
     if (atomic_compare_exchange_strong_explicit(&team->ticket, &ticket, left, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
-        if (!fm_team_broken_off(team))
+        if (!fm_team_broken_off(team)) /* else it counts as done all the same: the driver waits */
             team->chunk(team->arg, team->first + (from_back ? end - 1 : first), worker);
         atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
     }

@@ -1,6 +1,8 @@
 """Large mini-batches go in blocks; a long run may be broken off in the middle of a step."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +24,7 @@ from fastmlp import (
     Sequential,
     Tanh,
 )
+from fastmlp.training import Run
 
 ROWS = 2500  # two blocks and a part
 
@@ -198,3 +201,109 @@ def test_a_handler_may_look_at_the_network_in_the_middle_of_a_step(tmp_path) -> 
     assert np.array_equal(seen[0], first)
     assert np.array_equal(net.params, other.params)
     assert np.array_equal(Sequential.load(tmp_path / "0").predict(x[:1]), first)
+
+
+def test_counters_move_with_the_weights_before_a_handler_looks() -> None:
+    """A call of C takes several steps; the handler comes between two of them."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6000, WIDE), dtype=np.float32)
+    y, seen = rng.integers(0, 3, len(x)), []
+    layers = [Linear(WIDE, WIDE), ReLU(), Linear(WIDE, WIDE), ReLU(), Linear(WIDE, 3)]
+    net = Sequential(layers, seed=1)
+
+    def handler(*_: object) -> None:
+        context = net.executor.context
+        seen.append((context.t, context.position, net.params.tobytes()))
+
+    before = signal.signal(signal.SIGVTALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.05, 0.05)
+        net.fit(x, y, batch_size=750, shuffle=False, epochs=4, loss="cross_entropy", threads=1)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    other = Sequential(
+        [Linear(WIDE, WIDE), ReLU(), Linear(WIDE, WIDE), ReLU(), Linear(WIDE, 3)], seed=1
+    )
+    weights = {0: other.params.tobytes()}
+    for step in range(32):
+        rows = slice(step % 8 * 750, step % 8 * 750 + 750)
+        other.train_step(x[rows], y[rows], loss="cross_entropy", optimizer=Adam(1e-3))
+        weights[step + 1] = other.params.tobytes()
+    assert len(seen) > 3
+    for t, position, params in seen:
+        assert params == weights[t]
+        assert position == t % 8 * 750
+
+
+def test_a_handler_may_not_train_in_the_middle_of_a_step() -> None:
+    net, x, y = slow_net()
+    refused = []
+
+    def handler(*_: object) -> None:
+        try:
+            net.train_step(x[:9], np.ones((9, 3)), loss="squared_error")
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    before = signal.signal(signal.SIGVTALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
+        net.train_step(x, y, loss="cross_entropy", optimizer=Adam(1e-3))
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert "in the middle of a step" in refused[0]
+    assert net.loss == "cross_entropy"
+    assert net.step == 1
+
+
+def test_other_calls_between_large_batches_leave_their_buffers() -> None:
+    x, y = data(4000)
+
+    class Looks(fastmlp.Callback):
+        def on_epoch_end(self, run: Run) -> None:
+            run.net.forward(x[:1500])
+            run.net.train_step(x[:1200], y[:1200], threads=16)
+
+    net = Sequential(nets()["linear"])
+    net.fit(x, y, batch_size=4000, epochs=3, loss="cross_entropy", callbacks=[Looks()])
+    assert net.step == 6
+
+
+def test_a_broken_off_forward_draws_the_same_masks_again(alarm: None) -> None:
+    net, x, _ = slow_net(Dropout(0.5))
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
+    with pytest.raises(ToldError):
+        net.forward(x, training=True)
+    assert net.executor.context.passes == 0
+
+
+FORKS = """
+import os, signal, sys
+import numpy as np
+from fastmlp import Linear, Sequential
+
+def handler(*_):
+    if os.fork() == 0:
+        return
+    print("parent goes on", flush=True)
+
+signal.signal(signal.SIGVTALRM, handler)
+x = np.ones((60_000, 512), "f")
+net = Sequential([Linear(512, 512), Linear(512, 512), Linear(512, 2)])
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
+net.train_step(x, np.zeros(len(x), int), loss="cross_entropy", threads=int(sys.argv[1]))
+print("trained", net.step, flush=True)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_child_forked_in_the_middle_of_a_step_ends_there(threads: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(threads)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["parent goes on", "trained 1"]
+    assert "forked by a signal's handler" in done.stderr

@@ -9,7 +9,6 @@ import pytest
 
 import fastmlp
 from fastmlp import (
-    CheckpointError,
     DataLoader,
     ElasticNet,
     Lasso,

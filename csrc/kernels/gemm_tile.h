@@ -119,7 +119,7 @@ static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
 }
 
 /* Rows of the next tile if so many are left. 4 + 4 rather than 6 + 2: two rows have too few chains;
- * a packed left operand comes in whole tiles. */
+ * a packed left operand comes in whole tiles (it stands as an unpacked one where that is equal). */
 static int tile_rows(const tile_args *t, int64_t rows) {
     if (TILE_ROWS == 6 && rows == 8 && t->a_tile == TILE_ROWS * t->a_row)
         return 4;

@@ -235,7 +235,7 @@ cdef extern from "fastmlp.h" nogil:
     fm_status fm_net_check(const fm_net *, const fm_kernels *, int64_t *) noexcept
     int32_t fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
     int32_t fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
-    int64_t fm_block_rows(const fm_net *, const fm_kernels *, int64_t, int32_t) noexcept
+    int64_t fm_block_rows(const fm_net *, const fm_kernels *, int64_t, int32_t, int32_t) noexcept
     int32_t fm_in_panels(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
@@ -244,7 +244,7 @@ cdef extern from "fastmlp.h" nogil:
                       int32_t) noexcept
     ctypedef struct fm_pace:
         pass
-    int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int32_t, double,
+    int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int64_t, int32_t, double,
                        fm_pace *) noexcept
     int32_t fm_useful_threads(const fm_net *, int64_t, int32_t) noexcept
     void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
@@ -472,9 +472,12 @@ cdef class Program:
     def dacts_width(self):
         return self.net.dacts_width
 
+    cdef int64_t _block_rows(self, int64_t rows, int32_t threads) noexcept:
+        return fm_block_rows(&self.net, self.k, rows, threads, _use_blas)
+
     def block_rows(self, int64_t rows, int32_t threads):
         """Rows that a training step of `rows` rows takes at a time, and needs room for."""
-        return fm_block_rows(&self.net, self.k, rows, threads)
+        return self._block_rows(rows, threads)
 
 
 include "turns.pxi"
@@ -566,17 +569,31 @@ cdef void _predict_alone(Program p, const fm_ctx *c, void *out) noexcept nogil:
         fm_predict_row(&p.net, p.k, c, out)
     else:
         memset(&pace, 0, sizeof(pace))
-        fm_predict(&p.net, p.k, c, out, 1, INFINITY, &pace)
+        fm_predict(&p.net, p.k, c, out, 0, 1, INFINITY, &pace)
+
+
+_NO_WAY_ON = (
+    b"fastmlp: a process that was forked by a signal's handler in the middle of a long call cannot go on with that "
+    b"call: its threads are not there; let the child end in the handler\n"
+)
 
 
 cdef int32_t _ask(void *context) noexcept with gil:
     """Let Python see its signals in the middle of a long run; 1 if a handler has raised."""
+    cdef Context c = <Context>context
+    cdef bint was_child = fm_is_forked_child()
+    if c.job != NULL:
+        c._settle()  # a handler may save: the weights have moved with the steps of this call
+    c.is_asking = True
     try:
         PyErr_CheckSignals()
     except BaseException as error:
-        (<Context>context).raised = error
-        return 1
-    return 0
+        c.raised = error
+    c.is_asking = False
+    if fm_is_forked_child() and not was_child:
+        os.write(2, _NO_WAY_ON)
+        os._exit(1)
+    return c.raised is not None
 
 
 cdef class Context:
@@ -596,6 +613,8 @@ cdef class Context:
     cdef int32_t n_states
     cdef int32_t forwarded
     cdef readonly int64_t most_rows  # of a mini-batch: what row_loss holds
+    cdef fm_train_job *job  # of the training under way
+    cdef bint is_apart, is_asking
     cdef object raised  # by a signal's handler, in the middle of a run
     # Progress lives here, not in Python: a Ctrl-C between two lines cannot part it from the weights.
     cdef public int64_t t         # optimizer steps since its state was zero
@@ -621,8 +640,17 @@ cdef class Context:
         self.ctx.poll.ask, self.ctx.poll.arg = _ask, <void *>self
 
     cdef void _acquire(self) except *:
+        self.check_idle()
         if not fm_try_lock(&self.lock):
             raise RuntimeError("this network is already running in another thread; use a copy of it there")
+
+    cpdef check_idle(self):
+        """RuntimeError in a signal's handler that has come in the middle of a run."""
+        if self.is_asking:
+            raise RuntimeError(
+                "this network is in the middle of a step or pass that a signal's handler has interrupted; there use "
+                "predict, save or a copy of it, or raise an exception to end the step"
+            )
 
     cdef _break_off(self):
         """Raise what the handler of a signal raised."""
@@ -703,7 +731,7 @@ cdef class Context:
     def in_panels(self, int64_t rows):
         """Whether the rows of a training step of so many go in panels, on one thread."""
         cdef fm_ctx c = self.ctx
-        c.rows = fm_block_rows(&self.program.net, self.program.k, rows, 1)
+        c.rows = self.program._block_rows(rows, 1)
         return bool(fm_in_panels(&self.program.net, self.program.k, &c))
 
     @property
@@ -750,12 +778,12 @@ cdef class Context:
             self.x = x  # backward reads it again
             self.ctx.x, self.ctx.rows, self.ctx.training = data, rows, training
             self.ctx.draw = self.passes
-            self.passes += training and not is_step
             before = self.stats.copy() if is_step else None
             with nogil:
                 self.forwarded = fm_forward(&self.program.net, self.program.k, &self.ctx, threads)
             if not self.forwarded:
                 self._break_off()
+            self.passes += training and not is_step
             if is_step:
                 self.step_stats[:] = self.stats
                 self.stats[:] = before
@@ -861,9 +889,9 @@ cdef class Context:
                 int64_t block, int64_t first, int32_t threads, double seconds, Pace pace not None):
         """out[first:] = output for x[first:], in blocks of rows; returns the row reached in time."""
         cdef Program p = self.program
-        cdef int64_t rows = self._rows(x), done
-        cdef char *data = <char *>_data(x, p.dtype, _times(rows, p.n_in), "x", False)
-        cdef char *out_data = <char *>_data(out, p.dtype, _times(rows, p.n_out), "out", True)
+        cdef int64_t rows = self._rows(x)
+        cdef void *data = _data(x, p.dtype, _times(rows, p.n_in), "x", False)
+        cdef void *out_data = _data(out, p.dtype, _times(rows, p.n_out), "out", True)
         cdef fm_ctx c = self.ctx
         if not 0 <= first < rows or threads < 1 or not 1 <= block < 2**31:
             raise ValueError("first, threads or block is out of range")
@@ -871,11 +899,10 @@ cdef class Context:
         if cnp.PyArray_SIZE(acts) < _times(blocks * block, p.net.acts_width):
             raise ValueError("acts is too small")
         c.acts = _data(acts, p.dtype, cnp.PyArray_SIZE(acts), "acts", True)
-        c.x = data + first * p.n_in * p.k.real_size
-        c.rows, c.capacity = rows - first, block
+        c.x, c.rows, c.capacity = data, rows, block
         with nogil:  # without the lock: it reads the parameters and writes to its own buffers
-            done = fm_predict(&p.net, p.k, &c, out_data + first * p.n_out * p.k.real_size, threads, seconds, &pace.c)
-        return first + done
+            first = fm_predict(&p.net, p.k, &c, out_data, first, threads, seconds, &pace.c)
+        return first
 
     def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None, Turns turns not None):
         """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
@@ -956,7 +983,7 @@ cdef class Context:
         """Whether the buffers have room for such a step."""
         if not 1 <= batch_size <= self.most_rows or threads < 1:
             return False
-        return fm_block_rows(&self.program.net, self.program.k, batch_size, threads) <= self.ctx.capacity
+        return self.program._block_rows(batch_size, threads) <= self.ctx.capacity
 
     cdef int _fill(self, fm_train_job *job, int32_t loss, LossSettings loss_settings, int32_t optimizer,
                    OptimizerSettings settings, int64_t rows, int64_t batch_size, double seconds) except -1:
@@ -972,22 +999,30 @@ cdef class Context:
         """A checked job, from self.position on or `apart`; all progress moves with the weights."""
         self._acquire()
         try:
+            if not self._holds(job.batch_size, threads):  # no Python comes in between from here on
+                raise RuntimeError("the buffers of this network were changed in the middle of a call")
             job.batch, job.row_loss = cnp.PyArray_DATA(self.batch), <double *>cnp.PyArray_DATA(self.row_loss)
             job.position, job.t = 0 if apart else self.position, self.t
             self.ctx.training, self.ctx.dx, self.forwarded = True, NULL, 0
             self.ctx.draw = self.passes
+            self.job, self.is_apart = job, apart
             with nogil:
                 fm_train(&self.program.net, self.program.k, &self.ctx, job, threads)
-            self.updates += job.t - self.t
-            self.t, self.passes = job.t, self.ctx.draw
-            if not apart:
-                self.position = job.position % job.n
-                self.epoch += job.position == job.n
+            self._settle()
             if job.broken_off:
                 self._break_off()
         finally:
+            self.job = NULL
             fm_unlock(&self.lock)
         return 0
+
+    cdef void _settle(self) noexcept:
+        """What the job under way has done so far; a pass is complete when the job has come to its end alone."""
+        self.updates += self.job.t - self.t
+        self.t, self.passes = self.job.t, self.ctx.draw
+        if not self.is_apart:
+            self.position = self.job.position % self.job.n
+            self.epoch += self.job.position == self.job.n
 
 
 include "quick.pxi"

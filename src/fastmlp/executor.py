@@ -75,6 +75,7 @@ class Executor:
         if rows <= self.context.capacity and batch_size <= self.context.most_rows:
             return
         rows = max(rows, self.context.capacity)
+        batch_size = max(batch_size, self.context.most_rows)
         capacity = -(-rows // _ROW_STEP) * _ROW_STEP
         try:
             acts = aligned_empty(capacity * self.layout.acts_width, self.dtype)

@@ -222,6 +222,7 @@ class Sequential(NetworkState):
         of the pass. LearningHint warns of a new network that can hardly learn as it was called.
         """
         self._see(X, y, loss, learns=True)
+        self.executor.context.check_idle()
         with self.executor.turns.changing, self.unchanged_before_a_step():
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
@@ -267,9 +268,10 @@ class Sequential(NetworkState):
         """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
 
         loss, optimizer and sample_weight as in `fit`. Raises DivergenceError if the loss is not
-        finite: then all is as it was and `grads` are 0. So it is after a Ctrl-C, for which a long
-        step does not have to end. It also raises if the update is not finite: then it is written
-        for those elements that stay finite, and does not count (see DivergenceError).
+        finite: then all is as it was, and `grads` are 0 (with a loss of your own those of the step
+        before). So it is after a Ctrl-C, for which a long step does not have to end. It also raises
+        if the update is not finite: then it is written for those elements that stay finite, and
+        does not count (see DivergenceError).
         """
         executor = self._executor
         if executor is not None:
@@ -291,6 +293,7 @@ class Sequential(NetworkState):
     ) -> float:
         """A step with anything that train_step takes, or the error for what it does not."""
         self._see(x, y, loss)
+        self.executor.context.check_idle()
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_finite(x, self.dtype, self.n_in, "x")
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)

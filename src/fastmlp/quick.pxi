@@ -107,6 +107,8 @@ cdef class QuickWay:
                 return None
             net._loss, net._optimizer, self.optimizer = loss, optimizer, optimizer
             rates = optimizer.rates(c.t - c.schedule_start, 1) if self.has_schedule else None
+            if not c._holds(rows, n_threads):  # a schedule of the user's own has used the network
+                return None
             c._fill(&job, self.loss_index, self.loss_settings, self.optimizer_index, self.settings, rows, rows,
                     self.seconds)
             job.x, job.target = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(<cnp.ndarray>y)
