@@ -2,7 +2,8 @@
 
     python tests/stack_usage.py BUILD
 
-BUILD: the folder of a build with GCC, which leaves a call graph beside every variant (CMakeLists.txt).
+BUILD: the folder of a build with GCC, which leaves a call graph beside every variant
+(CMakeLists.txt).
 """
 
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import fastmlp._core as core
 
-CALLERS = 32_768  # what may stand between the check and a kernel: passes, the OpenMP region, a signal's frame
+# between the check and a kernel: passes, the OpenMP region, the frame of a signal
+CALLERS = 32_768
 NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*?\\n(\d+) bytes \(([^)]*)\)')
 EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 
@@ -21,7 +23,8 @@ def deepest(graph: str) -> tuple[int, list[str]]:
     """The bytes of the longest chain of calls in a translation unit, and its functions."""
     sizes = {name: int(size) for name, size, _ in NODE.findall(graph)}
     unbounded = [name for name, _, kind in NODE.findall(graph) if kind == "dynamic"]
-    assert sizes and not unbounded, unbounded
+    if not sizes or unbounded:
+        raise ValueError(f"no sizes of frames, or none for {unbounded}")
     calls: dict[str, set[str]] = {}
     for caller, callee in EDGE.findall(graph):
         calls.setdefault(caller, set()).add(callee)

@@ -1,4 +1,4 @@
-"""A stack that is too small for matrix products is an error before any work, or the work is done."""
+"""A stack that is too small for matrix products is an error before any work."""
 
 import os
 import subprocess
