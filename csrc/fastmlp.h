@@ -322,6 +322,15 @@ int32_t fm_team_broken_off(const fm_team *team);
  * libgomp hangs where it is asked to use a team of threads that did not survive the fork. */
 void fm_threads_init(void);
 int32_t fm_is_forked_child(void);
+
+/* Stack that a call needs which multiplies matrices: panels of at most 450 KiB, and what calls
+ * them. tests/stack_usage.py holds it against a build. */
+#define FM_STACK_BYTES 524288
+#define FM_STACK_UNKNOWN INT64_MAX
+int32_t fm_has_stack(void);  /* whether the calling thread has as much left, or it is not known */
+int64_t fm_stack_left(void); /* of the calling thread, or FM_STACK_UNKNOWN */
+int32_t fm_has_small_helpers(void); /* OpenMP's threads have less: calls run on one thread */
+
 int32_t fm_affinity(void);        /* processors that this thread may run on, or 0: not known */
 int32_t fm_omp_num_threads(void); /* first number in OMP_NUM_THREADS, or 0: none */
 void fm_enter_blas(void);         /* around every call of one: forks wait until nobody is inside */

@@ -240,6 +240,60 @@ static void begin_child(void) {
     atomic_store(&inside_blas, 0);
 }
 
+/* ---- stacks -------------------------------------------------------------------------------------
+ *
+ * Packed panels stand on the stack without probes (docs/decisions.md), so a product on a stack that
+ * is too small could step over the guard page into another thread's memory. Who calls one asks
+ * first, and helpers that have too little serve nobody. */
+
+static _Thread_local uintptr_t stack_low; /* lowest address of this thread's; 0: not asked yet */
+
+static _Atomic int32_t has_small_helpers;
+
+/* [*low, *high) of the calling thread's stack; 0 where the system does not say */
+static int stack_range(uintptr_t *low, uintptr_t *high) {
+#if defined(__linux__)
+    pthread_attr_t attributes;
+    void *address;
+    size_t size;
+    if (pthread_getattr_np(pthread_self(), &attributes))
+        return 0;
+    const int is_known = pthread_attr_getstack(&attributes, &address, &size) == 0;
+    pthread_attr_destroy(&attributes);
+    if (!is_known)
+        return 0;
+    *low = (uintptr_t)address;
+    *high = *low + size;
+    return 1;
+#elif defined(__APPLE__)
+    *high = (uintptr_t)pthread_get_stackaddr_np(pthread_self());
+    *low = *high - pthread_get_stacksize_np(pthread_self());
+    return 1;
+#else
+    (void)low, (void)high;
+    return 0;
+#endif
+}
+
+int64_t fm_stack_left(void) {
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t low, high;
+    if (!stack_range(&low, &high) || here < low || here >= high)
+        return FM_STACK_UNKNOWN;
+    return (int64_t)(here - low);
+}
+
+int32_t fm_has_stack(void) {
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (stack_low && here >= stack_low + FM_STACK_BYTES)
+        return 1;
+    uintptr_t low, high; /* asked anew where it was too little: `ulimit -s` may have been raised */
+    if (!stack_range(&low, &high) || here < low || here >= high)
+        return 1;
+    stack_low = low;
+    return here - low >= FM_STACK_BYTES;
+}
+
 static size_t stack_bytes; /* of libgomp's threads; 0: the default */
 
 /* OMP_STACKSIZE as libgomp reads it, when it is loaded: a number of kilobytes, or of the unit that
@@ -256,8 +310,31 @@ static size_t stack_size(void) {
     return found ? (size_t)size << 10 * (found - units) : 0;
 }
 
+/* What a thread of libgomp gets: the size that it was told, unless the system refuses that, else
+ * the system's own, which follows `ulimit -s` */
+static size_t helper_stack(void) {
+    pthread_attr_t attributes;
+    size_t size = 0;
+    if (pthread_attr_init(&attributes))
+        return SIZE_MAX;
+    if (stack_bytes)
+        pthread_attr_setstacksize(&attributes, stack_bytes);
+    if (pthread_attr_getstacksize(&attributes, &size) || size == 0)
+        size = SIZE_MAX;
+    pthread_attr_destroy(&attributes);
+    return size;
+}
+
+#define HELPER_BYTES 16384 /* of a helper's stack before it serves */
+
+int32_t fm_has_small_helpers(void) { return atomic_load(&has_small_helpers); }
+
 void fm_threads_init(void) {
     stack_bytes = stack_size();
+#ifdef _OPENMP
+    if (helper_stack() < FM_STACK_BYTES + HELPER_BYTES)
+        atomic_store(&has_small_helpers, 1);
+#endif
     pthread_atfork(before_fork, after_fork, begin_child);
 }
 
@@ -386,6 +463,8 @@ static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team 
             drive(&team, arg);
             stopped = now_ns();
             atomic_store_explicit(&team.stop, 1, memory_order_release);
+        } else if (!fm_has_stack()) {
+            atomic_store(&has_small_helpers, 1);
         } else if (omp_get_thread_num() < threads) {
             const uint32_t mode = default_mode();
             serve(&team, omp_get_thread_num());
@@ -398,7 +477,8 @@ static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team 
 
 static void run_in_mode(int32_t threads, void (*drive)(fm_team *, void *), void *arg) {
 #ifdef _OPENMP
-    if (threads > 1 && !fm_is_forked_child() && !omp_in_parallel() && !working_alone()) {
+    if (threads > 1 && !fm_is_forked_child() && !fm_has_small_helpers() && !omp_in_parallel() &&
+        !working_alone()) {
         const int is_growing = threads > proven;
         if (is_growing) {
             pthread_mutex_lock(&growing);

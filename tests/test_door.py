@@ -49,7 +49,7 @@ def test_none_is_refused_by_every_door():
         (context.backward, [out, None, 1], [0]),
         (context.jacobian, [x, None, arrays, None, arrays, 1], [0, 2, 4]),
         (context.update, [1, settings_, 1], [1]),
-        (context.predict, [x, out, arrays, 8, 0, 1, 1.0], [0, 1, 2]),
+        (context.predict, [x, out, arrays, 8, 0, 1, 1.0, _core.Pace()], [0, 1, 2, 7]),
         (context.predict_row, [x[0].copy(), out[0].copy(), net.executor.turns], [0, 1, 2]),
         (context.train, [x, LABELS[:8].copy(), None, 8, 0, 1, settings_, None, 1, 1.0], [0, 1, 6]),
         (_core.loss_and_grad, [0, out, LABELS[:8].copy(), None], [1, 2]),

@@ -94,4 +94,4 @@ def test_teams_may_shrink_and_grow_where_there_is_no_room_for_others():
 
 def test_stacks_are_as_large_as_openmp_is_told():
     assert threads_added("megabytes", 400, OMP_STACKSIZE="1G") == 0
-    assert threads_added("megabytes", 400, OMP_STACKSIZE=" 500 k ") == 5
+    assert threads_added("megabytes", 400, OMP_STACKSIZE=" 900 k ") == 5

@@ -8,6 +8,7 @@ No arithmetic and no loops over elements happen here. Arrays must already have t
 """
 
 import os
+import threading
 
 cimport cython
 cimport numpy as cnp
@@ -230,6 +231,11 @@ cdef extern from "fastmlp.h" nogil:
     const fm_build *fm_builds(int64_t *n) noexcept
     void fm_threads_init() noexcept
     int32_t fm_is_forked_child() noexcept
+    enum:
+        FM_STACK_BYTES
+    int32_t fm_has_stack() noexcept
+    int64_t fm_stack_left() noexcept
+    int32_t fm_has_small_helpers() noexcept
     int32_t fm_affinity() noexcept
     int32_t fm_omp_num_threads() noexcept
     fm_status fm_net_check(const fm_net *, const fm_kernels *, int64_t *) noexcept
@@ -366,6 +372,27 @@ def build_info():
 def fixed_block():
     """Rows that must go through the network together for equal bits; 0 where it does not matter."""
     return FM_BLAS_ROWS if _use_blas else 0
+
+
+STACK_BYTES = FM_STACK_BYTES
+
+
+cpdef int check_stack() except -1:
+    """RuntimeError where this thread has less stack left than matrix products may take."""
+    if fm_has_stack():
+        return 0
+    advice = "call threading.stack_size(2**20) before the thread is started"
+    if threading.current_thread() is threading.main_thread():
+        advice = "start Python after `ulimit -s 1024`, or call from a thread after threading.stack_size(2**20)"
+    raise RuntimeError(
+        f"fastmlp needs {FM_STACK_BYTES // 1024} KiB of stack, of which this thread has "
+        f"{fm_stack_left() // 1024} left; {advice}"
+    )
+
+
+def has_small_helpers():
+    """True where OpenMP's threads have too little stack for matrix products: all calls run on one thread."""
+    return bool(fm_has_small_helpers())
 
 
 def affinity():
@@ -769,6 +796,7 @@ cdef class Context:
         """
         cdef int64_t rows = self._rows(x)
         cdef void *data = _data(x, self.program.dtype, _times(rows, self.program.n_in), "x", False)
+        check_stack()
         if rows > self.ctx.capacity:
             raise ValueError(f"{rows} rows, but buffers are reserved for {self.ctx.capacity}")
         if training:
@@ -800,6 +828,7 @@ cdef class Context:
         """Gradients of all parameters into grads, and by the input of the last forward into dx or, with None, not."""
         cdef int64_t rows = self.ctx.rows
         cdef int32_t is_done
+        check_stack()
         if not self.forwarded:
             raise RuntimeError("backward needs a forward pass first")
         cdef void *dz_data = _data(dz, self.program.dtype, _times(rows, self.program.n_out), "dz", False)
@@ -832,6 +861,7 @@ cdef class Context:
         cdef fm_jacobian_job job
         cdef int32_t is_done
         cdef int64_t width = p.net.n_params + (target is not None)
+        check_stack()
         job.rows = self._rows(x)
         job.x = _data(x, p.dtype, _times(job.rows, p.n_in), "x", False)
         job.target = job.gram = job.roots = NULL
@@ -893,6 +923,7 @@ cdef class Context:
         cdef void *data = _data(x, p.dtype, _times(rows, p.n_in), "x", False)
         cdef void *out_data = _data(out, p.dtype, _times(rows, p.n_out), "out", True)
         cdef fm_ctx c = self.ctx
+        check_stack()
         if not 0 <= first < rows or threads < 1 or not 1 <= block < 2**31:
             raise ValueError("first, threads or block is out of range")
         cdef int64_t blocks = min(<int64_t>threads, (rows - first - 1) // block + 1)
@@ -906,6 +937,7 @@ cdef class Context:
 
     def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None, Turns turns not None):
         """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
+        check_stack()
         cdef Program p = self.program
         cdef void *x_data
         cdef void *out_data
@@ -956,6 +988,7 @@ cdef class Context:
         cdef Program p = self.program
         cdef fm_train_job job
         cdef int64_t rows = self._rows(x), first = 0 if apart else self.position
+        check_stack()
         self._fill(&job, loss, loss_settings, optimizer, settings, rows, batch_size, seconds)
         job.x = _data(x, p.dtype, _times(rows, p.n_in), "x", False)
         job.target = _target(target, p.dtype, loss, loss_settings, rows, p.n_out, not again)
@@ -1071,6 +1104,7 @@ def cholesky_solve(cnp.ndarray minus_a not None, cnp.ndarray x not None):
     minus_a holds -A in its upper triangle and is overwritten.
     """
     cdef int64_t n = cnp.PyArray_SIZE(x)
+    check_stack()
     cdef void *x_data = _data(x, np.float64, n, "x", True)
     cdef void *a_data = _data(minus_a, np.float64, _times(n, n), "minus_a", True)
     cdef int32_t ok

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from . import _core
+from .errors import warn
 
 _MAX_THREADS = _core.MOST_THREADS
+_told_of_helpers = False
 
 
 def get_config() -> dict[str, Any]:
@@ -32,7 +34,8 @@ def default_threads() -> int:
     """Threads that a call without `threads=` uses.
 
     The smallest of the processors in the CPU affinity, the cgroup's CPU quota and
-    `OMP_NUM_THREADS`; 1 in a forked child, where OpenMP cannot start its threads again.
+    `OMP_NUM_THREADS`; 1 in a forked child, where OpenMP cannot start its threads again, and where
+    OpenMP's threads have stacks too small for matrix products.
     """
     return _core.threads_within(most_threads())
 
@@ -46,7 +49,14 @@ def most_threads() -> int:
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The number of threads for a call; ValueError if the user's is not a positive integer."""
+    """The number of threads for a call that may multiply matrices.
+
+    Raises ValueError if the user's is not a positive integer, RuntimeError where the stack of the
+    calling thread is too small.
+    """
+    _core.check_stack()
+    if _core.has_small_helpers():
+        _tell_of_helpers(threads)
     if threads is None:
         return default_threads()
     is_integer = hasattr(threads, "__index__") and not isinstance(threads, bool)
@@ -55,6 +65,23 @@ def resolve_threads(threads: int | None) -> int:
     return int(threads)
 
 
+def _tell_of_helpers(threads: int | None) -> None:
+    """Once, if there would be more than one thread."""
+    global _told_of_helpers
+    if threads is None:
+        threads = min(_core.affinity() or os.cpu_count() or 1, most_threads())
+    if _told_of_helpers or threads == 1:
+        return
+    _told_of_helpers = True
+    warn(
+        f"fastmlp works with one thread, since those of OpenMP have less than the "
+        f"{_core.STACK_BYTES // 1024} KiB of stack that matrix products take; set OMP_STACKSIZE=1M "
+        "before Python starts (left out, stacks are as large as `ulimit -s` says)",
+        RuntimeWarning,
+    )
+
+
+@cache
 def _cgroup_quota() -> int:
     """Whole processors in the CPU quota of this container (cgroup v2, then v1)."""
     try:

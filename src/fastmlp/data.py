@@ -169,12 +169,25 @@ def convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     with np.errstate(over="ignore"):
-        converted = np.require(array, dtype=dtype, requirements=["C", "ALIGNED"])
+        converted = _converted(array, dtype)
     if array.dtype.itemsize > dtype.itemsize and _core.first_nonfinite(converted) >= 0:
         original = np.asarray(array, dtype=np.float64)
         if np.any(np.isinf(converted) & np.isfinite(original)):
             raise ValueError(f"{name} holds numbers too large for {dtype}; scale them down")
     return converted
+
+
+_AT_ONCE = 2**22  # numbers that are converted before Python may see a Ctrl-C
+
+
+def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
+    if array.size <= _AT_ONCE:
+        return np.require(array, dtype=dtype, requirements=["C", "ALIGNED"])
+    out = np.empty(array.shape, dtype)
+    rows = max(1, _AT_ONCE * len(array) // array.size)
+    for first in range(0, len(array), rows):
+        out[first : first + rows] = array[first : first + rows]
+    return out
 
 
 class DataLoader:

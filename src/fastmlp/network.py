@@ -676,6 +676,7 @@ class Sequential(NetworkState):
         """Learn the input width from the first data; ValueError where the input's mean and std are
         missing and this call does not learn them, or its columns have other names than before.
         """
+        _core.check_stack()
         if type(x) is not np.ndarray:
             self.column_names.check(x)
         if self._executor is None:

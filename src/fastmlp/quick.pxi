@@ -14,12 +14,14 @@ cdef double _TINY = 5e-324  # the smallest number above 0
 
 
 def threads_within(int32_t most):
-    """Threads of a call that names none: as the system allows, at most so many, and one in a forked child."""
+    """Threads of a call that names none: as the system allows, at most so many; one in a forked child, and where
+    OpenMP's threads have small stacks.
+    """
     return _threads_within(most)
 
 
 cdef int32_t _threads_within(int32_t most) noexcept:
-    if fm_is_forked_child():
+    if fm_is_forked_child() or fm_has_small_helpers():
         return 1
     cdef int32_t affinity = fm_affinity(), wanted = fm_omp_num_threads()
     if affinity > 0:
@@ -89,7 +91,7 @@ cdef class QuickWay:
         cdef int64_t rows = self._rows(x)
         cdef int32_t n_threads = _threads(threads, self.most_threads)
         known, used = self.loss, self.optimizer
-        if rows < c.program.min_rows or not c._holds(rows, n_threads) or known is None:
+        if not fm_has_stack() or rows < c.program.min_rows or not c._holds(rows, n_threads) or known is None:
             return None
         loss = net._loss if loss is None else loss
         if optimizer is None or (type(optimizer) is str and optimizer == self.name):
@@ -128,7 +130,7 @@ cdef class QuickWay:
         cdef Program p = self.context.program
         cdef int64_t rows = self._rows(x)
         cdef cnp.npy_intp shape[2]
-        if not 0 < rows <= _SMALL_ROW // (p.k.real_size * max(1, p.net.acts_width)) or _use_blas:
+        if not fm_has_stack() or not 0 < rows <= _SMALL_ROW // (p.k.real_size * max(1, p.net.acts_width)) or _use_blas:
             return None
         if fm_useful_threads(&p.net, rows, 2) > 1:
             return None
@@ -143,7 +145,7 @@ cdef class QuickWay:
         """`out`, or a new array, with the output for one row; arguments as of predict_row."""
         cdef Program p = self.context.program
         cdef cnp.npy_intp n_out = p.n_out
-        if not _is_ready(x, self.kind) or (<cnp.ndarray>x).ndim != 1 or (<cnp.ndarray>x).shape[0] != p.n_in:
+        if not fm_has_stack() or not _is_ready(x, self.kind) or (<cnp.ndarray>x).ndim != 1 or (<cnp.ndarray>x).shape[0] != p.n_in:
             return None
         if not (self._is_adapted() and self._is_finite(x, 1)):
             return None
