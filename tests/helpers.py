@@ -20,8 +20,10 @@ from fastmlp import (
     EMA,
     SGD,
     SWA,
+    Adadelta,
     AdaGrad,
     Adam,
+    Adamax,
     AdamW,
     AMSGrad,
     BinaryCrossEntropy,
@@ -37,6 +39,7 @@ from fastmlp import (
     OneCycle,
     Pinball,
     RMSprop,
+    Rprop,
     ScheduleFreeAdamW,
     SquaredError,
     _core,
@@ -76,6 +79,9 @@ OPTIMIZERS = {
     "rmsprop-centered": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1, centered=True),
     "lion": Lion(lr=0.003, weight_decay=0.1),
     "schedule_free_adamw": ScheduleFreeAdamW(lr=0.01, weight_decay=0.1),
+    "adadelta": Adadelta(lr=0.5, beta2=0.8, eps=1e-4, weight_decay=0.1),
+    "adamax": Adamax(lr=0.01, beta1=0.8, beta2=0.95, weight_decay=0.1),
+    "rprop": Rprop(lr=0.003, shrink=0.6, grow=1.3, min_step=1e-3, max_step=0.01),
 }
 
 # What stands around an optimizer: penalties, clipping, schedules, averages. Each acts on the

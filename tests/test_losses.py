@@ -472,9 +472,12 @@ def test_gradients_of_scikit_learn():
 def last_activation_cases():
     """Pairs of a loss and a last activation that can only be a mistake."""
     bounded = ["Sigmoid", "Tanh"]
-    below = [*bounded, "ReLU", "Softplus", "ELU", "SELU", "GELU", "SiLU", "Mish"]
+    below = [*bounded, "ReLU", "Softplus", "ELU", "SELU", "GELU", "GELUTanh", "SiLU", "Mish"]
+    below.append("Hardswish")
     for loss in ("cross_entropy", "focal"):  # a softmax does not feel a bound on one side
-        yield from ((loss, name, name in [*bounded, "ReLU"]) for name in [*below, "LeakyReLU"])
+        yield from (
+            (loss, name, name in [*bounded, "ReLU", "Hardswish"]) for name in [*below, "LeakyReLU"]
+        )
     for loss in (
         "binary_cross_entropy",
         "binary_focal",

@@ -27,8 +27,10 @@ from fastmlp import (
     EMA,
     SGD,
     SWA,
+    Adadelta,
     AdaGrad,
     Adam,
+    Adamax,
     AdamW,
     AMSGrad,
     CosineDecay,
@@ -39,6 +41,7 @@ from fastmlp import (
     NAdam,
     OneCycle,
     RMSprop,
+    Rprop,
     Sequential,
     StepDecay,
     _core,
@@ -58,7 +61,9 @@ TORCH_ACTIVATIONS = {
     "elu": torch.nn.ELU,
     "selu": torch.nn.SELU,
     "gelu": torch.nn.GELU,
+    "gelu_tanh": functools.partial(torch.nn.GELU, approximate="tanh"),
     "silu": torch.nn.SiLU,
+    "hardswish": torch.nn.Hardswish,
     "mish": torch.nn.Mish,
     "softplus": torch.nn.Softplus,
     "sigmoid": torch.nn.Sigmoid,
@@ -194,6 +199,25 @@ OPTIMIZERS = {
         RMSprop(lr=0.002, momentum=0.8, l2=0.1, centered=True),
         torch.optim.RMSprop,
         {"lr": 0.002, "momentum": 0.8, "weight_decay": 0.1, "centered": True},
+    ),
+    "adadelta": (Adadelta(), torch.optim.Adadelta, {}),
+    "adadelta-l2": (
+        Adadelta(lr=0.3, beta2=0.7, eps=1e-4, l2=0.1),
+        torch.optim.Adadelta,
+        {"lr": 0.3, "rho": 0.7, "eps": 1e-4, "weight_decay": 0.1},
+    ),
+    "adamax": (Adamax(), torch.optim.Adamax, {}),
+    "adamax-l2": (
+        Adamax(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-4, l2=0.1),
+        torch.optim.Adamax,
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1},
+    ),
+    # its steps grow so fast that the loss is soon rounding alone
+    "rprop": (Rprop(lr=1e-3), torch.optim.Rprop, {"lr": 1e-3}),
+    "rprop-settings": (
+        Rprop(lr=0.002, shrink=0.3, grow=1.1, min_step=1e-4, max_step=0.01),
+        torch.optim.Rprop,
+        {"lr": 0.002, "etas": (0.3, 1.1), "step_sizes": (1e-4, 0.01)},
     ),
 }
 NOT_THEIRS = {"lion", "schedule_free_adamw"}  # test_optax_parity.py has these
@@ -360,6 +384,19 @@ def test_training_with_each_activation(name):
     check_training(name, "squared_error", "adam")
 
 
+def test_defaults_are_theirs():
+    parameters = [torch.zeros(1)]
+    theirs = torch.optim.Adadelta(parameters).defaults
+    mine = Adadelta()
+    assert (mine.lr, mine.beta2, mine.eps) == (theirs["lr"], theirs["rho"], theirs["eps"])
+    theirs, mine = torch.optim.Adamax(parameters).defaults, Adamax()
+    assert (mine.lr, mine.beta1, mine.beta2) == (theirs["lr"], *theirs["betas"])
+    assert mine.eps == theirs["eps"]
+    theirs, mine = torch.optim.Rprop(parameters).defaults, Rprop()
+    assert (mine.lr, mine.shrink, mine.grow) == (theirs["lr"], *theirs["etas"])
+    assert (mine.min_step, mine.max_step) == theirs["step_sizes"]
+
+
 def test_elastic_net():
     def penalty(weights):
         return sum(0.01 * w.abs().sum() + 0.05 * (w * w).sum() for w in weights)
@@ -459,7 +496,12 @@ def test_attributes_mean_the_same():
     pairs = [
         (fastmlp.LeakyReLU(0.3), torch.nn.LeakyReLU(0.3)),
         (fastmlp.ELU(0.7), torch.nn.ELU(0.7)),
+        (fastmlp.Softplus(0.3), torch.nn.Softplus(0.3)),
+        (fastmlp.Softplus(beta=5.0), torch.nn.Softplus(5.0, threshold=500)),
     ]
     for mine, other in pairs:
-        want = other(torch.from_numpy(z)).numpy()
-        np.testing.assert_allclose(mine.forward(z), want, rtol=ONE_STEP)
+        x = torch.from_numpy(z.copy()).requires_grad_()
+        want = other(x)
+        want.sum().backward()
+        np.testing.assert_allclose(mine.forward(z), want.detach().numpy(), rtol=ONE_STEP)
+        np.testing.assert_allclose(mine.backward(np.ones_like(z)), x.grad.numpy(), rtol=ONE_STEP)

@@ -21,27 +21,7 @@ def op_sizes(dtype: np.dtype[Any], op: Any) -> tuple[int, int, int, int]: ...
 
 @disjoint_base
 class OptimizerSettings:
-    def __new__(
-        cls,
-        lr: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        beta1: float = 0.0,
-        beta2: float = 0.0,
-        eps: float = 0.0,
-        momentum_decay: float = 0.0,
-        nesterov: bool = False,
-        averaged: bool = False,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        clip_norm: float = ...,
-        clip_value: float = ...,
-        max_norm: float = ...,
-        average_decay: float = 0.0,
-        average_start: int = 0,
-        average_every: int = 1,
-        **others: Any,
-    ) -> Self: ...
+    def __new__(cls, *, lr: float, **settings: Any) -> Self: ...
 
 @disjoint_base
 class LossSettings:

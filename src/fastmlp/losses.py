@@ -26,7 +26,8 @@ Array = NDArray[Any]
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
 _UNBOUNDED = ("identity", "leaky_relu")  # to both sides
-_HALF_OPEN = ("softplus", "elu", "selu", "gelu", "silu", "mish")  # to one, with a slope everywhere
+# to one, with a slope everywhere
+_HALF_OPEN = ("softplus", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish")
 
 
 def _check_smoothing(value: float) -> None:
