@@ -173,6 +173,9 @@ typedef struct {
     double min_variance;       /* gaussian_nll */
     const double *quantiles;   /* pinball: ascending, in (0, 1) */
     int64_t n_quantiles;
+    const double *positives, *negatives; /* binary_cross_entropy: weights of targets 1 and 0 ... */
+    int64_t n_weighted;                  /* ... one for each output, or one for all; 0: none */
+    int64_t column;                      /* set by the kernel: the first output of a vector */
 } fm_loss_settings;
 
 typedef enum {

@@ -61,7 +61,8 @@
     X(pinball, values, n_quantiles)                                                                \
     X(gaussian_nll, values, 2)                                                                     \
     X(focal, labels, any)                                                                          \
-    X(binary_focal, values, 1)
+    X(binary_focal, values, 1)                                                                     \
+    X(soft_cross_entropy, values, 1)
 
 /* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c defines <name>_step.
  */

@@ -276,12 +276,25 @@ def cross_entropy(
     reduction: str = "mean",
     sample_weight: Array | None = None,
 ) -> tuple[float, Array]:
-    """-sum_j t_j log softmax(z)_j, dz = softmax(z) - t, with the target distribution
-    t = (1 - label_smoothing) onehot(label) + label_smoothing / classes."""
+    """That of the distribution onehot(label)."""
+    onehot = np.eye(z.shape[1])[labels]
+    return soft_cross_entropy(z, onehot, label_smoothing, reduction, sample_weight)
+
+
+def soft_cross_entropy(
+    z: Array,
+    y: Array,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """-sum_j t_j log softmax(z)_j, dz = softmax(z) sum_j t_j - t, with the target distribution
+    t = (1 - label_smoothing) y + label_smoothing / classes."""
     log_p = log_softmax(z)
-    t = (1.0 - label_smoothing) * np.eye(z.shape[1])[labels] + label_smoothing / z.shape[1]
+    t = (1.0 - label_smoothing) * y + label_smoothing / z.shape[1]
     terms = np.multiply(t, log_p, where=t > 0, out=np.zeros_like(z))  # 0 log 0 = 0
-    return reduced(-terms.sum(axis=1, keepdims=True), np.exp(log_p) - t, reduction, sample_weight)
+    dz = np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
+    return reduced(-terms.sum(axis=1, keepdims=True), dz, reduction, sample_weight)
 
 
 def focal(
@@ -307,16 +320,22 @@ def binary_cross_entropy(
     z: Array,
     y: Array,
     label_smoothing: float = 0.0,
+    pos_weight: float | Array | None = None,
+    output_weight: Array | None = None,
     reduction: str = "mean",
     sample_weight: Array | None = None,
 ) -> tuple[float, Array]:
-    """-t log s - (1 - t) log(1 - s), s = sigmoid(z); dz = s - t.
+    """-w (p t log s + (1 - t) log(1 - s)), s = sigmoid(z), with a weight w and a pos_weight p of
+    each output; dz = s - t where both are 1.
 
     -log s = softplus(-z) and -log(1 - s) = softplus(z): a sum of positive terms; nothing
     cancels."""
     t = (1.0 - label_smoothing) * y.reshape(z.shape) + label_smoothing / 2.0
-    terms = t * softplus(-z) + (1.0 - t) * softplus(z)
-    return reduced(terms, sigmoid(z) - t, reduction, sample_weight)
+    each = np.ones(z.shape[1]) if output_weight is None else np.asarray(output_weight)
+    on = each * (1.0 if pos_weight is None else np.asarray(pos_weight)) * t
+    off = each * (1.0 - t)
+    terms = on * softplus(-z) + off * softplus(z)
+    return reduced(terms, off * sigmoid(z) - on * sigmoid(-z), reduction, sample_weight)
 
 
 def binary_focal(
@@ -432,6 +451,7 @@ LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "gaussian_nll": gaussian_nll,
     "focal": focal,
     "binary_focal": binary_focal,
+    "soft_cross_entropy": soft_cross_entropy,
 }
 
 # How far an example is from where the derivative, or the one after it, jumps: finite differences

@@ -288,7 +288,7 @@ def test_activation_attribute_is_checked(name, attr):
 def test_softplus_needs_a_beta_that_it_can_be_divided_by(beta):
     with pytest.raises(ValueError, match="beta must be a finite number >= 1e-06"):
         fastmlp.Softplus(beta)
-    with pytest.raises(ValueError, match="outside its range"):  # infinite in float32
+    with pytest.raises(ValueError, match="beta may be at most"):
         fastmlp.Softplus(1e39).forward(np.ones((1, 1), "f"))
 
 
@@ -296,10 +296,9 @@ def test_softplus_needs_a_beta_that_it_can_be_divided_by(beta):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softplus_of_any_beta_keeps_its_digits(beta, dtype):
     z = sweep(dtype)
-    want = reference.softplus(z.astype(float), beta)
-    moved = np.abs(
-        np.clip(z.astype(float), -1000, 1000) * reference.softplus_slope(z.astype(float), beta)
-    )
+    exact = z.astype(float)
+    want = reference.softplus(exact, beta)
+    moved = np.abs(exact * reference.softplus_slope(exact, beta))
     with np.errstate(over="ignore"):
         got = fastmlp.Softplus(beta).forward(z)
     assert_within(got, want, np.maximum(np.abs(want), moved), c=8)

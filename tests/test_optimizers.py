@@ -285,7 +285,7 @@ def test_rprop_begins_anew_with_another_lr_alone():
             np.ones((4, 13)),
             np.ones((4, 3)),
             optimizer=fastmlp.Rprop(),
-            callbacks=[fastmlp.ReduceOnPlateau()],
+            callbacks=[fastmlp.ReduceOnPlateau("loss")],
         )
 
 

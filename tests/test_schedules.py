@@ -312,6 +312,24 @@ def test_every_schedule_is_saved_and_goes_on(name, tmp_path):
     assert digest(*everything(whole)) == digest(*everything(half))
 
 
+@dataclass(frozen=True)
+class Own(Schedule):
+    """Fields that schedules of ours have as well, with other meanings."""
+
+    power: float = -0.5
+    milestones: str = "none"
+    growth: float = 1.5
+
+    def rate(self, step):
+        return self.lr * (step + 1) ** self.power
+
+
+def test_fields_of_an_own_schedule_are_its_own():
+    assert Own(0.1)(3) == 0.05
+    with pytest.raises(ValueError, match="lr must be a finite number"):
+        Own(-0.1)
+
+
 def test_a_chain_moves_the_momentum_in_its_turn():
     chain = Chained((LinearWarmup(0.1, warmup=5), CYCLE), milestones=(6,))
     assert math.isnan(chain.momentum(5))

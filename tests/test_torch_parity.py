@@ -76,9 +76,10 @@ def softplus(z):
     return F.softplus(z, threshold=500)  # theirs is the identity from 20 on
 
 
-def torch_bce(z, y, label_smoothing, reduction):
+def torch_bce(z, y, label_smoothing, reduction, pos_weight=None, output_weight=None):
     t = (1 - label_smoothing) * y + label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(z, t, reduction=reduction)
+    p, w = (None if a is None else torch.tensor(a) for a in (pos_weight, output_weight))
+    return F.binary_cross_entropy_with_logits(z, t, w, pos_weight=p, reduction=reduction)
 
 
 def torch_pinball(z, y, quantiles, reduction):
@@ -119,6 +120,7 @@ TORCH_LOSSES = {
     "gaussian_nll": torch_gaussian_nll,
     "focal": torch_focal,
     "binary_focal": torch_binary_focal,
+    "soft_cross_entropy": F.cross_entropy,
 }
 
 
@@ -212,8 +214,12 @@ OPTIMIZERS = {
         torch.optim.Adamax,
         {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1},
     ),
-    # its steps grow so fast that the loss is soon rounding alone
-    "rprop": (Rprop(lr=1e-3), torch.optim.Rprop, {"lr": 1e-3}),
+    # with larger steps the loss is soon rounding alone
+    "rprop": (
+        Rprop(max_step=0.02),
+        torch.optim.Rprop,
+        {"step_sizes": (1e-6, 0.02)},
+    ),
     "rprop-settings": (
         Rprop(lr=0.002, shrink=0.3, grow=1.1, min_step=1e-4, max_step=0.01),
         torch.optim.Rprop,
@@ -308,6 +314,33 @@ def test_loss(loss, size):
     want.backward()
     assert relative_error(value, want.item()) <= ONE_STEP
     assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
+
+
+@pytest.mark.parametrize("pos_weight", [None, 3.0, (0.5, 2.0, 0.0, 7.0, 1.0, 1.5)])
+@pytest.mark.parametrize("output_weight", [None, (1.0, 0.0, 2.0, 0.3, 1.0, 5.0)])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_of_ones_and_of_outputs(reduction, output_weight, pos_weight):
+    z = 3 * inputs(ROWS, N_OUT)
+    y = np.random.default_rng(0).integers(0, 2, (ROWS, N_OUT)).astype(float)
+    how = {"pos_weight": pos_weight, "output_weight": output_weight, "reduction": reduction}
+    value, dz = fastmlp.binary_cross_entropy(z, y, **how)
+    other = torch.from_numpy(z).requires_grad_()
+    want = torch_bce(other, torch_targets(y), 0.0, **how)
+    want.backward()
+    assert relative_error(value, want.item()) <= ONE_STEP
+    assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
+
+
+def test_a_loss_for_each_row():
+    z, y = 3 * inputs(ROWS, N_OUT), targets("cross_entropy", ROWS, N_OUT)
+    soft = targets("soft_cross_entropy", ROWS, N_OUT)
+    for target in (y, soft):
+        values, dz = fastmlp.cross_entropy(z, target, 0.1, reduction="none")
+        other = torch.from_numpy(z).requires_grad_()
+        want = F.cross_entropy(other, torch_targets(target), label_smoothing=0.1, reduction="none")
+        want.sum().backward()
+        assert relative_error(values, want.detach().numpy()) <= ONE_STEP
+        assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -27,6 +27,7 @@ from .loss_functions import (
     huber,
     pinball,
     poisson,
+    soft_cross_entropy,
     squared_error,
 )
 from .losses import (
@@ -40,6 +41,7 @@ from .losses import (
     Loss,
     Pinball,
     Poisson,
+    SoftCrossEntropy,
     SquaredError,
 )
 from .network import Sequential
@@ -174,6 +176,8 @@ __all__ = [
     "binary_focal",
     "check_gradients",
     "cross_entropy",
+    "SoftCrossEntropy",
+    "soft_cross_entropy",
     "default_threads",
     "focal",
     "gaussian_nll",

@@ -35,6 +35,8 @@ class LossSettings:
         negative: float = 1.0,
         min_variance: float = 0.0,
         quantiles: Any = (),
+        positives: Any = (),
+        negatives: Any = (),
     ) -> Self: ...
 
 def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...
@@ -45,6 +47,7 @@ def loss_and_grad(
     dz: NDArray[Any] | None,
     settings: LossSettings = ...,
     weights: NDArray[np.float64] | None = None,
+    row_loss: NDArray[np.float64] | None = None,
 ) -> float: ...
 def elementwise(function: int, x: NDArray[Any], y: NDArray[Any]) -> None: ...
 def cholesky_solve(minus_a: NDArray[np.float64], x: NDArray[np.float64]) -> bool: ...

@@ -12,7 +12,6 @@ import os
 cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -128,6 +127,9 @@ cdef extern from "fastmlp.h" nogil:
         double min_variance
         const double *quantiles
         int64_t n_quantiles
+        const double *positives
+        const double *negatives
+        int64_t n_weighted
 
     ctypedef enum fm_status:
         FM_OK
@@ -502,15 +504,23 @@ cdef class LossSettings:
     """The settings of a loss as C reads them; one object serves any number of calls."""
 
     cdef fm_loss_settings c
-    cdef cnp.ndarray quantiles
+    cdef cnp.ndarray quantiles, positives, negatives
 
     def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
-                  double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=()):
+                  double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=(),
+                  positives=(), negatives=()):
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
         self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
         self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
         self.c.quantiles = <const double *>cnp.PyArray_DATA(self.quantiles)
         self.c.n_quantiles = cnp.PyArray_SIZE(self.quantiles)
+        self.positives = np.array(positives, np.float64).reshape(-1)
+        self.negatives = np.array(negatives, np.float64).reshape(-1)
+        self.c.positives = <const double *>cnp.PyArray_DATA(self.positives)
+        self.c.negatives = <const double *>cnp.PyArray_DATA(self.negatives)
+        self.c.n_weighted = cnp.PyArray_SIZE(self.positives)
+        if self.c.n_weighted != cnp.PyArray_SIZE(self.negatives):
+            raise ValueError("positives and negatives must be as many")
 
 
 _PLAIN = LossSettings()
@@ -933,9 +943,9 @@ cdef class Context:
 # ---- functions without a network ---------------------------------------------------------------------
 
 def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not None, cnp.ndarray dz,
-                  LossSettings settings not None=_PLAIN, cnp.ndarray weights=None):
+                  LossSettings settings not None=_PLAIN, cnp.ndarray weights=None, cnp.ndarray row_loss=None):
     """Mean (or sum) of the losses of raw outputs z (rows, n_out), times weights (rows,) unless those are
-    None; its gradient into dz unless that is None.
+    None; its gradient into dz unless that is None, and what each row adds into row_loss (rows,), float64.
     """
     if z.ndim != 2:
         raise ValueError("z must have the shape (rows, n_out)")
@@ -948,8 +958,8 @@ def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not N
     cdef void *dz_data = NULL
     if dz is not None:
         dz_data = _data(dz, z.dtype, _times(rows, n_out), "dz", True)
-    cdef cnp.ndarray row_loss = np.empty(rows)
-    cdef double *row_data = <double *>cnp.PyArray_DATA(row_loss)
+    cdef cnp.ndarray each = np.empty(rows) if row_loss is None else row_loss
+    cdef double *row_data = <double *>_data(each, np.float64, rows, "row_loss", True)
     with nogil:
         value = fm_loss(k, loss, &settings.c, row_data, dz_data, z_data, target_data, weight_data, rows, n_out)
     return value
