@@ -40,7 +40,11 @@ def test_every_registered_loss_has_a_twin_a_class_and_a_function():
 def scales(loss, z, y, want_dz, tiny):
     """What is rounded on the way to the sum of the losses, beside that sum; and the size of what is
     rounded on the way to dz, before the division by the number of terms."""
-    if loss.name in ("cross_entropy", "focal"):  # the sum of exponentials, which is at least 1
+    if loss.name in (
+        "cross_entropy",
+        "soft_cross_entropy",
+        "focal",
+    ):  # the sum of exponentials, which is at least 1
         power = 1 + getattr(loss, "gamma", 0)
         return power * len(z), power**2
     if loss.name in ("squared_error", "huber"):
@@ -73,7 +77,8 @@ def check_loss(case, z, y, c=8):
     value, dz = loss_function(case)(z, y)
     z64, y64 = z.astype(float), y if loss.needs_labels else y.astype(float)
     want, want_dz = twin_loss(case)(z64, y64)
-    terms = len(z) if loss.needs_labels else y.size
+    by_row = loss.needs_labels or loss.name == "soft_cross_entropy"  # one term, of all outputs
+    terms = len(z) if by_row else y.size
     if loss.name == "pinball":
         terms = z.size
     passed, bound = scales(loss, z64, y64, want_dz, np.finfo(z.dtype).tiny)
@@ -83,7 +88,7 @@ def check_loss(case, z, y, c=8):
     assert isinstance(value, float)
     assert abs(value - want) <= rounding(z.dtype, n, c) * (abs(want) + passed)
     assert dz.dtype == z.dtype
-    assert_within(dz, want_dz, bound, n=n if loss.needs_labels else 1, c=c)
+    assert_within(dz, want_dz, bound, n=n if by_row else 1, c=c)
     np.testing.assert_array_equal(z, before)
 
 

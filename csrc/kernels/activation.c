@@ -186,10 +186,9 @@ static void times_slope_area(int32_t g, real *dz, const real *dy, const real *s,
 
 /* ---- the op ---------------------------------------------------------------------------------- */
 
-/* Of a known activation: not below its least value, and finite in the type that it is used in */
+/* Of a known activation */
 static int attribute_fits(const fm_op *op) {
-    const real a = (real)op->attr0;
-    return op->attr0 >= fm_activation_infos[op->variant].attr_least && a - a == 0;
+    return op->attr0 >= fm_activation_infos[op->variant].attr_least;
 }
 
 static fm_sizes activation_sizes(const fm_op *op) {
