@@ -10,8 +10,8 @@ const char *const fm_op_names[FM_N_OPS] = {FM_OPS(NAME_OP)};
 
 #define FROM_y 1
 #define FROM_z 0
-#define NAME_ACTIVATION(name, class_name, from, attr, attr_default, formula)                       \
-    {#name, #class_name, attr, attr_default, FROM_##from, formula},
+#define NAME_ACTIVATION(name, class_name, from, attr, attr_default, formula, attr_least)           \
+    {#name, #class_name, attr, attr_default, attr_least, FROM_##from, formula},
 const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(NAME_ACTIVATION)};
 
 #define NAME_FUNCTION(name, from, to) {#name, from, to},
@@ -28,6 +28,17 @@ const fm_loss_info fm_loss_infos[FM_N_LOSSES] = {FM_LOSSES(NAME_LOSS)};
 
 #define NAME_OPTIMIZER(name, n_states) {#name, n_states},
 const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS] = {FM_OPTIMIZERS(NAME_OPTIMIZER)};
+
+#define NAME_HYPER(type, name, value) {#name, value},
+const fm_hyper_info fm_hyper_infos[FM_N_HYPERS] = {FM_HYPERS(NAME_HYPER)};
+
+#define SET_HYPER(type, name, ...)                                                                 \
+    case FM_HYPER_##name:                                                                          \
+        hyper->name = (type)value;                                                                 \
+        break;
+void fm_set_hyper(fm_hyper *hyper, int32_t setting, double value) {
+    switch (setting) { FM_HYPERS(SET_HYPER) }
+}
 
 extern const fm_kernels fm_f32_base, fm_f64_base;
 #ifdef FM_X86_BUILDS

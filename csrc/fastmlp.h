@@ -23,6 +23,7 @@ extern "C" {
 #define FM_ENUM_FUNCTION(name, ...) FM_FUNCTION_##name,
 #define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
 #define FM_ENUM_OPTIMIZER(name, ...) FM_OPTIMIZER_##name,
+#define FM_ENUM_HYPER(type, name, ...) FM_HYPER_##name,
 enum {
     FM_OPS(FM_ENUM_OP) FM_N_OPS
 };
@@ -38,10 +39,13 @@ enum {
 enum {
     FM_OPTIMIZERS(FM_ENUM_OPTIMIZER) FM_N_OPTIMIZERS
 };
+enum {
+    FM_HYPERS(FM_ENUM_HYPER) FM_N_HYPERS
+};
 
 typedef struct {
     const char *name, *class_name, *attr;
-    double attr_default;
+    double attr_default, attr_least;
     int32_t from_y; /* the derivative is a function of the output */
     const char *formula;
 } fm_activation_info;
@@ -62,11 +66,17 @@ typedef struct {
     int32_t n_states;
 } fm_optimizer_info;
 
+typedef struct {
+    const char *name;
+    double value; /* its default */
+} fm_hyper_info;
+
 extern const char *const fm_op_names[FM_N_OPS];
 extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
 extern const fm_function_info fm_function_infos[FM_N_FUNCTIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
 extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
+extern const fm_hyper_info fm_hyper_infos[FM_N_HYPERS];
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
@@ -151,13 +161,9 @@ typedef struct {
 } fm_ctx;
 
 /* An optimizer's settings; a kernel reads those it knows. */
+#define FM_HYPER_FIELD(type, name, ...) type name;
 typedef struct {
-    double lr, weight_decay, momentum, beta1, beta2, eps, momentum_decay;
-    int32_t nesterov, averaged;
-    double l1, l2;                          /* penalty l1 |w| + l2 / 2 w^2 on every weight */
-    double clip_norm, clip_value, max_norm; /* infinity: none */
-    double average_decay;                   /* running mean of the parameters; 0: plain mean ... */
-    int64_t average_start, average_every;   /* ... of every so many steps from this one on */
+    FM_HYPERS(FM_HYPER_FIELD)
     /* set for every step */
     double correction1, correction2;       /* 1 - beta1^t and sqrt(1 - beta2^t) */
     double gradient_share, momentum_share; /* nadam */
@@ -178,6 +184,9 @@ typedef struct {
     double min_variance;       /* gaussian_nll */
     const double *quantiles;   /* pinball: ascending, in (0, 1) */
     int64_t n_quantiles;
+    const double *positives, *negatives; /* binary_cross_entropy: weights of targets 1 and 0 ... */
+    int64_t n_weighted;                  /* ... one for each output, or one for all; 0: none */
+    int64_t column;                      /* set by the kernel: the first output of a vector */
 } fm_loss_settings;
 
 typedef enum {
@@ -365,6 +374,9 @@ void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
 
 /* The settings with a schedule's learning rate, and its momentum or beta1 unless that is NaN. */
 fm_hyper fm_at_rates(fm_hyper hyper, const double *rates);
+
+/* Set one setting, FM_HYPER_*, to a value that its type can hold. */
+void fm_set_hyper(fm_hyper *hyper, int32_t setting, double value);
 
 /* Optimizer step number t (from 1) over the flat buffers; 0 if some value would not be finite. */
 int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t optimizer,

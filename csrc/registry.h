@@ -17,22 +17,26 @@
     X(branch, nothing)                                                                             \
     X(add, nothing)
 
-/* X(name, PythonClass, derivative from, attribute, its default, formula): kernels/activation.c
- * defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function of the output y
- * where that is possible: only those fuse into `linear`, which keeps y alone. The others need the
- * input z. */
+/* X(name, PythonClass, derivative from, attribute, its default, formula, its least value):
+ * kernels/activation.c defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function
+ * of the output y where that is possible: only those fuse into `linear`, which keeps y alone. The
+ * others need the input z. */
 #define FM_ACTIVATIONS(X)                                                                          \
-    X(identity, Identity, y, "", 0, "z")                                                           \
-    X(relu, ReLU, y, "", 0, "max(z, 0)")                                                           \
-    X(leaky_relu, LeakyReLU, y, "slope", 0.01, "z if z > 0 else slope z (slope >= 0)")             \
-    X(elu, ELU, y, "alpha", 1, "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)")         \
-    X(selu, SELU, y, "", 0, "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)")                       \
-    X(gelu, GELU, z, "", 0, "z Phi(z), Phi the normal distribution (Hendrycks, Gimpel 2016)")      \
-    X(silu, SiLU, z, "", 0, "z sigmoid(z) (Elfwing et al. 2018)")                                  \
-    X(mish, Mish, z, "", 0, "z tanh(softplus(z)) (Misra 2019)")                                    \
-    X(softplus, Softplus, y, "", 0, "log(1 + exp(z))")                                             \
-    X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function")            \
-    X(tanh, Tanh, y, "", 0, "tanh(z)")
+    X(identity, Identity, y, "", 0, "z", 0)                                                        \
+    X(relu, ReLU, y, "", 0, "max(z, 0)", 0)                                                        \
+    X(leaky_relu, LeakyReLU, y, "slope", 0.01, "z if z > 0 else slope z (slope >= 0)", 0)          \
+    X(elu, ELU, y, "alpha", 1, "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)", 0)      \
+    X(selu, SELU, y, "", 0, "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)", 0)                    \
+    X(gelu, GELU, z, "", 0, "z Phi(z), Phi the normal distribution (Hendrycks, Gimpel 2016)", 0)   \
+    X(gelu_tanh, GELUTanh, z, "", 0,                                                               \
+      "z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2, near GELU and faster (same paper)", 0)   \
+    X(silu, SiLU, z, "", 0, "z sigmoid(z) (Elfwing et al. 2018)", 0)                               \
+    X(hardswish, Hardswish, z, "", 0, "z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)", 0)       \
+    X(mish, Mish, z, "", 0, "z tanh(softplus(z)) (Misra 2019)", 0)                                 \
+    X(softplus, Softplus, y, "beta", 1,                                                            \
+      "log(1 + exp(beta z)) / beta, nearer to ReLU with a larger beta", 1e-6)                      \
+    X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function", 0)         \
+    X(tanh, Tanh, y, "", 0, "tanh(z)", 0)
 
 /* X(name, from, to): kernels/vmath.h defines v<name>(x) for x in [from, to]; listed for the tests,
  * which hold each of them against high-precision values. */
@@ -58,7 +62,8 @@
     X(pinball, values, n_quantiles)                                                                \
     X(gaussian_nll, values, 2)                                                                     \
     X(focal, labels, any)                                                                          \
-    X(binary_focal, values, 1)
+    X(binary_focal, values, 1)                                                                     \
+    X(soft_cross_entropy, values, 1)
 
 /* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c defines <name>_step.
  */
@@ -72,6 +77,35 @@
     X(rmsprop, 2)                                                                                  \
     X(centered_rmsprop, 3)                                                                         \
     X(lion, 1)                                                                                     \
-    X(schedule_free_adamw, 2)
+    X(schedule_free_adamw, 2)                                                                      \
+    X(adadelta, 2)                                                                                 \
+    X(adamax, 2)                                                                                   \
+    X(rprop, 2)
+
+/* X(type, name, default): what an optimizer can be told, under the name that Python's field has. A
+ * step reads those that it knows from its fm_hyper. Averages: average_decay is that of a running
+ * mean of the parameters, 0 a plain mean, of every average_every steps from average_start on. */
+#define FM_HYPERS(X)                                                                               \
+    X(double, lr, 0)                                                                               \
+    X(double, weight_decay, 0)                                                                     \
+    X(double, momentum, 0)                                                                         \
+    X(double, beta1, 0)                                                                            \
+    X(double, beta2, 0)                                                                            \
+    X(double, eps, 0)                                                                              \
+    X(double, momentum_decay, 0)                                                                   \
+    X(int32_t, nesterov, 0)                                                                        \
+    X(int32_t, averaged, 0)                                                                        \
+    X(double, shrink, 0.5)                                                                         \
+    X(double, grow, 1.2)                                                                           \
+    X(double, min_step, 0)                                                                         \
+    X(double, max_step, INFINITY)                                                                  \
+    X(double, l1, 0)                                                                               \
+    X(double, l2, 0)                                                                               \
+    X(double, clip_norm, INFINITY)                                                                 \
+    X(double, clip_value, INFINITY)                                                                \
+    X(double, max_norm, INFINITY)                                                                  \
+    X(double, average_decay, 0)                                                                    \
+    X(int64_t, average_start, 0)                                                                   \
+    X(int64_t, average_every, 1)
 
 #endif

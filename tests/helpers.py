@@ -20,8 +20,10 @@ from fastmlp import (
     EMA,
     SGD,
     SWA,
+    Adadelta,
     AdaGrad,
     Adam,
+    Adamax,
     AdamW,
     AMSGrad,
     BinaryCrossEntropy,
@@ -37,7 +39,9 @@ from fastmlp import (
     OneCycle,
     Pinball,
     RMSprop,
+    Rprop,
     ScheduleFreeAdamW,
+    SoftCrossEntropy,
     SquaredError,
     _core,
 )
@@ -50,12 +54,14 @@ LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "cross_entropy-smooth": CrossEntropy(label_smoothing=0.1),
     "cross_entropy-sum": CrossEntropy(reduction="sum"),
     "binary_cross_entropy-smooth": BinaryCrossEntropy(label_smoothing=0.2),
+    "binary_cross_entropy-weighted": BinaryCrossEntropy(0.1, pos_weight=2.5),
     "squared_error-sum": SquaredError(reduction="sum"),
     "huber-0.3": Huber(delta=0.3),
     "pinball-low": Pinball(0.05),
     "pinball-three": Pinball((0.1, 0.5, 0.95), reduction="sum"),
     "gaussian_nll-wide": GaussianNLL(min_variance=0.5, reduction="sum"),
     "focal-3.5": Focal(gamma=3.5),
+    "soft_cross_entropy-smooth": SoftCrossEntropy(label_smoothing=0.1, reduction="sum"),
     "binary_focal-alpha": BinaryFocal(gamma=1.5, alpha=0.25),
 }
 
@@ -76,6 +82,9 @@ OPTIMIZERS = {
     "rmsprop-centered": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1, centered=True),
     "lion": Lion(lr=0.003, weight_decay=0.1),
     "schedule_free_adamw": ScheduleFreeAdamW(lr=0.01, weight_decay=0.1),
+    "adadelta": Adadelta(lr=0.5, beta2=0.8, eps=1e-4, weight_decay=0.1),
+    "adamax": Adamax(lr=0.01, beta1=0.8, beta2=0.95, weight_decay=0.1),
+    "rprop": Rprop(lr=0.003, shrink=0.6, grow=1.3, min_step=1e-3, max_step=0.01),
 }
 
 # What stands around an optimizer: penalties, clipping, schedules, averages. Each acts on the
@@ -166,7 +175,7 @@ def loss_kink(case: str, z, y) -> float:
 def suits(case: str, n_out: int) -> bool:
     """Whether a loss takes so many outputs."""
     loss = LOSSES[case]
-    if loss.needs_labels:
+    if loss.needs_labels or isinstance(loss, SoftCrossEntropy):
         return n_out > 1
     return _core.target_columns(loss.index, loss.settings, n_out) > 0
 
@@ -189,6 +198,8 @@ def targets(loss: str, rows: int, n_out: int, dtype="float64", seed: int = 1) ->
     if LOSSES[loss].needs_labels:
         return rng.integers(0, n_out, rows)
     shape = rows, LOSSES[loss].target_columns(n_out)
+    if isinstance(LOSSES[loss], SoftCrossEntropy):
+        return rng.dirichlet(np.ones(n_out), rows).astype(dtype)
     if LOSSES[loss].high == 1:
         return rng.random(shape).astype(dtype)
     if LOSSES[loss].low == 0:

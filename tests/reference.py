@@ -122,13 +122,13 @@ def tanh_slope(z: Array, a: float = 0.0) -> Array:
     return 4.0 * sigmoid_slope(2.0 * _clip(z))
 
 
-def softplus(z: Array, a: float = 0.0) -> Array:
-    """log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)): the exp is at most 1."""
-    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
+def softplus(z: Array, a: float = 1.0) -> Array:
+    """log(1 + exp(a z)) / a = max(z, 0) + log(1 + exp(-|a z|)) / a: the exp is at most 1."""
+    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(a * z))) / a
 
 
-def softplus_slope(z: Array, a: float = 0.0) -> Array:
-    return sigmoid(z)
+def softplus_slope(z: Array, a: float = 1.0) -> Array:
+    return sigmoid(a * z)
 
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -150,6 +150,32 @@ def gelu_slope(z: Array, a: float = 0.0) -> Array:
     """Phi(z) + z phi(z), phi the density of the normal distribution."""
     c = _clip(z)
     return normal_cdf(c) + c * np.exp(-0.5 * c * c) / math.sqrt(2.0 * math.pi)
+
+
+def gelu_tanh(z: Array, a: float = 0.0) -> Array:
+    """z (1 + tanh(u / 2)) / 2 = z sigmoid(u), u = 2 sqrt(2 / pi) (z + 0.044715 z^3): Phi to three
+    digits (Hendrycks, Gimpel 2016)."""
+    z = np.maximum(z, -1000.0)
+    c = _clip(z)
+    return z * sigmoid(math.sqrt(8.0 / math.pi) * (c + 0.044715 * c**3))
+
+
+def gelu_tanh_slope(z: Array, a: float = 0.0) -> Array:
+    """s + z s (1 - s) u'."""
+    c = _clip(z)
+    u = math.sqrt(8.0 / math.pi) * (c + 0.044715 * c**3)
+    return sigmoid(u) + c * sigmoid_slope(u) * math.sqrt(8.0 / math.pi) * (1.0 + 0.134145 * c * c)
+
+
+def hardswish(z: Array, a: float = 0.0) -> Array:
+    """z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019): 0 up to -3, z from 3 on."""
+    c = np.clip(z, -3.0, 3.0)
+    return np.where(z > 3, z, c * (c + 3.0) / 6.0)
+
+
+def hardswish_slope(z: Array, a: float = 0.0) -> Array:
+    """(2 z + 3) / 6 between -3 and 3. At 3 it is the one from the right, as in PyTorch."""
+    return np.where(z <= -3, 0.0, np.where(z >= 3, 1.0, (2.0 * _clip(z) + 3.0) / 6.0))
 
 
 def silu(z: Array, a: float = 0.0) -> Array:
@@ -204,15 +230,20 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": Activation(elu, elu_slope, 1.0),
     "selu": Activation(selu, selu_slope, 0.0),
     "gelu": Activation(gelu, gelu_slope, 0.0),
+    "gelu_tanh": Activation(gelu_tanh, gelu_tanh_slope, 0.0),
     "silu": Activation(silu, silu_slope, 0.0),
+    "hardswish": Activation(hardswish, hardswish_slope, 0.0),
     "mish": Activation(mish, mish_slope, 0.0),
-    "softplus": Activation(softplus, softplus_slope, 0.0),
+    "softplus": Activation(softplus, softplus_slope, 1.0),
     "sigmoid": Activation(sigmoid, sigmoid_slope, 0.0),
     "tanh": Activation(tanh, tanh_slope, 0.0),
 }
 
 # Where the derivative jumps: finite differences are wrong for a sample that lies across it.
-KINKS: dict[str, float] = {"relu": 0.0, "leaky_relu": 0.0, "elu": 0.0, "selu": 0.0}
+KINKS: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("relu", "leaky_relu", "elu", "selu"), (0.0,)),
+    "hardswish": (-3.0, 3.0),
+}
 
 
 # ---- losses: (loss, dz) from raw outputs z (rows, n_out) -------------------------------------
@@ -245,12 +276,25 @@ def cross_entropy(
     reduction: str = "mean",
     sample_weight: Array | None = None,
 ) -> tuple[float, Array]:
-    """-sum_j t_j log softmax(z)_j, dz = softmax(z) - t, with the target distribution
-    t = (1 - label_smoothing) onehot(label) + label_smoothing / classes."""
+    """That of the distribution onehot(label)."""
+    onehot = np.eye(z.shape[1])[labels]
+    return soft_cross_entropy(z, onehot, label_smoothing, reduction, sample_weight)
+
+
+def soft_cross_entropy(
+    z: Array,
+    y: Array,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """-sum_j t_j log softmax(z)_j, dz = softmax(z) sum_j t_j - t, with the target distribution
+    t = (1 - label_smoothing) y + label_smoothing / classes."""
     log_p = log_softmax(z)
-    t = (1.0 - label_smoothing) * np.eye(z.shape[1])[labels] + label_smoothing / z.shape[1]
+    t = (1.0 - label_smoothing) * y + label_smoothing / z.shape[1]
     terms = np.multiply(t, log_p, where=t > 0, out=np.zeros_like(z))  # 0 log 0 = 0
-    return reduced(-terms.sum(axis=1, keepdims=True), np.exp(log_p) - t, reduction, sample_weight)
+    dz = np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
+    return reduced(-terms.sum(axis=1, keepdims=True), dz, reduction, sample_weight)
 
 
 def focal(
@@ -276,16 +320,22 @@ def binary_cross_entropy(
     z: Array,
     y: Array,
     label_smoothing: float = 0.0,
+    pos_weight: float | Array | None = None,
+    output_weight: Array | None = None,
     reduction: str = "mean",
     sample_weight: Array | None = None,
 ) -> tuple[float, Array]:
-    """-t log s - (1 - t) log(1 - s), s = sigmoid(z); dz = s - t.
+    """-w (p t log s + (1 - t) log(1 - s)), s = sigmoid(z), with a weight w and a pos_weight p of
+    each output; dz = s - t where both are 1.
 
     -log s = softplus(-z) and -log(1 - s) = softplus(z): a sum of positive terms; nothing
     cancels."""
     t = (1.0 - label_smoothing) * y.reshape(z.shape) + label_smoothing / 2.0
-    terms = t * softplus(-z) + (1.0 - t) * softplus(z)
-    return reduced(terms, sigmoid(z) - t, reduction, sample_weight)
+    each = np.ones(z.shape[1]) if output_weight is None else np.asarray(output_weight)
+    on = each * (1.0 if pos_weight is None else np.asarray(pos_weight)) * t
+    off = each * (1.0 - t)
+    terms = on * softplus(-z) + off * softplus(z)
+    return reduced(terms, off * sigmoid(z) - on * sigmoid(-z), reduction, sample_weight)
 
 
 def binary_focal(
@@ -401,6 +451,7 @@ LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "gaussian_nll": gaussian_nll,
     "focal": focal,
     "binary_focal": binary_focal,
+    "soft_cross_entropy": soft_cross_entropy,
 }
 
 # How far an example is from where the derivative, or the one after it, jumps: finite differences
@@ -605,6 +656,61 @@ def schedule_free_adamw(
     return (1.0 - beta1) * state["z"] + beta1 * state["x"]
 
 
+def adadelta(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1.0,
+    beta2: float = 0.9,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Zeiler 2012: a step has the unit of p, by the running means of d^2 and g^2."""
+    state["v"] = beta2 * state.get("v", 0.0) + (1.0 - beta2) * g * g
+    d = np.sqrt(state.get("u", 0.0) + eps) / np.sqrt(state["v"] + eps) * g
+    state["u"] = beta2 * state.get("u", 0.0) + (1.0 - beta2) * d * d
+    return decay(p, lr, weight_decay) - lr * d
+
+
+def adamax(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 2e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Kingma, Ba 2015, section 7.1: Adam with the largest |g|, fading by beta2, as its divisor."""
+    state["m"] = beta1 * state.get("m", np.zeros_like(p)) + (1.0 - beta1) * g
+    state["u"] = np.maximum(beta2 * state.get("u", 0.0), np.abs(g) + eps)
+    return decay(p, lr, weight_decay) - lr * state["m"] / (1.0 - beta1**t) / state["u"]
+
+
+def rprop(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 0.01,
+    shrink: float = 0.5,
+    grow: float = 1.2,
+    min_step: float = 1e-6,
+    max_step: float = 50.0,
+) -> Array:
+    """Riedmiller, Braun 1993: a step for each element, by the signs of this gradient and the last.
+    After a change of sign the element rests, and there is no last gradient."""
+    agreement = np.sign(g) * np.sign(state.get("g", np.zeros_like(p)))
+    factor = np.choose(agreement.astype(int) + 1, [shrink, 1.0, grow])
+    least = min_step if lr > 0 else 0.0
+    state["step"] = np.clip(factor * state.get("step", lr), least, max_step)
+    state["g"] = np.where(agreement < 0, 0.0, g)
+    return p - np.sign(state["g"]) * state["step"]
+
+
 OPTIMIZERS: dict[str, Callable[..., Array]] = {
     "sgd": sgd,
     "adam": adam,
@@ -615,6 +721,9 @@ OPTIMIZERS: dict[str, Callable[..., Array]] = {
     "rmsprop": rmsprop,
     "lion": lion,
     "schedule_free_adamw": schedule_free_adamw,
+    "adadelta": adadelta,
+    "adamax": adamax,
+    "rprop": rprop,
 }
 
 

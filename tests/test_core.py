@@ -543,7 +543,7 @@ BAD_Y = {
     "nan": (np.where(LABELS == 1, np.nan, LABELS), ValueError, "y has missing labels, row 3"),
     "infinite": (np.where(LABELS == 1, np.inf, LABELS), ValueError, "y holds infinity at row 3"),
     "short": (LABELS[:-1], ValueError, "199 rows but X has 200"),
-    "one-hot": (np.eye(3)[LABELS], ValueError, "argmax"),
+    "one-hot": (np.eye(3, dtype=int)[LABELS], ValueError, "argmax"),
     "boolean": (LABELS > 0, TypeError, "boolean"),
     "text": (np.array(list("abc"))[LABELS], TypeError, "encode"),
 }

@@ -42,7 +42,8 @@ def nearest_kink(net, x):
     distance = np.inf
     for layer in twin(net):
         if isinstance(layer, reference.Activate) and layer.name in reference.KINKS:
-            distance = min(distance, np.abs(x - reference.KINKS[layer.name]).min())
+            for kink in reference.KINKS[layer.name]:
+                distance = min(distance, np.abs(x - kink).min())
         x = layer.forward(x)
     return distance
 

@@ -284,6 +284,31 @@ def test_activation_attribute_is_checked(name, attr):
         activation(name, attr).forward(np.ones((1, 1)))
 
 
+@pytest.mark.parametrize("beta", [0.0, 1e-9, "x"])
+def test_softplus_needs_a_beta_that_it_can_be_divided_by(beta):
+    with pytest.raises(ValueError, match="beta must be a finite number >= 1e-06"):
+        fastmlp.Softplus(beta)
+    with pytest.raises(ValueError, match="beta may be at most"):
+        fastmlp.Softplus(1e39).forward(np.ones((1, 1), "f"))
+
+
+@pytest.mark.parametrize("beta", [1e-6, 1e-3, 30.0, 1e6, 1e30])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softplus_of_any_beta_keeps_its_digits(beta, dtype):
+    z = sweep(dtype)
+    exact = z.astype(float)
+    want = reference.softplus(exact, beta)
+    moved = np.abs(exact * reference.softplus_slope(exact, beta))
+    with np.errstate(over="ignore"):
+        got = fastmlp.Softplus(beta).forward(z)
+    assert_within(got, want, np.maximum(np.abs(want), moved), c=8)
+
+
+def test_the_tanh_form_of_gelu_is_named():
+    with pytest.raises(TypeError, match=r"GELUTanh\(\) the one with tanh"):
+        fastmlp.GELU(approximate="tanh")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_does_not_depend_on_the_place(name, dtype, rng):

@@ -14,6 +14,7 @@ from helpers import (
     inputs,
     loss_function,
     loss_kink,
+    loss_settings,
     rounding,
     suits,
     targets,
@@ -39,7 +40,11 @@ def test_every_registered_loss_has_a_twin_a_class_and_a_function():
 def scales(loss, z, y, want_dz, tiny):
     """What is rounded on the way to the sum of the losses, beside that sum; and the size of what is
     rounded on the way to dz, before the division by the number of terms."""
-    if loss.name in ("cross_entropy", "focal"):  # the sum of exponentials, which is at least 1
+    if loss.name in (
+        "cross_entropy",
+        "soft_cross_entropy",
+        "focal",
+    ):  # the sum of exponentials, which is at least 1
         power = 1 + getattr(loss, "gamma", 0)
         return power * len(z), power**2
     if loss.name in ("squared_error", "huber"):
@@ -72,7 +77,8 @@ def check_loss(case, z, y, c=8):
     value, dz = loss_function(case)(z, y)
     z64, y64 = z.astype(float), y if loss.needs_labels else y.astype(float)
     want, want_dz = twin_loss(case)(z64, y64)
-    terms = len(z) if loss.needs_labels else y.size
+    by_row = loss.needs_labels or loss.name == "soft_cross_entropy"  # one term, of all outputs
+    terms = len(z) if by_row else y.size
     if loss.name == "pinball":
         terms = z.size
     passed, bound = scales(loss, z64, y64, want_dz, np.finfo(z.dtype).tiny)
@@ -82,7 +88,7 @@ def check_loss(case, z, y, c=8):
     assert isinstance(value, float)
     assert abs(value - want) <= rounding(z.dtype, n, c) * (abs(want) + passed)
     assert dz.dtype == z.dtype
-    assert_within(dz, want_dz, bound, n=n if loss.needs_labels else 1, c=c)
+    assert_within(dz, want_dz, bound, n=n if by_row else 1, c=c)
     np.testing.assert_array_equal(z, before)
 
 
@@ -135,7 +141,9 @@ def test_loss_is_stable(case, dtype, size, seed):
     if LOSSES[case].name == "poisson":
         z = np.minimum(z, 20)
     y = targets(case, 7, 6, dtype, seed)
-    if LOSSES[case].high == 1:
+    if LOSSES[case].name == "soft_cross_entropy":
+        y[1:4] = np.eye(6)[:3]
+    elif LOSSES[case].high == 1:
         y[1:4] = np.round(y[1:4])  # certain targets on either side
     keep_off_kinks(case, z, y)
     check_loss(case, z, y)
@@ -189,7 +197,10 @@ def test_labels_of_any_integer_type(dtype):
     np.testing.assert_array_equal(got[1], want[1])
 
 
-@pytest.mark.parametrize("case", [case for case in LOSSES if not LOSSES[case].needs_labels])
+ONE_COLUMN = [c for c in LOSSES if not LOSSES[c].needs_labels and "soft" not in LOSSES[c].name]
+
+
+@pytest.mark.parametrize("case", ONE_COLUMN)
 def test_one_column_takes_flat_targets(case):
     n_out = fitting(case, 1)
     z, y = inputs(6, n_out), targets(case, 6, n_out)
@@ -223,7 +234,11 @@ def test_nan_shows_in_the_loss(case):
         ("cross_entropy", [0, -1, 2]),
         ("cross_entropy", [0.0, 0.5, 1.0]),
         ("cross_entropy", [0, 1]),
-        ("cross_entropy", [[1.0, 0, 0]] * 3),
+        ("cross_entropy", [[1, 0, 0]] * 3),
+        ("cross_entropy", [[0.5, 0, 0]] * 3),
+        ("soft_cross_entropy", [[0.5, 0, 0]] * 3),
+        ("soft_cross_entropy", [0.5, 1.0, 0.0]),
+        ("soft_cross_entropy", [0, 1, 3]),
         ("cross_entropy", [[0], [1], [2]] * 2),
         ("binary_cross_entropy", [[0.5, 1.1, 0]] * 3),
         ("binary_cross_entropy", [[0.5, -0.1, 0]] * 3),
@@ -472,9 +487,12 @@ def test_gradients_of_scikit_learn():
 def last_activation_cases():
     """Pairs of a loss and a last activation that can only be a mistake."""
     bounded = ["Sigmoid", "Tanh"]
-    below = [*bounded, "ReLU", "Softplus", "ELU", "SELU", "GELU", "SiLU", "Mish"]
+    below = [*bounded, "ReLU", "Softplus", "ELU", "SELU", "GELU", "GELUTanh", "SiLU", "Mish"]
+    below.append("Hardswish")
     for loss in ("cross_entropy", "focal"):  # a softmax does not feel a bound on one side
-        yield from ((loss, name, name in [*bounded, "ReLU"]) for name in [*below, "LeakyReLU"])
+        yield from (
+            (loss, name, name in [*bounded, "ReLU", "Hardswish"]) for name in [*below, "LeakyReLU"]
+        )
     for loss in (
         "binary_cross_entropy",
         "binary_focal",
@@ -515,3 +533,174 @@ def test_sigmoid_before_binary_cross_entropy_says_what_to_do():
     with pytest.warns(UserWarning, match=message) as shown:
         net.fit(inputs(9, 3), np.ones(9), loss="binary_cross_entropy", epochs=2)
     assert shown[0].filename == __file__
+
+
+# ---- probabilities as targets, and one value a row -----------------------------------------------
+
+
+def soft_problem(rows=60, classes=5, dtype="float32"):
+    rng = np.random.default_rng(3)
+    x = inputs(rows, 4, dtype)
+    return x, rng.dirichlet(np.ones(classes) / 3, rows).astype(dtype)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 16, 17, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_one_hot_probabilities_are_labels(smoothing, dtype, classes):
+    z, labels = 3 * inputs(35, classes, dtype), targets("cross_entropy", 35, classes)
+    want, dz_want = fastmlp.cross_entropy(z, labels, smoothing)
+    for function in (fastmlp.cross_entropy, fastmlp.soft_cross_entropy):
+        value, dz = function(z, np.eye(classes)[labels], smoothing)
+        assert_within(np.float64(value), want, 8 + abs(want), dtype=dtype)
+        assert_within(dz, dz_want, 1 / 35)
+
+
+def test_no_probability_times_a_logit_out_of_range_is_nothing():
+    z = np.array([[3e38, -3e38], [0, -3e38]], np.float32)
+    value, dz = fastmlp.cross_entropy(z, np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert value == 0
+    np.testing.assert_array_equal(dz, 0)
+
+
+def test_cross_entropy_of_a_matrix_trains_scores_and_is_saved(tmp_path):
+    """Labels will do for validation, and after it."""
+    x, y = soft_problem()
+    labels = y.argmax(axis=1)
+    nets = [Sequential([Linear(4, 5)], seed=0) for _ in range(2)]
+    how = {"epochs": 30, "batch_size": 20, "optimizer": "adam", "metrics": ["accuracy"]}
+    first = nets[0].fit(x, y, loss="cross_entropy", validation_data=(x, labels), **how)
+    second = nets[1].fit(x, y, loss="soft_cross_entropy", validation_data=(x, y), **how)
+    assert first["loss"] == second["loss"]
+    assert first["val_accuracy"] == second["val_accuracy"]
+    assert np.array_equal(nets[0].params, nets[1].params)
+    scores = nets[0].evaluate(x, y)
+    out = nets[0].predict(x)
+    assert scores["accuracy"] == np.mean(out.argmax(axis=1) == labels)
+    want = -np.mean(np.sum(y * reference.log_softmax(out.astype(float)), axis=1))
+    assert scores["loss"] == pytest.approx(want, rel=1e-5)
+    nets[0].save(tmp_path / "m")
+    loaded = Sequential.load(tmp_path / "m")
+    assert loaded.loss == nets[0].loss
+    np.testing.assert_array_equal(loaded.predict_proba(x), nets[0].predict_proba(x))
+    by_labels = nets[0].evaluate(x, labels)["loss"]
+    assert by_labels == pytest.approx(nets[0].evaluate(x, np.eye(5)[labels])["loss"], rel=1e-12)
+
+
+def test_settings_and_weights_hold_for_a_matrix_too():
+    x, y = soft_problem()
+    weights = np.random.default_rng(4).random(60)
+    nets = [Sequential([Linear(4, 5)], seed=0) for _ in range(2)]
+    how = {"epochs": 2, "sample_weight": weights}
+    nets[0].fit(x, y, loss=fastmlp.CrossEntropy(0.1, reduction="sum"), **how)
+    nets[1].fit(x, y, loss=fastmlp.SoftCrossEntropy(0.1, reduction="sum"), **how)
+    assert np.array_equal(nets[0].params, nets[1].params)
+    with pytest.raises(ValueError, match="class_weight needs one class a row"):
+        nets[0].fit(x, y, loss="cross_entropy", class_weight="balanced")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda y: y * 0.9, "add up to 1"),
+        (lambda y: y - 0.5, "values outside 0 .. 1"),
+        (lambda y: y[:, :4], "4 columns but the last layer has 5"),
+        (lambda y: y[:50], "50 rows"),
+        (lambda y: np.where(y == y.max(), np.nan, y), "missing"),
+        (lambda y: np.eye(5, dtype=int)[y.argmax(axis=1)], "looks one-hot.*floats"),
+    ],
+)
+def test_matrices_that_are_no_probabilities_are_refused(spoil, match):
+    x, y = soft_problem()
+    net = Sequential([Linear(4, 5)], seed=0)
+    before = net.params.copy()
+    with pytest.raises(ValueError, match=match):
+        net.fit(x, spoil(y), loss="cross_entropy")
+    np.testing.assert_array_equal(net.params, before)
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_a_value_for_each_row(case):
+    """Their mean, or sum, is the loss; a row alone has its own; so has its gradient."""
+    if LOSSES[case].reduction == "sum":
+        return
+    n_out = fitting(case, 3)
+    z, y = inputs(9, n_out), targets(case, 9, n_out)
+    weights = np.arange(9) / 4
+    settings = loss_settings(case) | {"reduction": "none"}
+    function = getattr(fastmlp, LOSSES[case].name)
+    values, dz = function(z, y, **settings, sample_weight=weights)
+    value, _ = loss_function(case)(z, y, sample_weight=weights)
+    assert values.shape == (9,)
+    assert_within(values.mean(), value, abs(value), n=9)
+    for row in range(9):
+        one = slice(row, row + 1)
+        alone, dz_alone = loss_function(case)(z[one], y[one], sample_weight=weights[one])
+        assert_within(values[row], alone, abs(alone))
+        assert_within(dz[one], dz_alone, np.abs(dz_alone).max() + 1e-300)
+    net = Sequential([Linear(n_out, n_out)], dtype="float64", seed=0)
+    scores = net.evaluate(z, y, loss=LOSSES[case], reduction="none", sample_weight=weights)
+    whole = net.evaluate(z, y, loss=LOSSES[case], sample_weight=weights)
+    assert_within(scores["loss"].mean(), whole["loss"], abs(whole["loss"]), n=9)
+    assert scores.keys() == whole.keys()
+
+
+def test_evaluate_takes_no_other_reduction():
+    net = Sequential([Linear(4, 5)], seed=0)
+    x, y = soft_problem()
+    with pytest.raises(ValueError, match='reduction must be "none" or left out'):
+        net.evaluate(x, y, loss="cross_entropy", reduction="sum")
+
+    def squares(z, target):
+        return ((z - target) ** 2).sum(axis=1), 2 * (z - target)
+
+    each = net.evaluate(x, y, loss=squares, metrics=[], reduction="none")["loss"]
+    np.testing.assert_allclose(each, ((net.predict(x) - y) ** 2).sum(axis=1), rtol=1e-5)
+
+
+# ---- weights of ones and of outputs --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_out", [1, 3, 16, 17, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_output_has_its_own_weights(dtype, n_out):
+    rng = np.random.default_rng(5)
+    z, y = 3 * inputs(9, n_out, dtype), rng.random((9, n_out)).astype(dtype)
+    how = {"pos_weight": rng.random(n_out), "output_weight": 2 * rng.random(n_out)}
+    value, dz = fastmlp.binary_cross_entropy(z, y, 0.1, **how)
+    want, dz_want = reference.binary_cross_entropy(z.astype(float), y.astype(float), 0.1, **how)
+    assert_within(np.float64(value), want, abs(want), n=n_out, dtype=dtype)
+    assert_within(dz, dz_want, 4 / dz.size)
+    same, dz_same = fastmlp.binary_cross_entropy(z, y, pos_weight=1.0)
+    plain, dz_plain = fastmlp.binary_cross_entropy(z, y)
+    assert_within(np.float64(same), plain, plain, n=n_out, dtype=dtype)
+    assert_within(dz_same, dz_plain, 1 / dz.size)
+
+
+def test_weights_of_outputs_train_and_are_saved(tmp_path):
+    x, y = inputs(40, 4, "float32"), np.random.default_rng(0).integers(0, 2, (40, 3))
+    loss = fastmlp.BinaryCrossEntropy(pos_weight=[1, 2, 3], output_weight=np.array([1.0, 0.0, 2.0]))
+    net = Sequential([Linear(4, 3)], seed=0)
+    before = net.layers[0].weight.copy()
+    net.fit(x, y, loss=loss, epochs=2, optimizer="sgd")
+    moved = np.abs(net.layers[0].weight - before).max(axis=0) > 0
+    assert moved.tolist() == [True, False, True]
+    net.save(tmp_path / "m")
+    assert Sequential.load(tmp_path / "m").loss == loss == pickle.loads(pickle.dumps(loss))
+    with pytest.raises(ValueError, match="weighs 3 outputs, but the last layer has 2"):
+        Sequential([Linear(4, 2)]).fit(x, y[:, :2], loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"pos_weight": -1.0}, "pos_weight must be finite and >= 0"),
+        ({"pos_weight": [1.0, np.nan]}, "pos_weight must be finite and >= 0"),
+        ({"pos_weight": []}, "pos_weight must be finite and >= 0"),
+        ({"output_weight": 2.0}, "output_weight must be a list"),
+        ({"pos_weight": [1, 2], "output_weight": [1, 2, 3]}, "one for each output"),
+    ],
+)
+def test_weights_that_are_none_are_refused(how, match):
+    with pytest.raises(ValueError, match=match):
+        fastmlp.BinaryCrossEntropy(**how)

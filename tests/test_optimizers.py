@@ -248,3 +248,54 @@ def test_a_subclass_with_a_field_of_its_own_trains():
     for net, optimizer in zip(twins, (fastmlp.Adam(lr=0.1), Tagged(lr=0.1, tag=3.0)), strict=True):
         net.fit(X, X[:, :2], loss="squared_error", optimizer=optimizer, epochs=2)
     assert np.array_equal(twins[0].params, twins[1].params)
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"lr": fastmlp.StepDecay(0.1, every=3)}, "must be a number"),
+        ({"shrink": 1.0}, "shrink must lie between 0 and 1"),
+        ({"shrink": 0.0}, "shrink must lie between 0 and 1"),
+        ({"grow": 1.0}, "grow above 1"),
+        ({"min_step": 0.0}, "min_step must be above 0"),
+        ({"min_step": 2.0, "max_step": 1.0}, "at most max_step"),
+    ],
+)
+def test_rprop_refuses_steps_that_lead_nowhere(how, match):
+    with pytest.raises(ValueError, match=match):
+        fastmlp.Rprop(**how)
+
+
+def test_rprop_begins_anew_with_another_lr_alone():
+    """Only the first step has the size lr; another one would else be left aside in silence."""
+    net = build("float64")
+    for optimizer, first in [
+        (fastmlp.Rprop(lr=0.01), True),
+        (fastmlp.Rprop(lr=0.01, grow=1.1), False),
+        (fastmlp.Rprop(lr=0.1, grow=1.1), True),
+    ]:
+        before = net.params.copy()
+        net.grads[...] = 1.0
+        net.update(optimizer)
+        step = before - net.params
+        want = optimizer.lr if first else 0.011
+        np.testing.assert_allclose(step, want, rtol=1e-12)
+    with pytest.raises(ValueError, match="ReduceOnPlateau lowers a learning rate, and Rprop"):
+        net.fit(
+            np.ones((4, 13)),
+            np.ones((4, 3)),
+            optimizer=fastmlp.Rprop(),
+            callbacks=[fastmlp.ReduceOnPlateau("loss")],
+        )
+
+
+def test_tiny_gradients_keep_their_signs():
+    """The product of two of 1e-30 is 0 in float32."""
+    net = build("float32")
+    sizes = []
+    for _ in range(3):
+        before = net.params.astype(float)
+        net.grads[...] = 1e-30
+        net.update(fastmlp.Rprop(lr=0.5))
+        sizes.append(float(np.median(before - net.params)))
+    np.testing.assert_allclose(sizes, [0.5, 0.6, 0.72], rtol=1e-5)

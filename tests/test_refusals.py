@@ -380,7 +380,7 @@ def test_no_metrics_and_no_callbacks_may_be_said_with_none():
         (np.array(list("abcd") * 50), r"numpy\.unique\(y, return_inverse=True\)"),
         (np.array(list("abcd") * 50, object), r"numpy\.unique\(y, return_inverse=True\)"),
         (np.eye(3, dtype=int)[LABELS], r"y\.argmax\(axis=1\)"),
-        (np.zeros((200, 2)), r"expected 1 dimension and 200 rows"),
+        (np.zeros((200, 2)), r"y has 2 columns but the last layer has 3 outputs"),
     ],
 )
 def test_labels_of_another_form_are_told_how_to_become_some(y, message):

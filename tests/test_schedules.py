@@ -15,13 +15,17 @@ from fastmlp import (
     AdaGrad,
     Adam,
     Callback,
+    Chained,
     CosineDecay,
+    CosineRestarts,
     ExponentialDecay,
     Linear,
     LinearWarmup,
     Lion,
     NAdam,
     OneCycle,
+    PiecewiseDecay,
+    PolynomialDecay,
     ReduceOnPlateau,
     ReLU,
     RMSprop,
@@ -44,6 +48,16 @@ EACH = {
     "cosine": CosineDecay(0.1, steps=60, final=0.001),
     "cosine-warmup": CosineDecay(0.1, steps=60, warmup=10),
     "one-cycle": OneCycle(0.1, steps=60),
+    "piecewise": PiecewiseDecay(0.1, milestones=(3, 20, 45), factor=0.3),
+    "piecewise-factors": PiecewiseDecay(0.1, milestones=[10, 30], factor=[0.5, 0.1], warmup=4),
+    "polynomial": PolynomialDecay(0.1, steps=60, power=0.9),
+    "polynomial-warmup": PolynomialDecay(0.1, steps=50, power=2, warmup=10),
+    "restarts": CosineRestarts(0.1, first=9, final=0.001),
+    "restarts-growing": CosineRestarts(0.1, first=4, growth=2, warmup=3),
+    "chained": Chained(
+        (LinearWarmup(0.1, warmup=7), CosineDecay(0.1, steps=30), StepDecay(0.1, every=5)),
+        milestones=(8, 35),
+    ),
 }
 CYCLE = OneCycle(0.1, steps=60, cycle_momentum=True)
 STEPS = 70  # beyond the end of those that have one
@@ -71,6 +85,17 @@ def test_the_points_that_one_knows():
     assert cycle(0) == pytest.approx(0.1, rel=1e-15)
     assert cycle(3) == 1.0
     assert [cycle(k) for k in (10, 11, 500)] == pytest.approx([0.001] * 3, rel=1e-12)
+    steps = PiecewiseDecay(1.0, milestones=(2, 3), factor=(0.5, 0.5))
+    assert [steps(k) for k in (0, 1, 2, 3, 99)] == [1, 1, 0.5, 0.25, 0.25]
+    line = PolynomialDecay(1.0, steps=10, final=0.2)
+    assert [line(k) for k in (0, 5, 10, 500)] == pytest.approx([1.0, 0.6, 0.2, 0.2], rel=1e-15)
+    waves = CosineRestarts(1.0, first=4, growth=3, final=0.5)
+    assert [waves(k) for k in (0, 2, 4, 10, 16, 34)] == pytest.approx(
+        [1.0, 0.75, 1.0, 0.75, 1.0, 0.75], rel=1e-15
+    )
+    both = Chained((LinearWarmup(2.0, warmup=1), CosineDecay(1.0, steps=2)), milestones=(5,))
+    assert [both(k) for k in (0, 1, 4, 5, 6, 7)] == pytest.approx([1, 2, 2, 1, 0.5, 0], rel=1e-15)
+    assert (both.lr, both.steps) == (2.0, 7)
 
 
 def torch_schedulers(torch):
@@ -92,6 +117,25 @@ def torch_schedulers(torch):
         "cosine": lambda o: lrs.CosineAnnealingLR(o, 60, eta_min=0.001),
         "cosine-warmup": after_warmup(10, lambda o: lrs.CosineAnnealingLR(o, 50)),
         "one-cycle": lambda o: lrs.OneCycleLR(o, 0.1, total_steps=60),
+        "piecewise": lambda o: lrs.MultiStepLR(o, [3, 20, 45], gamma=0.3),
+        "piecewise-factors": after_warmup(
+            4, lambda o: lrs.LambdaLR(o, lambda k: 1.0 if k < 10 else 0.5 if k < 30 else 0.05)
+        ),
+        "polynomial": lambda o: lrs.PolynomialLR(o, 60, power=0.9),
+        "polynomial-warmup": after_warmup(10, lambda o: lrs.PolynomialLR(o, 40, power=2)),
+        "restarts": lambda o: lrs.CosineAnnealingWarmRestarts(o, 9, eta_min=0.001),
+        "restarts-growing": after_warmup(
+            3, lambda o: lrs.CosineAnnealingWarmRestarts(o, 4, T_mult=2)
+        ),
+        "chained": lambda o: lrs.SequentialLR(
+            o,
+            [
+                lrs.LinearLR(o, start_factor=1 / 8, total_iters=7),
+                lrs.CosineAnnealingLR(o, 30),
+                lrs.StepLR(o, 5),
+            ],
+            milestones=[8, 35],
+        ),
     }
 
 
@@ -254,6 +298,55 @@ def test_the_schedule_goes_on_and_another_one_begins_at_its_first_step():
     np.testing.assert_array_equal(net.params, other.params)
 
 
+@pytest.mark.parametrize("name", EACH)
+def test_every_schedule_is_saved_and_goes_on(name, tmp_path):
+    """Pickles too; an equal one does not begin anew."""
+    how = {"batch_size": 25, "loss": "cross_entropy"}
+    whole, half = build(), build()
+    whole.fit(X, Y, optimizer=SGD(lr=EACH[name]), epochs=4, **how)
+    half.fit(X, Y, optimizer=SGD(lr=EACH[name]), epochs=2, **how)
+    half.save(tmp_path / "m")
+    half = Sequential.load(tmp_path / "m")
+    assert half.optimizer.lr == EACH[name] == pickle.loads(pickle.dumps(EACH[name]))
+    half.fit(X, Y, epochs=2, **how)
+    assert digest(*everything(whole)) == digest(*everything(half))
+
+
+@dataclass(frozen=True)
+class Own(Schedule):
+    """Fields that schedules of ours have as well, with other meanings."""
+
+    power: float = -0.5
+    milestones: str = "none"
+    growth: float = 1.5
+
+    def rate(self, step):
+        return self.lr * (step + 1) ** self.power
+
+
+def test_fields_of_an_own_schedule_are_its_own():
+    assert Own(0.1)(3) == 0.05
+    with pytest.raises(ValueError, match="lr must be a finite number"):
+        Own(-0.1)
+
+
+def test_a_chain_moves_the_momentum_in_its_turn():
+    chain = Chained((LinearWarmup(0.1, warmup=5), CYCLE), milestones=(6,))
+    assert math.isnan(chain.momentum(5))
+    assert chain.momentum(6) == CYCLE.momentum(0)
+    assert chain.momentum(36) == CYCLE.momentum(30)
+    with pytest.raises(ValueError, match="AdaGrad has no momentum"):
+        AdaGrad(lr=chain)
+
+
+def test_a_chain_of_an_own_schedule_is_not_saved(tmp_path):
+    net = build()
+    chain = Chained((LinearWarmup(0.1, warmup=1), Inverse(0.1, (90,))), milestones=(2,))
+    net.fit(X, Y, optimizer=SGD(lr=chain), epochs=1, batch_size=50)
+    with pytest.raises(TypeError, match="Inverse cannot be saved"):
+        net.save(tmp_path / "m")
+
+
 # ---- own schedules, and bad ones -----------------------------------------------------------------
 
 
@@ -401,6 +494,18 @@ def test_other_schedules_go_on_without_a_word(schedule, recwarn):
         (lambda: AdaGrad(lr=CYCLE), "AdaGrad has no momentum that a schedule"),
         (lambda: ScheduleFreeAdamW(lr=CYCLE), "ScheduleFreeAdamW has no momentum that"),
         (lambda: Adam(lr="cosine"), "lr must be a finite number"),
+        (lambda: PiecewiseDecay(0.1, milestones=(5, 3)), "milestones must be a list of ascending"),
+        (lambda: PiecewiseDecay(0.1, milestones=(0, 3)), "milestones must be a list of ascending"),
+        (lambda: PiecewiseDecay(0.1, milestones=7), "milestones must be a list of ascending"),
+        (lambda: PiecewiseDecay(0.1, (5, 9), factor=(0.1,)), "factor holds 1 numbers for 2"),
+        (lambda: PiecewiseDecay(0.1, (5,), factor=(2.0,)), "factor must lie above 0"),
+        (lambda: PolynomialDecay(0.1, steps=10, power=0), "power must be above 0"),
+        (lambda: PolynomialDecay(0.1, steps=10, warmup=10), "make it shorter"),
+        (lambda: CosineRestarts(0.1, first=0), "first must be an integer >= 1"),
+        (lambda: CosineRestarts(0.1, first=5, growth=1.5), "growth must be an integer >= 1"),
+        (lambda: Chained((LinearWarmup(0.1, 3),), ()), "two or more"),
+        (lambda: Chained((LinearWarmup(0.1, 3), CYCLE), ()), "2 schedules need 1 milestones"),
+        (lambda: Chained((LinearWarmup(0.1, 3), CYCLE), (0,)), "milestones must be a list"),
     ],
 )
 def test_bad_settings_name_what_is_wrong(make, error):

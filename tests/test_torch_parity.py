@@ -27,8 +27,10 @@ from fastmlp import (
     EMA,
     SGD,
     SWA,
+    Adadelta,
     AdaGrad,
     Adam,
+    Adamax,
     AdamW,
     AMSGrad,
     CosineDecay,
@@ -39,6 +41,7 @@ from fastmlp import (
     NAdam,
     OneCycle,
     RMSprop,
+    Rprop,
     Sequential,
     StepDecay,
     _core,
@@ -58,7 +61,9 @@ TORCH_ACTIVATIONS = {
     "elu": torch.nn.ELU,
     "selu": torch.nn.SELU,
     "gelu": torch.nn.GELU,
+    "gelu_tanh": functools.partial(torch.nn.GELU, approximate="tanh"),
     "silu": torch.nn.SiLU,
+    "hardswish": torch.nn.Hardswish,
     "mish": torch.nn.Mish,
     "softplus": torch.nn.Softplus,
     "sigmoid": torch.nn.Sigmoid,
@@ -71,9 +76,10 @@ def softplus(z):
     return F.softplus(z, threshold=500)  # theirs is the identity from 20 on
 
 
-def torch_bce(z, y, label_smoothing, reduction):
+def torch_bce(z, y, label_smoothing, reduction, pos_weight=None, output_weight=None):
     t = (1 - label_smoothing) * y + label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(z, t, reduction=reduction)
+    p, w = (None if a is None else torch.tensor(a) for a in (pos_weight, output_weight))
+    return F.binary_cross_entropy_with_logits(z, t, w, pos_weight=p, reduction=reduction)
 
 
 def torch_pinball(z, y, quantiles, reduction):
@@ -114,6 +120,7 @@ TORCH_LOSSES = {
     "gaussian_nll": torch_gaussian_nll,
     "focal": torch_focal,
     "binary_focal": torch_binary_focal,
+    "soft_cross_entropy": F.cross_entropy,
 }
 
 
@@ -194,6 +201,29 @@ OPTIMIZERS = {
         RMSprop(lr=0.002, momentum=0.8, l2=0.1, centered=True),
         torch.optim.RMSprop,
         {"lr": 0.002, "momentum": 0.8, "weight_decay": 0.1, "centered": True},
+    ),
+    "adadelta": (Adadelta(), torch.optim.Adadelta, {}),
+    "adadelta-l2": (
+        Adadelta(lr=0.3, beta2=0.7, eps=1e-4, l2=0.1),
+        torch.optim.Adadelta,
+        {"lr": 0.3, "rho": 0.7, "eps": 1e-4, "weight_decay": 0.1},
+    ),
+    "adamax": (Adamax(), torch.optim.Adamax, {}),
+    "adamax-l2": (
+        Adamax(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-4, l2=0.1),
+        torch.optim.Adamax,
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1},
+    ),
+    # with larger steps the loss is soon rounding alone
+    "rprop": (
+        Rprop(max_step=0.02),
+        torch.optim.Rprop,
+        {"step_sizes": (1e-6, 0.02)},
+    ),
+    "rprop-settings": (
+        Rprop(lr=0.002, shrink=0.3, grow=1.1, min_step=1e-4, max_step=0.01),
+        torch.optim.Rprop,
+        {"lr": 0.002, "etas": (0.3, 1.1), "step_sizes": (1e-4, 0.01)},
     ),
 }
 NOT_THEIRS = {"lion", "schedule_free_adamw"}  # test_optax_parity.py has these
@@ -286,6 +316,33 @@ def test_loss(loss, size):
     assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
 
 
+@pytest.mark.parametrize("pos_weight", [None, 3.0, (0.5, 2.0, 0.0, 7.0, 1.0, 1.5)])
+@pytest.mark.parametrize("output_weight", [None, (1.0, 0.0, 2.0, 0.3, 1.0, 5.0)])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_of_ones_and_of_outputs(reduction, output_weight, pos_weight):
+    z = 3 * inputs(ROWS, N_OUT)
+    y = np.random.default_rng(0).integers(0, 2, (ROWS, N_OUT)).astype(float)
+    how = {"pos_weight": pos_weight, "output_weight": output_weight, "reduction": reduction}
+    value, dz = fastmlp.binary_cross_entropy(z, y, **how)
+    other = torch.from_numpy(z).requires_grad_()
+    want = torch_bce(other, torch_targets(y), 0.0, **how)
+    want.backward()
+    assert relative_error(value, want.item()) <= ONE_STEP
+    assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
+
+
+def test_a_loss_for_each_row():
+    z, y = 3 * inputs(ROWS, N_OUT), targets("cross_entropy", ROWS, N_OUT)
+    soft = targets("soft_cross_entropy", ROWS, N_OUT)
+    for target in (y, soft):
+        values, dz = fastmlp.cross_entropy(z, target, 0.1, reduction="none")
+        other = torch.from_numpy(z).requires_grad_()
+        want = F.cross_entropy(other, torch_targets(target), label_smoothing=0.1, reduction="none")
+        want.sum().backward()
+        assert relative_error(values, want.detach().numpy()) <= ONE_STEP
+        assert relative_error(dz, other.grad.numpy()) <= ONE_STEP
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_gradients_of_a_network(name, loss):
@@ -358,6 +415,19 @@ def test_training_with_each_loss(loss):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_training_with_each_activation(name):
     check_training(name, "squared_error", "adam")
+
+
+def test_defaults_are_theirs():
+    parameters = [torch.zeros(1)]
+    theirs = torch.optim.Adadelta(parameters).defaults
+    mine = Adadelta()
+    assert (mine.lr, mine.beta2, mine.eps) == (theirs["lr"], theirs["rho"], theirs["eps"])
+    theirs, mine = torch.optim.Adamax(parameters).defaults, Adamax()
+    assert (mine.lr, mine.beta1, mine.beta2) == (theirs["lr"], *theirs["betas"])
+    assert mine.eps == theirs["eps"]
+    theirs, mine = torch.optim.Rprop(parameters).defaults, Rprop()
+    assert (mine.lr, mine.shrink, mine.grow) == (theirs["lr"], *theirs["etas"])
+    assert (mine.min_step, mine.max_step) == theirs["step_sizes"]
 
 
 def test_elastic_net():
@@ -459,7 +529,12 @@ def test_attributes_mean_the_same():
     pairs = [
         (fastmlp.LeakyReLU(0.3), torch.nn.LeakyReLU(0.3)),
         (fastmlp.ELU(0.7), torch.nn.ELU(0.7)),
+        (fastmlp.Softplus(0.3), torch.nn.Softplus(0.3)),
+        (fastmlp.Softplus(beta=5.0), torch.nn.Softplus(5.0, threshold=500)),
     ]
     for mine, other in pairs:
-        want = other(torch.from_numpy(z)).numpy()
-        np.testing.assert_allclose(mine.forward(z), want, rtol=ONE_STEP)
+        x = torch.from_numpy(z.copy()).requires_grad_()
+        want = other(x)
+        want.sum().backward()
+        np.testing.assert_allclose(mine.forward(z), want.detach().numpy(), rtol=ONE_STEP)
+        np.testing.assert_allclose(mine.backward(np.ones_like(z)), x.grad.numpy(), rtol=ONE_STEP)

@@ -2,7 +2,7 @@
  *
  * An activation is one line in registry.h and two functions here: <name>_of(z, a), and
  * <name>_slope(s, a), its derivative as a function of the output (s = y) or the input (s = z), as
- * the list line says. `a` is the attribute (slope, alpha). */
+ * the list line says. `a` is the attribute (slope, alpha, beta). */
 
 #include "real.h"
 #include "vmath.h"
@@ -11,6 +11,9 @@
 #define SELU_SCALE ((real)1.0507009873554804934193349852946)
 #define SELU_ALPHA ((real)1.6732632423543772848170429916717)
 #define INV_SQRT_2PI ((real)0.39894228040143267794)
+/* 2 sqrt(2 / pi) and its product with 0.044715 */
+#define GELU_TANH_1 ((real)1.5957691216057307117)
+#define GELU_TANH_3 ((real)0.071354816272600248776)
 
 INLINE vec identity_of(vec z, vec a) { return (void)a, z; }
 INLINE vec identity_slope(vec y, vec a) { return (void)y, (void)a, splat(1); }
@@ -37,12 +40,38 @@ INLINE vec gelu_slope(vec z, vec a) {
     return (void)a, fma_(c * INV_SQRT_2PI, vexp_half_square(c), vnormal_cdf(c));
 }
 
+/* (1 + tanh(u)) / 2 = sigmoid(2 u), which keeps its digits where tanh is near -1; beyond +-30 it is
+ * 0 or 1 in both types */
+INLINE vec gelu_tanh_share(vec c) {
+    return vsigmoid(c * fma_(c * c, splat(GELU_TANH_3), splat(GELU_TANH_1)));
+}
+INLINE vec gelu_tanh_of(vec z, vec a) {
+    const vec c = vmax(splat(-30), vmin(splat(30), z));
+    return (void)a, pick(z < -30, (vec){0}, pick(z > 30, z, z * gelu_tanh_share(c)));
+}
+/* s + z s (1 - s) u', s = sigmoid(u), 1 - s = sigmoid(-u) */
+INLINE vec gelu_tanh_slope(vec z, vec a) {
+    const vec c = vmax(splat(-30), vmin(splat(30), z)), s = gelu_tanh_share(c);
+    const vec inner = fma_(c * c, splat(3 * GELU_TANH_3), splat(GELU_TANH_1));
+    return (void)a, fma_(c * inner, s * gelu_tanh_share(-c), s);
+}
+
 /* below -1000 the result is 0 in both types; -inf * 0 would be NaN */
 INLINE vec silu_of(vec z, vec a) { return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z)); }
 /* s (1 + z (1 - s)), s = sigmoid(z), and 1 - s = sigmoid(-z) without cancelling */
 INLINE vec silu_slope(vec z, vec a) {
     const vec c = vmax(splat(-1000), vmin(splat(1000), z));
     return (void)a, vsigmoid(c) * fma_(c, vsigmoid(-c), splat(1));
+}
+
+/* 0 up to -3, z from 3 on, between them z (z + 3) / 6 */
+INLINE vec hardswish_of(vec z, vec a) {
+    const vec between = z * ((z + 3) * (real)(1.0 / 6));
+    return (void)a, pick(z <= -3, (vec){0}, pick(z >= 3, z, between));
+}
+INLINE vec hardswish_slope(vec z, vec a) {
+    const vec between = (z + (real)1.5) * (real)(1.0 / 3);
+    return (void)a, pick(z <= -3, (vec){0}, pick(z >= 3, splat(1), between));
 }
 
 /* tanh(softplus(z)) = u / (u + 2), u = n (n + 2), n = exp(z): one exponential, and nothing cancels.
@@ -67,9 +96,12 @@ INLINE vec mish_slope(vec z, vec a) {
     return (void)a, fma_(p.z * (below * above), p.n / (1 + p.n), p.u / (p.u + 2));
 }
 
-INLINE vec softplus_of(vec z, vec a) { return (void)a, vsoftplus(z); }
-/* sigmoid(z) = 1 - exp(-y) */
-INLINE vec softplus_slope(vec y, vec a) { return (void)a, -vexpm1_negative(-y); }
+/* log(1 + exp(a z)) / a = max(z, 0) + log(1 + exp(-|a z|)) / a */
+INLINE vec softplus_of(vec z, vec a) {
+    return vmax(z, (vec){0}) + vlog1p_unit(vexp(-vabs(a * z))) / a;
+}
+/* sigmoid(a z) = 1 - exp(-a y) */
+INLINE vec softplus_slope(vec y, vec a) { return -vexpm1_negative(-a * y); }
 
 INLINE vec sigmoid_of(vec z, vec a) { return (void)a, vsigmoid(z); }
 INLINE vec sigmoid_slope(vec y, vec a) { return (void)a, y * (1 - y); }
@@ -154,11 +186,16 @@ static void times_slope_area(int32_t g, real *dz, const real *dy, const real *s,
 
 /* ---- the op ---------------------------------------------------------------------------------- */
 
+/* Of a known activation */
+static int attribute_fits(const fm_op *op) {
+    return op->attr0 >= fm_activation_infos[op->variant].attr_least;
+}
+
 static fm_sizes activation_sizes(const fm_op *op) {
     const int known = op->variant >= 0 && op->variant < FM_N_ACTIVATIONS;
     return (fm_sizes){.status = !known                  ? FM_BAD_KIND
                                 : op->n_in != op->n_out ? FM_BAD_WIDTH
-                                : !(op->attr0 >= 0)     ? FM_BAD_ATTRIBUTE
+                                : !attribute_fits(op)   ? FM_BAD_ATTRIBUTE
                                                         : FM_OK};
 }
 

@@ -10,9 +10,9 @@
 static fm_sizes linear_sizes(const fm_op *op) {
     const int32_t g = op->variant;
     const int fuses = g >= 0 && g < FM_N_ACTIVATIONS && fm_activation_infos[g].from_y;
-    return (fm_sizes){.status = !fuses              ? FM_BAD_KIND
-                                : !(op->attr0 >= 0) ? FM_BAD_ATTRIBUTE
-                                                    : FM_OK,
+    return (fm_sizes){.status = !fuses                ? FM_BAD_KIND
+                                : !attribute_fits(op) ? FM_BAD_ATTRIBUTE
+                                                      : FM_OK,
                       .n_weights = op->n_in * op->n_out,
                       .n_biases = op->b < 0 ? 0 : op->n_out,
                       .n_slices = op->n_in};

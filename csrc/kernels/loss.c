@@ -138,6 +138,44 @@ static void cross_entropy_rows(double *row_loss, void *dz_, const void *z_, cons
     }
 }
 
+/* The same for probabilities y of a row:
+ * t_j = (1 - s) y_j + s / n_out      s = label_smoothing, T = sum of t, 1 but for rounding
+ * loss = T log sum_j exp(z_j) - sum_j t_j z_j      dz_j = scale (T softmax(z)_j - t_j) */
+static void soft_cross_entropy_rows(double *row_loss, void *dz_, const void *z_, const void *target,
+                                    const int64_t *order, double scale, int64_t n, int64_t n_out,
+                                    const fm_loss_settings *settings) {
+    const double smoothing = settings->label_smoothing;
+    const vec kept = splat((real)(1 - smoothing)), shared = splat((real)(smoothing / n_out));
+    for (int64_t r0 = 0; r0 < n; r0 += ROW_GROUP) {
+        const int64_t rows = n - r0 < ROW_GROUP ? n - r0 : ROW_GROUP;
+        const real *z = (const real *)z_ + r0 * n_out;
+        real *dz = dz_ ? (real *)dz_ + r0 * n_out : NULL;
+        const softmax_parts s = softmax_rows(dz, z, rows, n_out);
+        for (int64_t r = 0; r < rows; r++, z += n_out) {
+            const real *y = (const real *)target + at(order, r0 + r) * n_out;
+            lane_sums below = {{{0}}}, total = {{{0}}};
+            for (int64_t j = 0; j < n_out; j += SUM_LANES)
+                for (int v = 0; v < SUM_VECS && j + v * LANES < n_out; v++) {
+                    const int64_t i = j + v * LANES, left = n_out - i;
+                    const vec t = pick(first_lanes(left),
+                                       fma_(load_upto(y + i, left), kept, shared), (vec){0});
+                    const vec term = t * (s.top[r] - load_upto(z + i, left));
+                    below.v[v] += pick(t == 0, t, term); /* the difference may overflow */
+                    total.v[v] += t;
+                }
+            const real sum = tree_sum(&total);
+            row_loss[r0 + r] = (double)sum * (double)s.log_sum[r] + (double)tree_sum(&below);
+            const vec factor = splat((real)scale * sum / s.sum[r]);
+            for (int64_t j = 0; dz && j < n_out; j += LANES) {
+                const int64_t left = n_out - j;
+                const vec t = fma_(load_upto(y + j, left), kept, shared);
+                const vec e = load_upto(dz + r * n_out + j, left);
+                store_upto(dz + r * n_out + j, e * factor - t * (real)scale, left);
+            }
+        }
+    }
+}
+
 /* p = softmax(z)_label      loss = -(1 - p)^gamma log p (Lin et al. 2017)
  * slope = (1 - p)^gamma (1 - gamma p log(p) / (1 - p))      dz_j = scale slope (p_j - [j = label])
  */
@@ -195,7 +233,7 @@ INLINE void elementwise_rows(loss_term (*term)(vec z, vec y, fm_loss_settings s)
                              real *dz, const real *z, const real *target, const int64_t *order,
                              double scale, int64_t n, int64_t n_out,
                              const fm_loss_settings *settings) {
-    const fm_loss_settings s = *settings; /* a copy: stores to dz cannot change it */
+    fm_loss_settings s = *settings; /* a copy: stores to dz cannot change it */
     const double divisor = parts(&s, n_out);
     const vec factor = splat((real)(scale / divisor));
     for (int64_t r = 0; r < n; r++, z += n_out) {
@@ -204,6 +242,7 @@ INLINE void elementwise_rows(loss_term (*term)(vec z, vec y, fm_loss_settings s)
         for (int64_t j = 0; j < n_out; j += SUM_LANES)
             for (int v = 0; v < SUM_VECS && j + v * LANES < n_out; v++) {
                 const int64_t i = j + v * LANES, left = n_out - i;
+                s.column = i;
                 const loss_term t = term(load_upto(z + i, left), load_upto(y + i, left), s);
                 sums.v[v] += pick(first_lanes(left), t.loss, (vec){0});
                 if (dz)
@@ -213,14 +252,39 @@ INLINE void elementwise_rows(loss_term (*term)(vec z, vec y, fm_loss_settings s)
     }
 }
 
-/* softplus(z) - t z in an order in which nothing cancels      slope sigmoid(z) - t
- * t = (1 - s) y + s / 2      s = label_smoothing */
-INLINE loss_term binary_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
-    const vec t =
-        fma_(y, splat((real)(1 - s.label_smoothing)), splat((real)(s.label_smoothing / 2)));
+/* t = (1 - s) y + s / 2      s = label_smoothing */
+INLINE vec smoothed(vec y, fm_loss_settings s) {
+    return fma_(y, splat((real)(1 - s.label_smoothing)), splat((real)(s.label_smoothing / 2)));
+}
+
+/* softplus(z) - t z in an order in which nothing cancels      slope sigmoid(z) - t */
+INLINE loss_term plain_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
+    const vec t = smoothed(y, s);
     const vec rest = vlog1p_unit(vexp(-vabs(z)));
     const vec linear = vmax(z, (vec){0}) - t * z;
     return (loss_term){.loss = pick(z == z, linear + rest, z), .slope = vsigmoid(z) - t};
+}
+
+/* Those of the outputs from s->column on; 0 behind the last */
+INLINE vec output_weights(const double *weights, const fm_loss_settings *s) {
+    vec w = {0};
+    if (s->n_weighted == 1)
+        return splat((real)weights[0]);
+    for (int i = 0; i < LANES && s->column + i < s->n_weighted; i++)
+        w[i] = (real)weights[s->column + i];
+    return w;
+}
+
+/* a t softplus(-z) + b (1 - t) softplus(z), a and b the weights of targets 1 and 0 of the output
+ * slope b (1 - t) sigmoid(z) - a t sigmoid(-z) */
+INLINE loss_term weighted_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
+    const vec t = smoothed(y, s);
+    const vec on = t * output_weights(s.positives, &s);
+    const vec off = (1 - t) * output_weights(s.negatives, &s);
+    const vec rest = vlog1p_unit(vexp(-vabs(z)));
+    const vec loss = on * (vmax(-z, (vec){0}) + rest) + off * (vmax(z, (vec){0}) + rest);
+    return (loss_term){.loss = pick(z == z, loss, z),
+                       .slope = off * vsigmoid(z) - on * vsigmoid(-z)};
 }
 
 /* p = sigmoid(z)
@@ -272,12 +336,21 @@ INLINE loss_term poisson_term(vec z, vec y, fm_loss_settings s) {
                             const fm_loss_settings *settings) {                                    \
         elementwise_rows(name##_term, row_loss, dz, z, target, order, scale, n, n_out, settings);  \
     }
-ELEMENTWISE(binary_cross_entropy)
+ELEMENTWISE(plain_cross_entropy)
+ELEMENTWISE(weighted_cross_entropy)
 ELEMENTWISE(binary_focal)
 ELEMENTWISE(squared_error)
 ELEMENTWISE(absolute_error)
 ELEMENTWISE(huber)
 ELEMENTWISE(poisson)
+
+static void binary_cross_entropy_rows(double *row_loss, void *dz, const void *z, const void *target,
+                                      const int64_t *order, double scale, int64_t n, int64_t n_out,
+                                      const fm_loss_settings *settings) {
+    const fm_loss_fn rows =
+        settings->n_weighted ? weighted_cross_entropy_rows : plain_cross_entropy_rows;
+    rows(row_loss, dz, z, target, order, scale, n, n_out, settings);
+}
 
 /* ---- several outputs for a target: one row a lane -------------------------------------------- */
 

@@ -96,6 +96,40 @@ INLINE void lion_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = mean_of(h->beta2, s[0], g);
 }
 
+/* Zeiler 2012: v = beta2 v + (1 - beta2) g^2, d = sqrt(u + eps) / sqrt(v + eps) g,
+ * u = beta2 u + (1 - beta2) d^2, p -= lr d */
+INLINE void adadelta_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    const vec eps = splat((real)h->eps);
+    s[0] = mean_of(h->beta2, s[0], g * g);
+    const vec d = vsqrt(s[1] + eps) / vsqrt(s[0] + eps) * g;
+    s[1] = mean_of(h->beta2, s[1], d * d);
+    *p = fma_(-splat((real)h->lr), d, decayed(*p, h));
+}
+
+/* Kingma, Ba 2015, section 7.1: m as Adam's, u = max(beta2 u, |g| + eps),
+ * p -= lr m / (1 - beta1^t) / u */
+INLINE void adamax_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    s[0] = mean_of(h->beta1, s[0], g);
+    s[1] = vmax(splat((real)h->beta2) * s[1], vabs(g) + splat((real)h->eps));
+    *p = decayed(*p, h) - splat((real)(h->lr / h->correction1)) * s[0] / s[1];
+}
+
+/* Riedmiller, Braun 1993, in PyTorch's form: every element has a step of its own, lr at first. It
+ * grows while the gradient keeps its sign; where that has turned it shrinks, the element rests, and
+ * the step after is like the first. Signs are compared, for a product of gradients underflows. With
+ * lr = 0 nothing moves. */
+INLINE void rprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    const mask same = ((g > 0) & (s[0] > 0)) | ((g < 0) & (s[0] < 0));
+    const mask turned = ((g > 0) & (s[0] < 0)) | ((g < 0) & (s[0] > 0));
+    const vec own = h->is_first ? splat((real)h->lr) : s[1];
+    const vec factor =
+        pick(same, splat((real)h->grow), pick(turned, splat((real)h->shrink), splat(1)));
+    const vec least = splat((real)(h->lr > 0 ? h->min_step : 0));
+    s[1] = vmin(vmax(factor * own, least), splat((real)h->max_step));
+    s[0] = pick(turned, (vec){0}, g);
+    *p -= signed_as(s[1], s[0]);
+}
+
 /* Defazio et al. 2024. p is y, where gradients are taken; z = s[0] goes along them; the mean x of
  * the z is never stored: y = (1 - beta1) z + beta1 x. With c = `mix` (set for every step) and
  * d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y:

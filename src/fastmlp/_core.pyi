@@ -31,27 +31,7 @@ class Pace: ...
 
 @disjoint_base
 class OptimizerSettings:
-    def __new__(
-        cls,
-        lr: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        beta1: float = 0.0,
-        beta2: float = 0.0,
-        eps: float = 0.0,
-        momentum_decay: float = 0.0,
-        nesterov: bool = False,
-        averaged: bool = False,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        clip_norm: float = ...,
-        clip_value: float = ...,
-        max_norm: float = ...,
-        average_decay: float = 0.0,
-        average_start: int = 0,
-        average_every: int = 1,
-        **others: Any,
-    ) -> Self: ...
+    def __new__(cls, *, lr: float, **settings: Any) -> Self: ...
 
 @disjoint_base
 class LossSettings:
@@ -65,6 +45,8 @@ class LossSettings:
         negative: float = 1.0,
         min_variance: float = 0.0,
         quantiles: Any = (),
+        positives: Any = (),
+        negatives: Any = (),
     ) -> Self: ...
 
 def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...
@@ -75,6 +57,7 @@ def loss_and_grad(
     dz: NDArray[Any] | None,
     settings: LossSettings = ...,
     weights: NDArray[np.float64] | None = None,
+    row_loss: NDArray[np.float64] | None = None,
 ) -> float: ...
 def elementwise(function: int, x: NDArray[Any], y: NDArray[Any]) -> None: ...
 def cholesky_solve(minus_a: NDArray[np.float64], x: NDArray[np.float64]) -> bool: ...

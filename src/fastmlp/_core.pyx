@@ -29,6 +29,7 @@ cdef extern from "fastmlp.h" nogil:
         FM_N_FUNCTIONS
         FM_N_LOSSES
         FM_N_OPTIMIZERS
+        FM_N_HYPERS
         FM_BLAS_ROWS
         FM_MAX_STATES
         FM_PANELS_by_size
@@ -40,6 +41,7 @@ cdef extern from "fastmlp.h" nogil:
         const char *class_name
         const char *attr
         double attr_default
+        double attr_least
         int32_t from_y
         const char *formula
 
@@ -57,11 +59,16 @@ cdef extern from "fastmlp.h" nogil:
         const char *name
         int32_t n_states
 
+    ctypedef struct fm_hyper_info:
+        const char *name
+        double value
+
     const char *fm_op_names[]
     const fm_activation_info fm_activation_infos[]
     const fm_function_info fm_function_infos[]
     const fm_loss_info fm_loss_infos[]
     const fm_optimizer_info fm_optimizer_infos[]
+    const fm_hyper_info fm_hyper_infos[]
 
     ctypedef struct fm_op:
         int32_t kind
@@ -114,22 +121,6 @@ cdef extern from "fastmlp.h" nogil:
         fm_poll poll
 
     ctypedef struct fm_hyper:
-        double lr
-        double weight_decay
-        double momentum
-        double beta1
-        double beta2
-        double eps
-        double momentum_decay
-        int32_t nesterov
-        int32_t averaged
-        double l1
-        double l2
-        double clip_norm
-        double clip_value
-        double max_norm
-        double average_decay
-        int64_t average_start
         int64_t average_every
 
     ctypedef struct fm_loss_settings:
@@ -142,6 +133,9 @@ cdef extern from "fastmlp.h" nogil:
         double min_variance
         const double *quantiles
         int64_t n_quantiles
+        const double *positives
+        const double *negatives
+        int64_t n_weighted
 
     ctypedef enum fm_status:
         FM_OK
@@ -246,6 +240,7 @@ cdef extern from "fastmlp.h" nogil:
     void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
     fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
+    void fm_set_hyper(fm_hyper *, int32_t, double) noexcept
     int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
                       int32_t) noexcept
     ctypedef struct fm_pace:
@@ -283,6 +278,7 @@ ACTIVATIONS = {
         "class_name": fm_activation_infos[i].class_name.decode(),
         "attr": fm_activation_infos[i].attr.decode(),
         "default": fm_activation_infos[i].attr_default,
+        "least": fm_activation_infos[i].attr_least,
         "from_y": bool(fm_activation_infos[i].from_y),
         "formula": fm_activation_infos[i].formula.decode(),
     }
@@ -316,7 +312,7 @@ cdef dict _STATUS = {
     FM_BAD_EMPTY: "the program is empty, or a size in it is negative or too large",
     FM_BAD_KIND: "no such op, or an activation that this op cannot carry",
     FM_BAD_WIDTH: "n_in and n_out must lie in 1 .. 2**31 - 1 and match the neighbours",
-    FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, probability, eps, momentum) is outside its range",
+    FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, beta, probability, eps, momentum) is outside its range",
     FM_BAD_ACTIVATION: "an offset into the activations leaves them or overlaps another op's",
     FM_BAD_PARAMETER: "an offset into the parameters leaves them or overlaps another op's",
     FM_BAD_STATS: "an offset into the statistics leaves them or overlaps another op's",
@@ -528,33 +524,40 @@ cdef class OptimizerSettings:
 
     cdef fm_hyper c
 
-    def __cinit__(self, double lr, double weight_decay=0.0, double momentum=0.0, double beta1=0.0,
-                  double beta2=0.0, double eps=0.0, double momentum_decay=0.0, bint nesterov=False,
-                  bint averaged=False, double l1=0.0, double l2=0.0, double clip_norm=INFINITY,
-                  double clip_value=INFINITY, double max_norm=INFINITY, double average_decay=0.0,
-                  int64_t average_start=0, int64_t average_every=1, **others):
-        if average_every < 1:
+    def __cinit__(self, **settings):
+        cdef int32_t i
+        if "lr" not in settings:
+            raise TypeError("an optimizer needs lr")
+        for i in range(FM_N_HYPERS):
+            value = settings.get(fm_hyper_infos[i].name.decode(), fm_hyper_infos[i].value)
+            if not isinstance(value, float) and not -2**31 <= value < 2**62:
+                raise OverflowError(f"{value} is too large for a setting")
+            fm_set_hyper(&self.c, i, value)
+        if self.c.average_every < 1:
             raise ValueError("average_every must be at least 1")
-        self.c.lr, self.c.weight_decay, self.c.momentum = lr, weight_decay, momentum
-        self.c.beta1, self.c.beta2, self.c.eps, self.c.momentum_decay = beta1, beta2, eps, momentum_decay
-        self.c.nesterov, self.c.averaged, self.c.l1, self.c.l2 = nesterov, averaged, l1, l2
-        self.c.clip_norm, self.c.clip_value, self.c.max_norm = clip_norm, clip_value, max_norm
-        self.c.average_decay, self.c.average_start, self.c.average_every = average_decay, average_start, average_every
 
 
 cdef class LossSettings:
     """The settings of a loss as C reads them; one object serves any number of calls."""
 
     cdef fm_loss_settings c
-    cdef cnp.ndarray quantiles
+    cdef cnp.ndarray quantiles, positives, negatives
 
     def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
-                  double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=()):
+                  double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=(),
+                  positives=(), negatives=()):
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
         self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
         self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
         self.c.quantiles = <const double *>cnp.PyArray_DATA(self.quantiles)
         self.c.n_quantiles = cnp.PyArray_SIZE(self.quantiles)
+        self.positives = np.array(positives, np.float64).reshape(-1)
+        self.negatives = np.array(negatives, np.float64).reshape(-1)
+        self.c.positives = <const double *>cnp.PyArray_DATA(self.positives)
+        self.c.negatives = <const double *>cnp.PyArray_DATA(self.negatives)
+        self.c.n_weighted = cnp.PyArray_SIZE(self.positives)
+        if self.c.n_weighted != cnp.PyArray_SIZE(self.negatives):
+            raise ValueError("positives and negatives must be as many")
 
 
 _PLAIN = LossSettings()
@@ -1064,9 +1067,9 @@ include "quick.pxi"
 # ---- functions without a network ---------------------------------------------------------------------
 
 def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not None, cnp.ndarray dz,
-                  LossSettings settings not None=_PLAIN, cnp.ndarray weights=None):
+                  LossSettings settings not None=_PLAIN, cnp.ndarray weights=None, cnp.ndarray row_loss=None):
     """Mean (or sum) of the losses of raw outputs z (rows, n_out), times weights (rows,) unless those are
-    None; its gradient into dz unless that is None.
+    None; its gradient into dz unless that is None, and what each row adds into row_loss (rows,), float64.
     """
     if z.ndim != 2:
         raise ValueError("z must have the shape (rows, n_out)")
@@ -1079,8 +1082,8 @@ def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not N
     cdef void *dz_data = NULL
     if dz is not None:
         dz_data = _data(dz, z.dtype, _times(rows, n_out), "dz", True)
-    cdef cnp.ndarray row_loss = np.empty(rows)
-    cdef double *row_data = <double *>cnp.PyArray_DATA(row_loss)
+    cdef cnp.ndarray each = np.empty(rows) if row_loss is None else row_loss
+    cdef double *row_data = <double *>_data(each, np.float64, rows, "row_loss", True)
     with nogil:
         value = fm_loss(k, loss, &settings.c, row_data, dz_data, z_data, target_data, weight_data, rows, n_out)
     return value

@@ -206,10 +206,10 @@ class ReduceOnPlateau(_Monitor):
     def on_fit_begin(self, run: "Run") -> None:
         """Start afresh; ValueError if the learning rate follows a schedule."""
         super().on_fit_begin(run)
-        if not isinstance(run.optimizer, Optimizer):
+        if not (isinstance(run.optimizer, Optimizer) and run.optimizer.follows_lr):
             raise ValueError(
-                f"ReduceOnPlateau lowers a learning rate, and {run.optimizer!r} has none; leave "
-                "one of the two out"
+                f"ReduceOnPlateau lowers a learning rate, and {run.optimizer!r} follows none; "
+                "leave one of the two out"
             )
         if isinstance(run.optimizer.lr, Schedule):
             raise ValueError(

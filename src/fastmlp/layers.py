@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
 from .data import as_matrix, as_numbers, assign
-from .dialects import Translated
+from .dialects import ARGUMENTS, Translated
 from .executor import Executor
 from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, leaves_of, plan
@@ -394,11 +394,15 @@ class Activation(Layer):
         named = [spec["attr"]] if spec["attr"] else []
         if len(args) + len(kwargs) > len(named) or any(key not in named for key in kwargs):
             takes = f"{named[0]} alone" if named else "no argument"
-            raise TypeError(f"{type(self).__name__} takes {takes}")
+            notes = [ARGUMENTS[key][1] for key in kwargs if key in ARGUMENTS]
+            raise TypeError(
+                "; ".join([f"{type(self).__name__} takes {takes}", *filter(None, notes)])
+            )
         value = (*args, *kwargs.values(), spec["default"])[0]
         number = as_real(value)
-        if number is None or number < 0:
-            raise ValueError(f"{spec['attr']} must be a finite number >= 0, not {value!r}")
+        if number is None or number < spec["least"]:
+            least = f"{spec['least']:g}"
+            raise ValueError(f"{spec['attr']} must be a finite number >= {least}, not {value!r}")
         self._attribute = number
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:

@@ -8,7 +8,8 @@ two keywords more:
 
 sample_weight (rows,): factors of each row's loss and gradient. The mean still divides by the number
     of rows, not by the sum of the weights: weights of mean 1 leave the size of a step as it is.
-reduction: "mean", or "sum" over rows and columns.
+reduction: "mean", or "sum" over rows and columns; "none": the loss of each row, an array (rows,)
+    whose mean is "mean", and in dz the gradient of each row's own.
 
 All raise ValueError for targets outside the range that the formula takes, for shapes that do not
 fit and for settings outside their range; TypeError for what is not numeric.
@@ -34,12 +35,13 @@ from .losses import (
     Loss,
     Pinball,
     Poisson,
+    SoftCrossEntropy,
     SquaredError,
 )
-from .targets import as_target, meaning_of, target_numbers
+from .targets import as_target, meaning_of, suited, target_numbers
 from .weights import as_weights
 
-Result = tuple[float, NDArray[Any]]
+Result = tuple[Any, NDArray[Any]]  # a number, or one for each row where reduction is "none"
 
 
 def cross_entropy(
@@ -54,16 +56,42 @@ def cross_entropy(
     labels (rows,); t = (1 - label_smoothing) onehot(label) + label_smoothing / classes.
 
     dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy et
-    al. 2016. Raises ValueError for labels outside the classes, TypeError for labels that are no
-    integers.
+    al. 2016. A matrix of floats (rows, classes) in the place of labels is `soft_cross_entropy`.
+    Raises ValueError for labels outside the classes, TypeError for labels that are no integers.
     """
-    return _loss(CrossEntropy(label_smoothing, reduction=reduction), z, labels, sample_weight)
+    return _loss(
+        CrossEntropy(label_smoothing, reduction=_summed(reduction)),
+        z,
+        labels,
+        sample_weight,
+        reduction,
+    )
+
+
+def soft_cross_entropy(
+    z: ArrayLike,
+    y: ArrayLike,
+    label_smoothing: float = 0.0,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z (rows, classes) and
+    probabilities y of that shape; t = (1 - label_smoothing) y + label_smoothing / classes.
+
+    dz = (softmax(z) - t) / rows. Raises ValueError for y outside [0, 1] and for rows that do not
+    add up to 1.
+    """
+    loss = SoftCrossEntropy(label_smoothing, reduction=_summed(reduction))
+    return _loss(loss, z, y, sample_weight, reduction)
 
 
 def binary_cross_entropy(
     z: ArrayLike,
     y: ArrayLike,
     label_smoothing: float = 0.0,
+    pos_weight: float | Sequence[float] | None = None,
+    output_weight: Sequence[float] | None = None,
     *,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
@@ -72,9 +100,16 @@ def binary_cross_entropy(
     shape, and t = (1 - label_smoothing) y + label_smoothing / 2.
 
     dz = (sigmoid(z) - t) / (rows n_out). The lecture, "Logistic regression"; with several outputs,
-    multi-label classification. Raises ValueError for y outside [0, 1].
+    multi-label classification. pos_weight and output_weight: see `BinaryCrossEntropy`. Raises
+    ValueError for y outside [0, 1].
     """
-    return _loss(BinaryCrossEntropy(label_smoothing, reduction=reduction), z, y, sample_weight)
+    loss = BinaryCrossEntropy(
+        label_smoothing,
+        pos_weight,  # type: ignore[arg-type]
+        output_weight,  # type: ignore[arg-type]
+        reduction=_summed(reduction),
+    )
+    return _loss(loss, z, y, sample_weight, reduction)
 
 
 def squared_error(
@@ -89,7 +124,7 @@ def squared_error(
 
     dz = 2 (z - y) / (rows n_out). The lecture's J(theta) divided by the number of elements.
     """
-    return _loss(SquaredError(reduction=reduction), z, y, sample_weight)
+    return _loss(SquaredError(reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
 
 def absolute_error(
@@ -103,7 +138,7 @@ def absolute_error(
 
     dz = sign(z - y) / (rows n_out), 0 where z = y.
     """
-    return _loss(AbsoluteError(reduction=reduction), z, y, sample_weight)
+    return _loss(AbsoluteError(reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
 
 def huber(
@@ -119,7 +154,7 @@ def huber(
 
     dz = (e, cut to -delta .. delta) / (rows n_out). Huber 1964.
     """
-    return _loss(Huber(delta, reduction=reduction), z, y, sample_weight)
+    return _loss(Huber(delta, reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
 
 def poisson(
@@ -134,7 +169,7 @@ def poisson(
 
     dz = (exp(z) - y) / (rows n_out). Raises ValueError for y < 0. Infinite where exp(z) overflows.
     """
-    return _loss(Poisson(reduction=reduction), z, y, sample_weight)
+    return _loss(Poisson(reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
 
 def pinball(
@@ -153,7 +188,8 @@ def pinball(
     e = 0 the slope is 0. Koenker, Bassett 1978.
     """
     given = tuple(quantiles) if isinstance(quantiles, Sequence) else quantiles
-    return _loss(Pinball(given, reduction=reduction), z, y, sample_weight)  # type: ignore[arg-type]
+    loss = Pinball(given, reduction=_summed(reduction))  # type: ignore[arg-type]
+    return _loss(loss, z, y, sample_weight, reduction)
 
 
 def gaussian_nll(
@@ -169,7 +205,9 @@ def gaussian_nll(
     z (rows, 2 columns): first the means m, then s with v = softplus(s) + min_variance. Nix, Weigend
     1994; softplus: Lakshminarayanan et al. 2017.
     """
-    return _loss(GaussianNLL(min_variance, reduction=reduction), z, y, sample_weight)
+    return _loss(
+        GaussianNLL(min_variance, reduction=_summed(reduction)), z, y, sample_weight, reduction
+    )
 
 
 def focal(
@@ -186,7 +224,7 @@ def focal(
     dz = (1 - p)^gamma (1 - gamma p log(p) / (1 - p)) (softmax(z) - onehot(label)) / rows. Lin et
     al. 2017. Raises as cross_entropy, which it is for gamma = 0.
     """
-    return _loss(Focal(gamma, reduction=reduction), z, labels, sample_weight)
+    return _loss(Focal(gamma, reduction=_summed(reduction)), z, labels, sample_weight, reduction)
 
 
 def binary_focal(
@@ -204,16 +242,27 @@ def binary_focal(
     a = alpha and b = 1 - alpha; both 1 where alpha is None. Lin et al. 2017. Raises ValueError for
     y outside [0, 1].
     """
-    return _loss(BinaryFocal(gamma, alpha, reduction=reduction), z, y, sample_weight)
+    return _loss(
+        BinaryFocal(gamma, alpha, reduction=_summed(reduction)), z, y, sample_weight, reduction
+    )
 
 
-def _loss(loss: Loss, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Result:
+def _summed(reduction: str) -> str:
+    """What a loss is made with: "none" differs only in what is returned."""
+    return "mean" if reduction == "none" else reduction
+
+
+def _loss(
+    loss: Loss, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, reduction: str
+) -> Result:
     z = as_numbers(z, "z")
     dtype = np.dtype(np.float64 if z.dtype == np.float64 else np.float32)
     outputs = as_matrix(z, dtype, None, "z")
+    loss = suited(loss, y)
     y = target_numbers(y, "y", meaning_of(loss))
     if y.ndim and len(y) != len(outputs):
         raise ValueError(f"y has {len(y)} rows but z has {len(outputs)}")
     target = as_target(y, loss, len(outputs), outputs.shape[1], dtype)
     dz = np.empty_like(outputs)
-    return loss.value(outputs, target, dz, as_weights(sample_weight, len(outputs))), dz
+    of = loss.row_values if reduction == "none" else loss.value
+    return of(outputs, target, dz, as_weights(sample_weight, len(outputs))), dz

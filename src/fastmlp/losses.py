@@ -20,19 +20,37 @@ from numpy.typing import NDArray
 
 from . import _core
 from .dialects import Translated, way
+from .numeric import as_real
 from .settings import Settings
 
 Array = NDArray[Any]
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
 _UNBOUNDED = ("identity", "leaky_relu")  # to both sides
-_HALF_OPEN = ("softplus", "elu", "selu", "gelu", "silu", "mish")  # to one, with a slope everywhere
+# to one, with a slope everywhere
+_HALF_OPEN = ("softplus", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish")
 
 
 def _check_smoothing(value: float) -> None:
     _check_number("label_smoothing", value, 0, 1)
     if value >= 1:
         raise ValueError(f"label_smoothing must be below 1, not {value!r}")
+
+
+def _as_factors(name: str, value: Any) -> float | tuple[float, ...] | None:
+    """A finite number >= 0, or several as a tuple; None stays None."""
+    if value is None:
+        return None
+    if np.ndim(value) == 1 and len(value):
+        return tuple(float(_checked_factor(name, one)) for one in np.asarray(value).tolist())
+    return _checked_factor(name, value)
+
+
+def _checked_factor(name: str, value: Any) -> float:
+    number = as_real(value)
+    if number is None or number < 0:
+        raise ValueError(f"{name} must be finite and >= 0, or a list of such, not {value!r}")
+    return number
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:
@@ -117,6 +135,18 @@ class Loss(Settings):
         """The loss of checked arrays; the gradient goes to dz where it is given."""
         return _core.loss_and_grad(self.index, z, target, dz, self.settings, weights)
 
+    def row_values(
+        self, z: Array, target: Array, dz: Array | None = None, weights: Array | None = None
+    ) -> NDArray[np.float64]:
+        """The loss of each row (rows,) of checked arrays, whose mean (or sum) is `value`; dz
+        receives the gradient of each row's own.
+        """
+        values = np.empty(len(z))
+        _core.loss_and_grad(self.index, z, target, dz, self.settings, weights, values)
+        if dz is not None and self.reduction == "mean":
+            dz *= len(z)
+        return values
+
     def response(self, z: Array) -> Array:
         """What raw outputs z mean: the inverse of the loss's link."""
         return z
@@ -166,10 +196,29 @@ class CrossEntropy(Loss):
 
 
 @dataclass(frozen=True, repr=False)
+class SoftCrossEntropy(CrossEntropy):
+    """The same for probabilities y (rows, classes), each row adding up to 1: what cross_entropy is
+    where y is a matrix of floats. Labels (rows,) will do as well, for validation data.
+
+    t = (1 - label_smoothing) y + label_smoothing / n_out. PyTorch's cross_entropy with targets that
+    are probabilities.
+    """
+
+    name: ClassVar[str] = "soft_cross_entropy"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+
+
+@dataclass(frozen=True, repr=False)
 class BinaryCrossEntropy(Loss):
     """softplus(z) - t z for y in [0, 1], t = (1 - label_smoothing) y + label_smoothing / 2. The
     lecture, "Logistic regression"; with several outputs, multi-label classification. Response:
     sigmoid(z).
+
+    pos_weight: how much a target 1 counts against a target 0: a number, or one for each output,
+        the ratio of zeros to ones for instance. output_weight: how much each output counts. The
+        mean still divides by all elements, as PyTorch's does: -(w (p t log s + (1 - t) log(1 - s)))
+        with s = sigmoid(z), w the output's weight and p its pos_weight.
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
@@ -178,9 +227,47 @@ class BinaryCrossEntropy(Loss):
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
     label_smoothing: float = 0.0
+    pos_weight: float | tuple[float, ...] | None = None
+    output_weight: tuple[float, ...] | None = None
 
     def _check(self) -> None:
         _check_smoothing(self.label_smoothing)
+        for name in ("pos_weight", "output_weight"):
+            object.__setattr__(self, name, _as_factors(name, getattr(self, name)))
+        if isinstance(self.output_weight, float):
+            raise ValueError("output_weight must be a list, one number for each output")
+        lengths = [len(w) for w in self._lists()]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"pos_weight holds {lengths[0]} numbers and output_weight {lengths[1]}; give one "
+                "for each output"
+            )
+
+    def _lists(self) -> list[tuple[float, ...]]:
+        """Those of the weights that are one for each output."""
+        return [w for w in (self.pos_weight, self.output_weight) if isinstance(w, tuple)]
+
+    def _settings(self) -> dict[str, Any]:
+        if self.pos_weight is None and self.output_weight is None:
+            return {"label_smoothing": self.label_smoothing}
+        positive = np.asarray(1.0 if self.pos_weight is None else self.pos_weight)
+        each = np.asarray(1.0 if self.output_weight is None else self.output_weight)
+        of_ones, of_zeros = np.broadcast_arrays(np.atleast_1d(positive * each), each)
+        return {
+            "label_smoothing": self.label_smoothing,
+            "positives": of_ones,
+            "negatives": of_zeros,
+        }
+
+    def target_columns(self, n_out: int) -> int:
+        """See Loss.target_columns."""
+        for weights in self._lists():
+            if len(weights) != n_out:
+                raise ValueError(
+                    f"{self!r} weighs {len(weights)} outputs, but the last layer has {n_out}; give "
+                    "one number for each output"
+                )
+        return super().target_columns(n_out)
 
     def response(self, z: Array) -> Array:
         """Sigmoid of the elements."""
@@ -376,6 +463,7 @@ LOSS_CLASSES: dict[str, type[Loss]] = {
     c.name: c
     for c in (
         CrossEntropy,
+        SoftCrossEntropy,
         BinaryCrossEntropy,
         SquaredError,
         AbsoluteError,

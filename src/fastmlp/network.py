@@ -35,7 +35,7 @@ from .numeric import check_flag, check_seed
 from .optimizers import OPTIMIZERS, Adam, Optimizer, get_optimizer
 from .second_order import METHODS, FullBatchMethod
 from .summary import summary_of
-from .targets import as_target, check_missing
+from .targets import as_target, check_missing, suited
 from .training import History, TrainingData
 from .weights import ClassWeight, Weights, as_weights
 
@@ -183,11 +183,12 @@ class Sequential(NetworkState):
         """Train on X (rows, n_in) and y for `epochs` passes in mini-batches; goes on from where it
         stands.
 
-        loss: "cross_entropy" (y: integer labels), "binary_cross_entropy" (y in [0, 1]: (rows,
-        n_out)), "squared_error" or another name in `fastmlp.losses`; an object such as
-        Huber(delta=0.5) or Pinball((0.1, 0.5, 0.9)); or a function of (pred, target) that returns
-        (values, gradient), see `CustomLoss`. Left out: that of the last call, else cross_entropy
-        for integer labels, squared_error for floats. optimizer: Adam(...), SGD(...), a name; left
+        loss: "cross_entropy" (y: integer labels, or probabilities (rows, classes)),
+        "binary_cross_entropy" (y in [0, 1]: (rows, n_out)), "squared_error" or another name in
+        `fastmlp.losses`; an object such as Huber(delta=0.5) or Pinball((0.1, 0.5, 0.9)); or a
+        function of (pred, target) that returns (values, gradient), see `CustomLoss`. Left out: that
+        of the last call, else cross_entropy for integer labels, squared_error for floats.
+        optimizer: Adam(...), SGD(...), a name; left
         out: that of the last call, else Adam(). Its moments carry over from call to call while its
         kind stays the same, and an equal schedule goes on where it stood (a warning tells where it
         has ended); `net.optimizer = None` before begins both anew. metrics ("accuracy", "mae",
@@ -482,13 +483,20 @@ class Sequential(NetworkState):
         loss: str | Loss | LossFunction | None = None,
         metrics: Sequence[str | Metric] | None = None,
         sample_weight: ArrayLike | None = None,
+        reduction: str | None = None,
         threads: int | None = None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """{"loss": ..., metric: ...} on X and y, without training.
 
         loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for
-        classes. sample_weight (rows,) enters the loss, not the metrics.
+        classes. sample_weight (rows,) enters the loss, not the metrics. reduction: that of the
+        loss; "none" gives the loss of each row, an array (rows,).
         """
+        if reduction not in (None, "none"):
+            raise ValueError(
+                f'reduction must be "none" or left out, not {reduction!r}; a sum is that of '
+                'loss=CrossEntropy(reduction="sum"), for instance'
+            )
         self._check_ready()
         chosen = get_loss(self._choose_loss(loss, y))
         if metrics is None:
@@ -497,7 +505,9 @@ class Sequential(NetworkState):
         functions = get_metrics(metrics, chosen)
         x, target = training.checked_pair(self, X, y, chosen, "X", "y")
         weights = as_weights(sample_weight, len(x))
-        return training.score(self, x, target, chosen, functions, threads, weights)
+        return training.score(
+            self, x, target, chosen, functions, threads, weights, by_row=reduction == "none"
+        )
 
     def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
         """Set the running statistics of every BatchNorm to mean and variance of what comes into it
@@ -702,13 +712,13 @@ class Sequential(NetworkState):
             self.standardize.check_adapted()
 
     def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
-        if loss is not None:
-            chosen = get_loss(loss)
-            return loss if isinstance(loss, str) else chosen
-        if self.loss is not None:
-            if isinstance(self.loss, CustomLoss):
+        given = self.loss if loss is None else loss
+        if given is not None:
+            if loss is None and isinstance(self.loss, CustomLoss):
                 self.loss.check_usable()
-            return self.loss
+            own = get_loss(given)
+            chosen = suited(own, y)
+            return given if chosen is own and isinstance(given, str) else chosen
         try:
             array = as_numbers(y, "y", "target")
         except TypeError:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, schedules
 from .averages import AVERAGES, EMA, SWA
 from .numeric import as_real
-from .schedules import SCHEDULES, Schedule
+from .schedules import Schedule
 from .settings import Settings
 
 Array = NDArray[Any]
@@ -48,6 +48,7 @@ class Optimizer(Settings):
     """
 
     _always_shown: ClassVar[tuple[str, ...]] = ("lr",)
+    follows_lr: ClassVar[bool] = True  # in every step, so that it may change
     lr: float | Schedule = 0.01
     _: KW_ONLY
     l1: float = 0.0
@@ -310,6 +311,77 @@ class Lion(Optimizer):
 
 
 @dataclass(frozen=True, repr=False)
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012), in PyTorch's form: the running mean of past steps sets their size.
+
+    v = beta2 v + (1 - beta2) g^2, d = sqrt(u + eps) / sqrt(v + eps) g,
+    u = beta2 u + (1 - beta2) d^2, p -= lr d. beta2 is called rho elsewhere.
+    """
+
+    name: ClassVar[str] = "adadelta"
+    lr: float | Schedule = 1.0
+    beta2: float = 0.9
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class Adamax(Optimizer):
+    """Adam over the largest gradient (Kingma, Ba 2015, section 7.1), in PyTorch's form.
+
+    m = beta1 m + (1 - beta1) g, u = max(beta2 u, |g| + eps), p -= lr m / (1 - beta1^t) / u
+    """
+
+    name: ClassVar[str] = "adamax"
+    lr: float | Schedule = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class Rprop(Optimizer):
+    """Rprop (Riedmiller, Braun 1993), in PyTorch's form: for whole batches, whose gradients do not
+    change their signs by chance.
+
+    Every element moves against the sign of its gradient by a step of its own, lr at first. The step
+    is multiplied by `grow` while the sign stays and by `shrink` where it has changed (the element
+    rests then), within min_step and max_step; PyTorch's etas are (shrink, grow), its step_sizes
+    (min_step, max_step). Another lr begins anew.
+
+    Raises ValueError for a schedule: only the first step has the size lr.
+    """
+
+    name: ClassVar[str] = "rprop"
+    follows_lr: ClassVar[bool] = False
+    lr: float | Schedule = 0.01
+    shrink: float = 0.5
+    grow: float = 1.2
+    min_step: float = 1e-6
+    max_step: float = 50.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.lr, Schedule):
+            raise ValueError("Rprop sets its own step sizes; lr, the first one, must be a number")
+        if not 0 < self.shrink < 1 < self.grow:
+            raise ValueError(
+                f"shrink must lie between 0 and 1 and grow above 1, not {self.shrink} and "
+                f"{self.grow}"
+            )
+        if not 0 < self.min_step <= self.max_step:
+            raise ValueError(
+                f"min_step must be above 0 and at most max_step={self.max_step}, not "
+                f"{self.min_step}"
+            )
+
+    def goes_on_from(self, before: Optimizer) -> bool:
+        """With the same lr, that the steps began with."""
+        return super().goes_on_from(before) and self.lr == before.lr
+
+
+@dataclass(frozen=True, repr=False)
 class ScheduleFreeAdamW(Optimizer):
     """AdamW that needs no schedule (Defazio et al. 2024), in the authors' form.
 
@@ -373,6 +445,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
         RMSprop,
         Lion,
         ScheduleFreeAdamW,
+        Adadelta,
+        Adamax,
+        Rprop,
     )
 }
 
@@ -381,10 +456,11 @@ def from_config(config: dict[str, Any]) -> Optimizer:
     """The optimizer whose `config` it is; KeyError, TypeError or ValueError for anything else."""
     config = dict(config)
     kind = OPTIMIZERS[config.pop("name")]
-    for field, kinds in (("lr", SCHEDULES), ("weight_average", AVERAGES)):
-        if isinstance(inner := config.get(field), dict):
-            inner = dict(inner)
-            config[field] = kinds[inner.pop("type")](**inner)
+    if isinstance(schedule := config.get("lr"), dict):
+        config["lr"] = schedules.from_config(schedule)
+    if isinstance(average := config.get("weight_average"), dict):
+        average = dict(average)
+        config["weight_average"] = AVERAGES[average.pop("type")](**average)
     return kind(**config)
 
 

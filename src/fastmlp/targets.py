@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .advice import Meaning
 from .data import DROP, Array, as_numbers, check_finite, convert, is_ready, place_of
-from .losses import Loss, get_loss
+from .losses import CrossEntropy, Loss, SoftCrossEntropy, get_loss
 
 _INT64 = np.dtype(np.int64)
+_SUM_SLACK = 1e-3  # of probabilities: what half precision and three printed digits leave
 _NEVER_MISSING = {str, bytes, bool, int, np.str_, np.bytes_, np.bool_, np.int64, np.int32}
 
 
@@ -77,7 +78,15 @@ def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArr
     check_missing(y, name)
     array = as_numbers(y, name, "classes")
     if array.ndim == 2 and array.shape == (rows, n_classes) and n_classes > 1:
-        raise ValueError(f"{name} looks one-hot; this loss takes labels: {name}.argmax(axis=1)")
+        if array.dtype.kind == "f":
+            raise ValueError(
+                f"{name} is a matrix of floats, but this loss takes labels: {name}.argmax(axis=1), "
+                'or loss="soft_cross_entropy" for probabilities'
+            )
+        raise ValueError(
+            f"{name} looks one-hot; this loss takes labels: {name}.argmax(axis=1), or "
+            "probabilities, which are floats"
+        )
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     _check_rows(array, rows, name, 1)
@@ -115,6 +124,44 @@ def _label_message(name: str, label: int, n_classes: int) -> str:
         f"{name} holds class {label} but the last layer has {n_classes} outputs; "
         f"use Linear(..., {label + 1}) or check the labels"
     )
+
+
+def suited(loss: Loss, y: Any) -> Loss:
+    """The loss in the form that takes y: cross entropy of a matrix of floats is that of
+    probabilities.
+    """
+    if type(loss) is not CrossEntropy:
+        return loss
+    try:
+        array = y if hasattr(y, "dtype") else np.asarray(y)
+        is_soft = array.ndim == 2 and array.shape[1] > 1 and np.asarray(array).dtype.kind == "f"
+    except Exception:  # which the conversion that follows explains
+        return loss
+    if not is_soft:
+        return loss
+    return SoftCrossEntropy(loss.label_smoothing, reduction=loss.reduction)
+
+
+def as_probabilities(
+    y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+) -> Array:
+    """Probabilities (rows, n_out) of the classes, each row adding up to 1; labels become rows with
+    a single 1.
+    """
+    array = target_numbers(y, name, "classes")
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
+        return np.eye(n_out, dtype=dtype)[as_labels(array, rows, n_out, name)]
+    values = as_values(array, rows, n_out, dtype, name, n_out, "classes")
+    _check_range(values, 0.0, 1.0, name, "soft_cross_entropy")
+    sums = values.sum(axis=1, dtype=np.float64)
+    if (bad := np.abs(sums - 1) > _SUM_SLACK).any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"{name} adds up to {sums[row]:.6g} in row {row}; those of classes add up to 1: "
+            f'{name} / {name}.sum(axis=1, keepdims=True), or loss="binary_cross_entropy" for '
+            "several labels a row"
+        )
+    return values
 
 
 def meaning_of(loss: Loss) -> Meaning:
@@ -170,24 +217,29 @@ def as_target(
 ) -> Array:
     """y in the form that the loss wants; ValueError and TypeError say what is wrong with it."""
     chosen = get_loss(loss)
-    if chosen.needs_labels:
+    is_soft = isinstance(chosen, SoftCrossEntropy)
+    if chosen.needs_labels or is_soft:
         if n_out == 1:
             binary = "binary_focal" if chosen.name == "focal" else "binary_cross_entropy"
             raise ValueError(
                 f"{chosen.name} needs one output per class; for two classes use "
                 f'Linear(..., 2), or one output with loss="{binary}"'
             )
+        if is_soft:
+            return as_probabilities(y, rows, n_out, dtype, name)
         return as_labels(y, rows, n_out, name)
     if not chosen.predicts:
         return as_given(y, rows, dtype, name)
     columns = chosen.target_columns(n_out)
     values = as_values(y, rows, columns, dtype, name, n_out, meaning_of(chosen))
-    if values.min() < chosen.low or values.max() > chosen.high:
-        end = "infinity" if np.isinf(chosen.high) else f"{chosen.high:g}"
-        raise ValueError(
-            f"{name} has values outside {chosen.low:g} .. {end}, which {chosen.name} takes"
-        )
+    _check_range(values, chosen.low, chosen.high, name, chosen.name)
     return values
+
+
+def _check_range(values: Array, low: float, high: float, name: str, loss: str) -> None:
+    if values.min() < low or values.max() > high:
+        end = "infinity" if np.isinf(high) else f"{high:g}"
+        raise ValueError(f"{name} has values outside {low:g} .. {end}, which {loss} takes")
 
 
 def as_given(y: ArrayLike, rows: int, dtype: np.dtype[Any], name: str) -> Array:

@@ -253,10 +253,13 @@ def score(
     metrics: dict[str, Metric],
     threads: int | None,
     weights: Weights | None,
-) -> dict[str, float]:
-    """Loss and metrics of the network's predictions, nothing being trained."""
+    by_row: bool = False,
+) -> dict[str, Any]:
+    """Loss (of each row: `by_row`) and metrics of the network's predictions, nothing being
+    trained.
+    """
     out = net.executor.predict(x, threads)
-    value = loss.value(out, y, weights=weights)
+    value = (loss.row_values if by_row else loss.value)(out, y, weights=weights)
     return {"loss": value} | {name: f(y, out) for name, f in metrics.items()}
 
 
