@@ -256,7 +256,7 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_pace_alone(fm_pace *, int32_t, int64_t) noexcept
     void fm_pace_step(fm_pace *, double, double) noexcept
     int32_t fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
-                     int32_t) noexcept
+                        int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
     int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
     int32_t fm_try_lock(int32_t *) noexcept

@@ -145,7 +145,9 @@ cdef class QuickWay:
         """`out`, or a new array, with the output for one row; arguments as of predict_row."""
         cdef Program p = self.context.program
         cdef cnp.npy_intp n_out = p.n_out
-        if not fm_has_stack() or not _is_ready(x, self.kind) or (<cnp.ndarray>x).ndim != 1 or (<cnp.ndarray>x).shape[0] != p.n_in:
+        if not fm_has_stack() or not _is_ready(x, self.kind):
+            return None
+        if (<cnp.ndarray>x).ndim != 1 or (<cnp.ndarray>x).shape[0] != p.n_in:
             return None
         if not (self._is_adapted() and self._is_finite(x, 1)):
             return None
