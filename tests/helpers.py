@@ -13,6 +13,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 import reference
 
 import fastmlp
@@ -46,6 +47,10 @@ from fastmlp import (
     _core,
 )
 from fastmlp.losses import get_loss
+
+native_only = pytest.mark.skipif(
+    fastmlp.get_config()["gemm"] != "native", reason="a BLAS gives other bits for other shapes"
+)
 
 DTYPES = ["float32", "float64"]
 ACTIVATIONS = list(_core.ACTIVATIONS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from helpers import native_only
 
 import fastmlp
 from fastmlp import (
@@ -50,6 +51,7 @@ def data(rows: int = ROWS, dtype: str = "float32") -> tuple[np.ndarray, np.ndarr
     return rng.standard_normal((rows, 7)).astype(dtype), rng.integers(0, 2, rows)
 
 
+@native_only
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", nets())
 def test_a_step_in_blocks_has_the_bits_of_all_rows_at_once(name: str, dtype: str) -> None:

@@ -18,6 +18,7 @@ from helpers import (
     activation,
     fitting,
     inputs,
+    native_only,
     targets,
 )
 
@@ -36,6 +37,8 @@ from fastmlp import (
     Tanh,
     _core,
 )
+
+pytestmark = native_only
 
 SIZES = [1, 2, 3, 17, 33, 49]
 ROWS = [1, 2, 15, 16, 17, 1025, 2500]

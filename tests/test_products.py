@@ -6,6 +6,7 @@ what is left of them.
 
 import numpy as np
 import pytest
+from helpers import native_only
 
 from fastmlp import Linear, Sequential
 
@@ -29,6 +30,7 @@ def made(rows: int, n_in: int, n_out: int, dtype: str) -> tuple[Sequential, np.n
     return net, rng.standard_normal((rows, n_in)), rng.standard_normal((rows, n_out))
 
 
+@native_only
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_products_have_the_bits_of_their_parts(shape: tuple[int, int, int], dtype: str) -> None:

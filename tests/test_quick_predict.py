@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from helpers import DTYPES, inputs
+from helpers import DTYPES, inputs, native_only
 from quick_ways import (
     BAD_INPUTS,
     BAD_THREADS,
@@ -23,10 +23,6 @@ from quick_ways import (
 
 import fastmlp
 from fastmlp import DivergenceError, Linear, ReLU, Sequential, Standardize
-
-native_only = pytest.mark.skipif(
-    fastmlp.get_config()["gemm"] != "native", reason="a BLAS gives other bits for other shapes"
-)
 
 
 @pytest.fixture

@@ -53,7 +53,6 @@ REFUSED_STEPS = {
     "y is None": {"y": None},
     "label -1": {"y": changed(LABELS, 39, -1)},
     "label 4": {"y": changed(LABELS, 0, 4)},
-    "one-hot": {"y": np.eye(4, dtype="f")[LABELS]},
     "one-hot integers": {"y": np.eye(4, dtype=int)[LABELS]},
     "boolean": {"y": LABELS > 1},
     "halves": {"y": LABELS + 0.5},
