@@ -220,7 +220,7 @@ def test_counters_move_with_the_weights_before_a_handler_looks() -> None:
     before = signal.signal(signal.SIGVTALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0.05, 0.05)
-        net.fit(x, y, batch_size=750, shuffle=False, epochs=4, loss="cross_entropy", threads=1)
+        net.fit(x, y, batch_size=750, shuffle=False, epochs=8, loss="cross_entropy", threads=1)
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
@@ -228,7 +228,7 @@ def test_counters_move_with_the_weights_before_a_handler_looks() -> None:
         [Linear(WIDE, WIDE), ReLU(), Linear(WIDE, WIDE), ReLU(), Linear(WIDE, 3)], seed=1
     )
     weights = {0: other.params.tobytes()}
-    for step in range(32):
+    for step in range(64):
         rows = slice(step % 8 * 750, step % 8 * 750 + 750)
         other.train_step(x[rows], y[rows], loss="cross_entropy", optimizer=Adam(1e-3))
         weights[step + 1] = other.params.tobytes()
