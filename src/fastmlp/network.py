@@ -224,6 +224,7 @@ class Sequential(NetworkState):
         """
         self._see(X, y, loss, learns=True)
         self.executor.context.check_idle()
+        self._check_trainable()
         with self.executor.turns.changing, self.unchanged_before_a_step():
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
@@ -295,6 +296,7 @@ class Sequential(NetworkState):
         """A step with anything that train_step takes, or the error for what it does not."""
         self._see(x, y, loss)
         self.executor.context.check_idle()
+        self._check_trainable()
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_finite(x, self.dtype, self.n_in, "x")
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
