@@ -137,6 +137,18 @@ typedef struct {
     void *arg;
 } fm_poll;
 
+#define FM_ASK_WORK 268435456.0 /* multiply-adds: at most about 0.1 s of one thread */
+#define FM_BROKEN_OFF -1
+
+/* Whether a long run on one thread shall be broken off: asks once there is so much `work` since the
+ * last time, which counts from 0 then. */
+static inline int32_t fm_ask_after(const fm_poll *poll, double *work) {
+    if (*work < FM_ASK_WORK)
+        return 0;
+    *work = 0;
+    return poll->ask && poll->ask(poll->arg);
+}
+
 /* Where the numbers live during a run; all borrowed. Arrays of the element type unless noted. */
 typedef struct {
     void *params, *grads;
@@ -288,11 +300,11 @@ typedef struct {
     /* kernels/gram.c */
     void (*gram)(void *c, int64_t c_row, const void *a, int64_t a_row, int64_t rows, int64_t n,
                  int64_t i0, int64_t i1);
-    int32_t (*cholesky_solve)(void *a, void *x, int64_t n);
+    int32_t (*cholesky_solve)(void *a, void *x, int64_t n, const fm_poll *poll);
     void (*difference)(void *out, const void *a, const void *b, int64_t n);
     void (*scale)(void *x, const void *factor, int64_t n);
     int64_t (*lasso_sweeps)(void *w, void *slope, const void *G, const void *allowed, double l1,
-                            int64_t n, int64_t most); /* kernels/lasso.c; how many it took */
+                            int64_t n, int64_t most, const fm_poll *poll); /* kernels/lasso.c */
 } fm_kernels;
 
 /* ---- which build (dispatch.c) ---------------------------------------------------------------- */

@@ -35,8 +35,10 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
 #define GRAM_ROWS 128
 
 /* a (n, n) holds minus a symmetric matrix A in its upper triangle; becomes R, A = R^T R. Returns 0
- * where A is not positive definite. The sign lets the rest of the triangle take += R^T R. */
-static int32_t factor(real *a, int64_t n) {
+ * where A is not positive definite, FM_BROKEN_OFF, with a half of the way, where the poll says so.
+ * The sign lets the rest of the triangle take += R^T R. */
+static int32_t factor(real *a, int64_t n, const fm_poll *poll) {
+    double work = 0; /* multiply-adds */
     for (int64_t k0 = 0; k0 < n; k0 += FACTOR_ROWS) {
         const int64_t k1 = n - k0 < FACTOR_ROWS ? n : k0 + FACTOR_ROWS;
         for (int64_t k = k0; k < k1; k++) {
@@ -55,13 +57,17 @@ static int32_t factor(real *a, int64_t n) {
         }
         for (int64_t i = k1; i < n; i += GRAM_ROWS)
             gram(a, n, a + k0 * n, n, k1 - k0, n, i, n - i < GRAM_ROWS ? n : i + GRAM_ROWS);
+        work += (double)FACTOR_ROWS / 2 * (double)(n - k0) * (double)(n - k0);
+        if (fm_ask_after(poll, &work))
+            return FM_BROKEN_OFF;
     }
     return 1;
 }
 
-static APART int32_t factor_and_solve(real *a, real *x, int64_t n) {
-    if (!factor(a, n))
-        return 0;
+static APART int32_t factor_and_solve(real *a, real *x, int64_t n, const fm_poll *poll) {
+    const int32_t is_factored = factor(a, n, poll);
+    if (is_factored != 1)
+        return is_factored;
     for (int64_t k = 0; k < n; k++) { /* R^T y = x */
         const real *restrict rk = a + k * n;
         x[k] /= rk[k];
@@ -78,10 +84,11 @@ static APART int32_t factor_and_solve(real *a, real *x, int64_t n) {
     return 1;
 }
 
-/* x = A^-1 x; a as in `factor`. Returns 0, with x as it was, where A is not positive definite. */
-static int32_t cholesky_solve(void *a, void *x, int64_t n) {
+/* x = A^-1 x; a as in `factor`. Returns 0, or FM_BROKEN_OFF, with x as it was, where A is not
+ * positive definite or the poll says so. */
+static int32_t cholesky_solve(void *a, void *x, int64_t n, const fm_poll *poll) {
     const uint32_t mode = default_mode();
-    const int32_t is_solved = factor_and_solve(a, x, n);
+    const int32_t is_solved = factor_and_solve(a, x, n, poll);
     restore_mode(mode);
     return is_solved;
 }

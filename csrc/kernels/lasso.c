@@ -22,11 +22,16 @@ static real thresholded(real pull, real l1, real curvature) {
     return (pull > 0 ? beyond : -beyond) / curvature;
 }
 
+#define STREAMED 8 /* multiply-adds of a product in the time of one whose operands come by memory  \
+                    */
+
 /* Sweeps over w (n), G (n, n) symmetric, slope (n) = c - G w kept as w moves, until every condition
- * holds within allowed (n), at most `most` sweeps; returns how many. */
+ * holds within allowed (n), at most `most` sweeps; returns how many, or FM_BROKEN_OFF. */
 static APART int64_t sweeps(real *restrict w, real *restrict slope, const real *G,
-                            const real *allowed, double l1_, int64_t n, int64_t most) {
+                            const real *allowed, double l1_, int64_t n, int64_t most,
+                            const fm_poll *poll) {
     const real l1 = (real)l1_;
+    double work = 0;
     for (int64_t sweep = 1; sweep <= most; sweep++) {
         for (int64_t j = 0; j < n; j++) {
             const real *restrict g = G + j * n;
@@ -38,6 +43,9 @@ static APART int64_t sweeps(real *restrict w, real *restrict slope, const real *
             for (int64_t i = 0; i < n; i++)
                 slope[i] -= change * g[i];
             w[j] = new;
+            work += STREAMED * (double)n;
+            if (fm_ask_after(poll, &work))
+                return FM_BROKEN_OFF;
         }
         int64_t j = 0;
         while (j < n && violation(w[j], slope[j], l1) <= allowed[j])
@@ -49,9 +57,9 @@ static APART int64_t sweeps(real *restrict w, real *restrict slope, const real *
 }
 
 static int64_t lasso_sweeps(void *w, void *slope, const void *G, const void *allowed, double l1,
-                            int64_t n, int64_t most) {
+                            int64_t n, int64_t most, const fm_poll *poll) {
     const uint32_t mode = default_mode();
-    const int64_t taken = sweeps(w, slope, G, allowed, l1, n, most);
+    const int64_t taken = sweeps(w, slope, G, allowed, l1, n, most, poll);
     restore_mode(mode);
     return taken;
 }

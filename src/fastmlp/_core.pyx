@@ -167,9 +167,9 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
     ctypedef int64_t (*fm_first_outside_fn)(const void *, int64_t, double, double) noexcept
-    ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t) noexcept
+    ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t, const fm_poll *) noexcept
     ctypedef int64_t (*fm_lasso_sweeps_fn)(void *, void *, const void *, const void *, double, int64_t,
-                                           int64_t) noexcept
+                                           int64_t, const fm_poll *) noexcept
 
     ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
 
@@ -1101,18 +1101,36 @@ def elementwise(int32_t function, cnp.ndarray x not None, cnp.ndarray y not None
         k.functions[function](y_data, x_data, n)
 
 
+cdef int32_t _ask_alone(void *raised) noexcept with gil:
+    """Let Python see its signals in a long function without a network; 1 if a handler has raised, and what it has
+    raised is in the list.
+    """
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<list>raised).append(error)
+        return 1
+    return 0
+
+
 def cholesky_solve(cnp.ndarray minus_a not None, cnp.ndarray x not None):
     """x (n,) = A^-1 x for a symmetric A (n, n) in float64; False, with x as it was, unless it is positive definite.
 
-    minus_a holds -A in its upper triangle and is overwritten.
+    minus_a holds -A in its upper triangle and is overwritten. What the handler of a signal raises on the way leaves
+    x as it was.
     """
     cdef int64_t n = cnp.PyArray_SIZE(x)
     check_stack()
     cdef void *x_data = _data(x, np.float64, n, "x", True)
     cdef void *a_data = _data(minus_a, np.float64, _times(n, n), "minus_a", True)
     cdef int32_t ok
+    cdef list raised = []
+    cdef fm_poll poll
+    poll.ask, poll.arg = _ask_alone, <void *>raised
     with nogil:
-        ok = _build.f64.cholesky_solve(a_data, x_data, n)
+        ok = _build.f64.cholesky_solve(a_data, x_data, n, &poll)
+    if raised:
+        raise raised[0]
     return bool(ok)
 
 
@@ -1120,16 +1138,21 @@ def lasso_sweeps(cnp.ndarray w not None, cnp.ndarray slope not None, cnp.ndarray
                  cnp.ndarray allowed not None, double l1, int64_t most):
     """Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1 in float64, slope (n,) = c - G w; returns the sweeps.
 
-    w (n,) and slope are written in place. It ends when every condition holds within allowed (n,), after `most`
-    sweeps at the latest.
+    w (n,) and slope are written in place, and belong to each other also where the handler of a signal raises on the
+    way. It ends when every condition holds within allowed (n,), after `most` sweeps at the latest.
     """
     cdef int64_t n = cnp.PyArray_SIZE(w), sweeps
     cdef void *w_data = _data(w, np.float64, n, "w", True)
     cdef void *slope_data = _data(slope, np.float64, n, "slope", True)
     cdef void *G_data = _data(G, np.float64, _times(n, n), "G", False)
     cdef void *allowed_data = _data(allowed, np.float64, n, "allowed", False)
+    cdef list raised = []
+    cdef fm_poll poll
+    poll.ask, poll.arg = _ask_alone, <void *>raised
     with nogil:
-        sweeps = _build.f64.lasso_sweeps(w_data, slope_data, G_data, allowed_data, l1, n, most)
+        sweeps = _build.f64.lasso_sweeps(w_data, slope_data, G_data, allowed_data, l1, n, most, &poll)
+    if raised:
+        raise raised[0]
     return sweeps
 
 

@@ -148,7 +148,9 @@ def _unwrapped(x: Any, name: str) -> Any:
 
 
 def _of_objects(array: Array, name: str, meaning: Meaning) -> Array:
-    kinds = set(map(type, array.flat))
+    kinds: set[type] = set()
+    for part in _parts(array):
+        kinds.update(map(type, part.flat))
     if any(kind.__name__ in _NO_NUMBER for kind in kinds):
         index = next(i for i, v in enumerate(array.flat) if type(v).__name__ in _NO_NUMBER)
         place = place_of(index, array.shape)
@@ -157,7 +159,7 @@ def _of_objects(array: Array, name: str, meaning: Meaning) -> Array:
     try:
         if any(issubclass(kind, str | bytes) for kind in kinds):  # float("1") would work
             raise TypeError
-        return array.astype(np.float64)
+        return _converted(array, np.dtype(np.float64))
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"{name} holds objects that are not numbers" + how_to_encode(array, name, meaning)
@@ -184,10 +186,19 @@ def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
     if array.size <= _AT_ONCE:
         return np.require(array, dtype=dtype, requirements=["C", "ALIGNED"])
     out = np.empty(array.shape, dtype)
+    for part, place in zip(_parts(array), _parts(out), strict=True):
+        place[...] = part
+    return out
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """Views of whole rows, of at most _AT_ONCE numbers where one row has no more."""
+    if array.size <= _AT_ONCE:
+        yield array
+        return
     rows = max(1, _AT_ONCE * len(array) // array.size)
     for first in range(0, len(array), rows):
-        out[first : first + rows] = array[first : first + rows]
-    return out
+        yield array[first : first + rows]
 
 
 class DataLoader:

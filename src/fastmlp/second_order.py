@@ -232,6 +232,9 @@ class Memory:
         return q
 
 
+_ROWS_AT_ONCE = 64  # of the matrix: in the cache, and Ctrl-C comes between
+
+
 class InverseHessian:
     """The BFGS estimate as a matrix (Nocedal, Wright 2006, equation 6.17)."""
 
@@ -254,12 +257,14 @@ class InverseHessian:
         """
         sy = dot(s, y)
         if self._matrix is None:
-            self._matrix = np.diag(np.full(self._n, sy / dot(y, y)))
+            self._matrix = np.zeros((self._n, self._n))
+            np.fill_diagonal(self._matrix, sy / dot(y, y))
         hy = self.times(y)
         w = (1 + dot(y, hy) / sy) / (2 * sy) * s - hy / sy
-        update = np.multiply.outer(s, w)
-        self._matrix += update
-        self._matrix += update.T
+        for first in range(0, self._n, _ROWS_AT_ONCE):
+            part = slice(first, first + _ROWS_AT_ONCE)
+            self._matrix[part] += np.multiply.outer(s[part], w)
+            self._matrix[part] += np.multiply.outer(w[part], s)
 
     def times(self, gradient: Vector) -> Vector:
         """The matrix times a vector: einsum, since a BLAS sums in an order of its own."""

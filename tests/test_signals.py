@@ -1,0 +1,109 @@
+"""Ctrl-C in long calls that train no network: a signal's handler is asked on the way, and what it
+raises leaves everything as it was. The handlers raise at the first ask; no test looks at a clock.
+"""
+
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fastmlp import Linear, Sequential, _core, data
+
+
+class ToldError(Exception):
+    """What the handler of the signal raises."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """A handler that raises; a test sets the timer."""
+
+    def handler(*_: object) -> None:
+        raise ToldError
+
+    before = signal.signal(signal.SIGVTALRM, handler)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+def test_ctrl_c_in_a_cholesky_factor(alarm: None) -> None:
+    n = 2500  # 2.6e9 multiply-adds: nine asks
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((n, n))
+    minus = -(a + a.T) / 2 - 2 * np.sqrt(n) * np.eye(n)
+    x = rng.standard_normal(n)
+    work, kept = minus.copy(), x.copy()
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)
+    with pytest.raises(ToldError):
+        _core.cholesky_solve(work, x)
+    assert np.array_equal(x, kept)
+    # Only the kernel itself can have raised: its matrix is half of the way.
+    assert not np.array_equal(work, minus)
+    assert work[-1, -1] < 0  # a finished factor has a positive diagonal
+    assert _core.cholesky_solve(minus, x)
+
+
+def test_handlers_that_return_change_no_bit_of_a_cholesky_factor() -> None:
+    n, seen = 2500, []
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((n, n))
+    minus = -(a + a.T) / 2 - 2 * np.sqrt(n) * np.eye(n)
+    x = rng.standard_normal(n)
+    factors = [minus.copy(), minus.copy()]
+    results = [x.copy(), x.copy()]
+    assert _core.cholesky_solve(factors[0], results[0])
+    before = signal.signal(signal.SIGVTALRM, lambda *_: seen.append(1))
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.01, 0.01)
+        assert _core.cholesky_solve(factors[1], results[1])
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert len(seen) > 1  # one alone could have come after the end
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(*factors)
+
+
+def test_ctrl_c_in_sweeps_of_the_lasso(alarm: None) -> None:
+    n, l1 = 600, 1e-9
+    columns = 1 + 1e-3 * np.random.default_rng(0).standard_normal((n, n))  # all but one direction
+    G, c = columns @ columns.T, columns @ np.arange(n) / n
+    to_the_end, w, slope = np.zeros(n), np.zeros(n), c.copy()
+    assert _core.lasso_sweeps(to_the_end, c.copy(), G, np.zeros(n), l1, 4000) == 4000
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)
+    with pytest.raises(ToldError):
+        _core.lasso_sweeps(w, slope, G, np.zeros(n), l1, 4000)
+    assert w.any()
+    assert not np.array_equal(w, to_the_end)
+    size = np.abs(G) @ np.abs(w) + np.abs(c)
+    assert (np.abs(slope - (c - G @ w)) <= 1e-9 * size).all()
+
+
+FORMS = {
+    "float64": lambda x: x,
+    "list": lambda x: x.tolist(),
+    "objects": lambda x: x.astype(object),
+    "Fortran order": np.asfortranarray,
+    "big-endian": lambda x: x.astype(">f8"),
+    "every other column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("at_once", [1, 7, 20, 202, 203])
+def test_conversion_in_blocks(monkeypatch: pytest.MonkeyPatch, form: str, at_once: int) -> None:
+    x = np.random.default_rng(0).standard_normal((29, 7))
+    net = Sequential([Linear(7, 3)], seed=1)
+    want = net.predict(x.astype(np.float32))
+    monkeypatch.setattr(data, "_AT_ONCE", at_once)
+    assert np.array_equal(net.predict(FORMS[form](x)), want)
+
+
+def test_every_block_of_objects_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_AT_ONCE", 14)
+    x = np.ones((29, 7), object)
+    x[28, 6] = "1"
+    with pytest.raises(TypeError, match="not numbers"):
+        Sequential([Linear(7, 3)]).predict(x)
