@@ -22,8 +22,7 @@ static real thresholded(real pull, real l1, real curvature) {
     return (pull > 0 ? beyond : -beyond) / curvature;
 }
 
-#define STREAMED 8 /* multiply-adds of a product in the time of one whose operands come by memory  \
-                    */
+#define STREAMED 8 /* multiply-adds of a cached product in the time of one from memory */
 
 /* Sweeps over w (n), G (n, n) symmetric, slope (n) = c - G w kept as w moves, until every condition
  * holds within allowed (n), at most `most` sweeps; returns how many, or FM_BROKEN_OFF. */
