@@ -337,6 +337,7 @@ def contract_rows(threads):
         yield digest(*everything(net), losses, net.predict(X, threads=threads))
 
 
+@pytest.mark.timeout(900)  # minutes under a sanitizer
 def test_the_same_bits_for_all_threads_and_every_build_with_fused_multiply_add():
     """The contract, over the registry: what is added to it is covered without being named here."""
     config = fastmlp.get_config()
