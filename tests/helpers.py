@@ -67,7 +67,7 @@ LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "pinball-three": Pinball((0.1, 0.5, 0.95), reduction="sum"),
     "gaussian_nll-wide": GaussianNLL(min_variance=0.5, reduction="sum"),
     "focal-3.5": Focal(gamma=3.5),
-    "focal-ignoring": Focal(gamma=1.5, ignore_index=1),
+    "focal-ignoring": Focal(gamma=1.5, ignore_index=-1),
     "soft_cross_entropy-smooth": SoftCrossEntropy(label_smoothing=0.1, reduction="sum"),
     "binary_focal-alpha": BinaryFocal(gamma=1.5, alpha=0.25),
 }

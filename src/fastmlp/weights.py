@@ -47,10 +47,10 @@ def class_weights(
     """The weight of each row's class; None stays None.
 
     "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them,
-    every row counting as its sample weight (scikit-learn's formula), ignored ones not at all; the mean of
-    these weights over the rows so counted is 1. A mapping gives the weight of some classes, the others have 1; an
-    array that of every class. Raises ValueError for losses without classes and for classes that are
-    none.
+    every row counting as its sample weight (scikit-learn's formula), ignored ones not at all; the
+    mean of these weights over the rows so counted is 1. A mapping gives the weight of some classes,
+    the others have 1; an array that of every class. Raises ValueError for losses without classes
+    and for classes that are none.
     """
     if class_weight is None:
         return None
