@@ -199,6 +199,8 @@ typedef struct {
     const double *positives, *negatives; /* binary_cross_entropy: weights of targets 1 and 0 ... */
     int64_t n_weighted;                  /* ... one for each output, or one for all; 0: none */
     int64_t column;                      /* set by the kernel: the first output of a vector */
+    int64_t ignored;                     /* rows of this label count for nothing ... */
+    int32_t ignores;                     /* ... if this is 1 */
 } fm_loss_settings;
 
 typedef enum {
@@ -257,7 +259,7 @@ typedef struct {
 
 /* Loss of rows [0, n) of z (n, n_out), one double a row into row_loss, and, unless dz is NULL, the
  * gradient times `scale` into dz. Row r has its target at index order[r], or r if order is NULL. A
- * label outside [0, n_out) makes both NaN. */
+ * label outside [0, n_out) makes both NaN, one that is ignored 0. */
 typedef void (*fm_loss_fn)(double *row_loss, void *dz, const void *z, const void *target,
                            const int64_t *order, double scale, int64_t n, int64_t n_out,
                            const fm_loss_settings *settings);
@@ -410,6 +412,11 @@ void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, v
 /* Columns that the target of a loss has for n_out outputs; 0 where no number of them fits. */
 int64_t fm_target_columns(int32_t loss, const fm_loss_settings *settings, int64_t n_out);
 
+/* Rows of a target that a mean divides by: those whose label is not ignored. They are the n rows in
+ * `order`, or the first n if that is NULL. */
+int64_t fm_counted_rows(int32_t loss, const fm_loss_settings *settings, const void *target,
+                        const int64_t *order, int64_t n);
+
 /* Mean (or sum) of the losses of rows of z against their targets, and dz unless NULL. weights (n):
  * factors of the rows, or NULL. row_loss (n) is scratch. */
 double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settings,
@@ -433,6 +440,7 @@ typedef struct {
     /* progress, read and written */
     int64_t position;   /* rows visited */
     int64_t t;          /* optimizer steps taken */
+    int64_t counted;    /* rows visited whose label is not ignored */
     double loss_sum;    /* sum of the losses of the rows visited */
     int32_t finite;     /* 0: the last loss or update was not; that step does not count */
     int32_t broken_off; /* by ctx->poll, before an update */
@@ -473,8 +481,13 @@ int32_t fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
  * position under fm_key(seed, epoch, 0), scaled to the range by a 64 x 64 -> 128 bit product. */
 void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
 
-/* Index of the first label outside [0, n_classes), or -1. */
-int64_t fm_first_bad_label(const int64_t *labels, int64_t n, int64_t n_classes);
+/* Index of the first label outside [0, n_classes) that is not the ignored one (NULL: there is
+ * none), or -1. */
+int64_t fm_first_bad_label(const int64_t *labels, int64_t n, int64_t n_classes,
+                           const int64_t *ignored);
+
+/* Where the settings hold the label that is ignored, or NULL. */
+const int64_t *fm_ignored_label(const fm_loss_settings *settings);
 
 /* 1 if the lock was free and is now held; fm_unlock gives it back. */
 int32_t fm_try_lock(int32_t *lock);

@@ -153,6 +153,7 @@ typedef struct {
     int32_t in_panels;     /* fm_in_panels ... */
     int64_t known_rows;    /* ... of so many */
     int64_t batch_rows;    /* fm_train: of the whole mini-batch; fm_predict: of a round */
+    int64_t counted_rows;  /* fm_train: those of the mini-batch whose label is not ignored */
     int32_t broken_off;    /* by ctx->poll */
     int32_t in_one_block;  /* fm_predict: by layers */
     int64_t first;         /* fm_predict: row at which chunk 0 begins */
@@ -573,11 +574,31 @@ int64_t fm_target_columns(int32_t loss, const fm_loss_settings *settings, int64_
     return per_column > 0 && n_out % per_column == 0 ? n_out / per_column : 0;
 }
 
+const int64_t *fm_ignored_label(const fm_loss_settings *settings) {
+    return settings->ignores ? &settings->ignored : NULL;
+}
+
+int64_t fm_counted_rows(int32_t loss, const fm_loss_settings *settings, const void *target,
+                        const int64_t *order, int64_t n) {
+    const int64_t *labels = target;
+    int64_t counted = 0;
+    if (!settings->ignores || !fm_loss_infos[loss].labels)
+        return n;
+    for (int64_t i = 0; i < n; i++)
+        counted += labels[order ? order[i] : i] != settings->ignored;
+    return counted;
+}
+
+/* A mean over no row divides by 1: all that it adds up is 0. */
+static double divisor_of(const fm_loss_settings *settings, int64_t counted) {
+    return settings->sum || counted < 1 ? 1 : (double)counted;
+}
+
 static APART double loss_of_rows(const fm_kernels *k, int32_t loss,
                                  const fm_loss_settings *settings, double *row_loss, void *dz,
                                  const void *z, const void *target, const double *weights,
                                  int64_t n, int64_t n_out) {
-    const double divisor = settings->sum ? 1 : (double)n;
+    const double divisor = divisor_of(settings, fm_counted_rows(loss, settings, target, NULL, n));
     k->losses[loss](row_loss, dz, z, target, NULL, 1 / divisor, n, n_out, settings);
     if (weights)
         k->weigh_rows(row_loss, dz, weights, NULL, n, n_out);
@@ -731,7 +752,7 @@ static void loss_of_outputs(const run *r, int64_t r0, int64_t r1, const void *z,
                                                            : plus(job->target, first * columns, k);
     double *row_loss = job->row_loss + in_batch;
     k->losses[job->loss](row_loss, dz, z, target, order,
-                         settings->sum ? 1 : 1.0 / (double)r->batch_rows, r1 - r0, n_out, settings);
+                         1.0 / divisor_of(settings, r->counted_rows), r1 - r0, n_out, settings);
     if (job->weights)
         k->weigh_rows(row_loss, dz, order ? job->weights : job->weights + first, order, r1 - r0,
                       n_out);
@@ -900,6 +921,18 @@ static int update_batch(fm_team *team, run *r, const fm_hyper *hyper) {
     return 1;
 }
 
+/* Rows of the mini-batch whose label is not ignored */
+static int64_t counted_rows(const run *r) {
+    const fm_train_job *job = r->job;
+    const int64_t first = job->position;
+    const void *target = job->target;
+    if (!job->loss_settings.ignores)
+        return r->batch_rows;
+    return fm_counted_rows(job->loss, &job->loss_settings,
+                           job->order ? target : (const int64_t *)target + first,
+                           job->order ? job->order + first : NULL, r->batch_rows);
+}
+
 static void train_batch(fm_team *team, run *r) {
     fm_train_job *job = r->job;
     fm_ctx *c = r->ctx;
@@ -908,6 +941,7 @@ static void train_batch(fm_team *team, run *r) {
     const fm_hyper hyper =
         rates ? fm_at_rates(job->hyper, rates + 2 * (job->t - r->first_t)) : job->hyper;
     r->batch_rows = at_most(job->batch_size, job->n - job->position);
+    r->counted_rows = counted_rows(r);
     may_break_off(team, r, r->batch_rows);
     train_rows(team, r);
     const double loss_sum = sum(job->row_loss, r->batch_rows);
@@ -928,6 +962,7 @@ static void train_batch(fm_team *team, run *r) {
     keep_stats(r);
     job->loss_sum += loss_sum;
     job->position += r->batch_rows;
+    job->counted += r->counted_rows;
     job->t++;
     c->draw++;
 }
@@ -982,9 +1017,10 @@ void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch) {
     }
 }
 
-int64_t fm_first_bad_label(const int64_t *labels, int64_t n, int64_t n_classes) {
+int64_t fm_first_bad_label(const int64_t *labels, int64_t n, int64_t n_classes,
+                           const int64_t *ignored) {
     for (int64_t i = 0; i < n; i++)
-        if (labels[i] < 0 || labels[i] >= n_classes)
+        if ((labels[i] < 0 || labels[i] >= n_classes) && !(ignored && labels[i] == *ignored))
             return i;
     return -1;
 }

@@ -58,6 +58,7 @@ ACTIVATIONS = list(_core.ACTIVATIONS)
 LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "cross_entropy-smooth": CrossEntropy(label_smoothing=0.1),
     "cross_entropy-sum": CrossEntropy(reduction="sum"),
+    "cross_entropy-ignoring": CrossEntropy(label_smoothing=0.2, ignore_index=-100),
     "binary_cross_entropy-smooth": BinaryCrossEntropy(label_smoothing=0.2),
     "binary_cross_entropy-weighted": BinaryCrossEntropy(0.1, pos_weight=2.5),
     "squared_error-sum": SquaredError(reduction="sum"),
@@ -66,6 +67,7 @@ LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "pinball-three": Pinball((0.1, 0.5, 0.95), reduction="sum"),
     "gaussian_nll-wide": GaussianNLL(min_variance=0.5, reduction="sum"),
     "focal-3.5": Focal(gamma=3.5),
+    "focal-ignoring": Focal(gamma=1.5, ignore_index=-1),
     "soft_cross_entropy-smooth": SoftCrossEntropy(label_smoothing=0.1, reduction="sum"),
     "binary_focal-alpha": BinaryFocal(gamma=1.5, alpha=0.25),
 }
@@ -201,7 +203,8 @@ def targets(loss: str, rows: int, n_out: int, dtype="float64", seed: int = 1) ->
     """Targets of a case for n_out outputs of the network: labels, or values in the loss's range."""
     rng = np.random.default_rng(seed)
     if LOSSES[loss].needs_labels:
-        return rng.integers(0, n_out, rows)
+        labels, ignored = rng.integers(0, n_out, rows), LOSSES[loss].ignore_index
+        return labels if ignored is None else np.where(rng.random(rows) < 0.3, ignored, labels)
     shape = rows, LOSSES[loss].target_columns(n_out)
     if isinstance(LOSSES[loss], SoftCrossEntropy):
         return rng.dirichlet(np.ones(n_out), rows).astype(dtype)

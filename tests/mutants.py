@@ -166,8 +166,8 @@ MUTANTS = [
     Mutant(
         "quick way: labels may be any",
         "../src/fastmlp/quick.pxi",
-        "rows, p.n_out) < 0",
-        "rows, 2**40) < 0",
+        "rows, p.n_out,\n",
+        "rows, 2**40,\n",
     ),
     Mutant(
         "quick way: another optimizer since then",

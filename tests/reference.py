@@ -275,10 +275,32 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     sample_weight: Array | None = None,
+    ignore_index: int | None = None,
 ) -> tuple[float, Array]:
     """That of the distribution onehot(label)."""
-    onehot = np.eye(z.shape[1])[labels]
-    return soft_cross_entropy(z, onehot, label_smoothing, reduction, sample_weight)
+
+    def of(z: Array, labels: Array, weight: Array | None) -> tuple[float, Array]:
+        onehot = np.eye(z.shape[1])[labels]
+        return soft_cross_entropy(z, onehot, label_smoothing, reduction, weight)
+
+    return of_counted(of, z, labels, sample_weight, ignore_index)
+
+
+def of_counted(
+    loss: Callable[..., tuple[float, Array]],
+    z: Array,
+    labels: Array,
+    sample_weight: Array | None,
+    ignore_index: int | None,
+) -> tuple[float, Array]:
+    """The loss of the rows alone whose label is another; the others have the gradient 0."""
+    counts = np.full(len(z), True) if ignore_index is None else labels != ignore_index
+    dz = np.zeros_like(z)
+    if not counts.any():
+        return 0.0, dz
+    weight = None if sample_weight is None else np.asarray(sample_weight)[counts]
+    value, dz[counts] = loss(z[counts], labels[counts], weight)
+    return value, dz
 
 
 def soft_cross_entropy(
@@ -303,6 +325,18 @@ def focal(
     gamma: float = 2.0,
     reduction: str = "mean",
     sample_weight: Array | None = None,
+    ignore_index: int | None = None,
+) -> tuple[float, Array]:
+    """See `focal_of_all`."""
+
+    def of(z: Array, labels: Array, weight: Array | None) -> tuple[float, Array]:
+        return focal_of_all(z, labels, gamma, reduction, weight)
+
+    return of_counted(of, z, labels, sample_weight, ignore_index)
+
+
+def focal_of_all(
+    z: Array, labels: Array, gamma: float, reduction: str, sample_weight: Array | None
 ) -> tuple[float, Array]:
     """-(1 - p)^gamma log p, p = softmax(z)[label]. By the chain rule through log p,
     d(loss)/d(log p) = -(1 - p)^gamma + gamma (1 - p)^(gamma - 1) p log p, and

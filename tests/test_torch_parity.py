@@ -96,7 +96,16 @@ def torch_gaussian_nll(z, y, min_variance, reduction):
     return F.gaussian_nll_loss(mean, y, variance, full=True, eps=1e-300, reduction=reduction)
 
 
-def torch_focal(z, y, gamma, reduction):
+def torch_cross_entropy(z, y, ignore_index, **settings):
+    """Its default names a label that we have none of."""
+    return F.cross_entropy(
+        z, y, ignore_index=-100 if ignore_index is None else ignore_index, **settings
+    )
+
+
+def torch_focal(z, y, gamma, ignore_index, reduction):
+    if ignore_index is not None:
+        z, y = z[y != ignore_index], y[y != ignore_index]
     loss = F.cross_entropy(z, y, reduction="none")
     return getattr((-torch.expm1(-loss)) ** gamma * loss, reduction)()
 
@@ -110,7 +119,7 @@ def torch_binary_focal(z, y, gamma, alpha, reduction):
 
 
 TORCH_LOSSES = {
-    "cross_entropy": F.cross_entropy,
+    "cross_entropy": torch_cross_entropy,
     "binary_cross_entropy": torch_bce,
     "squared_error": F.mse_loss,
     "absolute_error": F.l1_loss,
@@ -538,3 +547,36 @@ def test_attributes_mean_the_same():
         want.sum().backward()
         np.testing.assert_allclose(mine.forward(z), want.detach().numpy(), rtol=ONE_STEP)
         np.testing.assert_allclose(mine.backward(np.ones_like(z)), x.grad.numpy(), rtol=ONE_STEP)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("ignored", [-100, 1, 77])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_rows_that_cross_entropy_ignores(is_weighted, ignored, label_smoothing, reduction):
+    """Class weights where both mean the same: without smoothing, and not the mean, which PyTorch
+    divides by the weights of the rows that count."""
+    if is_weighted and label_smoothing:
+        pytest.skip("PyTorch weighs every class's term of the smoothed loss")
+    z, y = 3 * inputs(ROWS, N_OUT), targets("cross_entropy", ROWS, N_OUT)
+    y[::3] = ignored
+    by_class = np.random.default_rng(2).uniform(0.5, 2, N_OUT) if is_weighted else np.ones(N_OUT)
+    weights = by_class[np.where(y == ignored, 0, y)]
+    value, dz = fastmlp.cross_entropy(
+        z, y, label_smoothing, ignore_index=ignored, sample_weight=weights, reduction=reduction
+    )
+    if reduction == "mean":  # their divisor
+        share = np.mean(weights[y != ignored])
+        value, dz = value / share, dz / share
+    other = torch.from_numpy(z).requires_grad_()
+    want = F.cross_entropy(
+        other,
+        torch_targets(y),
+        torch.from_numpy(by_class) if is_weighted else None,
+        ignore_index=ignored,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
+    )
+    want.sum().backward()
+    assert relative_error(value, want.detach().numpy()) <= ONE_STEP
+    assert relative_error(dz, other.grad.numpy()) <= ONE_STEP

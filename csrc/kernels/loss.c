@@ -14,12 +14,22 @@ INLINE int64_t at(const int64_t *order, int64_t r) { return order ? order[r] : r
 
 /* Labels stand in the user's array, which another thread may write to at any moment: each is read
  * once and used only if it is one of n_out. Else it is NO_LABEL: the row's loss and gradient are
- * NaN, and the step is refused. */
+ * NaN, and the step is refused. The label that is ignored, a class perhaps, makes both 0. */
 #define NO_LABEL (-1)
+#define IGNORED (-2)
 #define NOT_A_NUMBER __builtin_nan("")
-INLINE int64_t label_at(const int64_t *labels, const int64_t *order, int64_t r, int64_t n_out) {
+INLINE int64_t label_at(const int64_t *labels, const int64_t *order, int64_t r, int64_t n_out,
+                        const fm_loss_settings *settings) {
     const int64_t label = __atomic_load_n(&labels[at(order, r)], __ATOMIC_RELAXED);
+    if (settings->ignores && label == settings->ignored)
+        return IGNORED;
     return label >= 0 && label < n_out ? label : NO_LABEL;
+}
+
+INLINE void ignore_row(double *row_loss, real *dz, int64_t n_out) {
+    *row_loss = 0;
+    for (int64_t j = 0; dz && j < n_out; j++)
+        dz[j] = 0;
 }
 
 /* all bits set in the first n lanes */
@@ -122,7 +132,11 @@ static void cross_entropy_rows(double *row_loss, void *dz_, const void *z_, cons
         real *dz = dz_ ? (real *)dz_ + r0 * n_out : NULL;
         const softmax_parts s = softmax_rows(dz, z, rows, n_out);
         for (int64_t r = 0; r < rows; r++, z += n_out) {
-            const int64_t label = label_at(labels, order, r0 + r, n_out);
+            const int64_t label = label_at(labels, order, r0 + r, n_out, settings);
+            if (label == IGNORED) {
+                ignore_row(row_loss + r0 + r, dz ? dz + r * n_out : NULL, n_out);
+                continue;
+            }
             double below = label == NO_LABEL ? NOT_A_NUMBER : (double)s.top[r] - (double)z[label];
             if (smoothing > 0)
                 below = (1 - smoothing) * below - smoothing * mean_below(z, n_out, s.top[r]);
@@ -193,9 +207,8 @@ static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *
         real log_p[ROW_GROUP] = {0}, loss[ROW_GROUP], slope[ROW_GROUP];
         int64_t label[ROW_GROUP];
         for (int64_t r = 0; r < rows; r++) {
-            label[r] = label_at(labels, order, r0 + r, n_out);
-            const double own =
-                label[r] == NO_LABEL ? NOT_A_NUMBER : (double)z[r * n_out + label[r]];
+            label[r] = label_at(labels, order, r0 + r, n_out, settings);
+            const double own = label[r] < 0 ? NOT_A_NUMBER : (double)z[r * n_out + label[r]];
             log_p[r] = (real)(own - (double)s.top[r] - (double)s.log_sum[r]);
         }
         for (int v = 0; v < ROW_GROUP; v += LANES) {
@@ -207,7 +220,9 @@ static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *
         }
         for (int64_t r = 0; r < rows; r++) {
             row_loss[r0 + r] = (double)loss[r];
-            if (!dz)
+            if (label[r] == IGNORED)
+                ignore_row(row_loss + r0 + r, dz ? dz + r * n_out : NULL, n_out);
+            if (!dz || label[r] == IGNORED)
                 continue;
             const real own = (real)scale * slope[r], factor = own / s.sum[r];
             for (int64_t j = 0; j < n_out; j++)

@@ -136,6 +136,8 @@ cdef extern from "fastmlp.h" nogil:
         const double *positives
         const double *negatives
         int64_t n_weighted
+        int64_t ignored
+        int32_t ignores
 
     ctypedef enum fm_status:
         FM_OK
@@ -209,6 +211,7 @@ cdef extern from "fastmlp.h" nogil:
         double seconds
         int64_t position
         int64_t t
+        int64_t counted
         double loss_sum
         int32_t finite
         int32_t broken_off
@@ -258,7 +261,8 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
                         int32_t) noexcept
     void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
-    int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t) noexcept
+    int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t, const int64_t *) noexcept
+    const int64_t *fm_ignored_label(const fm_loss_settings *) noexcept
     int32_t fm_try_lock(int32_t *) noexcept
     void fm_unlock(int32_t *) noexcept
 
@@ -545,7 +549,7 @@ cdef class LossSettings:
 
     def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
                   double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=(),
-                  positives=(), negatives=()):
+                  positives=(), negatives=(), ignore_index=None):
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
         self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
         self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
@@ -556,6 +560,8 @@ cdef class LossSettings:
         self.c.positives = <const double *>cnp.PyArray_DATA(self.positives)
         self.c.negatives = <const double *>cnp.PyArray_DATA(self.negatives)
         self.c.n_weighted = cnp.PyArray_SIZE(self.positives)
+        self.c.ignores = ignore_index is not None
+        self.c.ignored = ignore_index if ignore_index is not None else 0
         if self.c.n_weighted != cnp.PyArray_SIZE(self.negatives):
             raise ValueError("positives and negatives must be as many")
 
@@ -582,7 +588,7 @@ cdef void *_target(cnp.ndarray target, dtype, int32_t loss, LossSettings setting
     if not fm_loss_infos[loss].labels:
         return _data(target, dtype, _times(rows, columns), "target", False)
     data = _data(target, np.int64, rows, "target", False)
-    if scan and fm_first_bad_label(<const int64_t *>data, rows, n_out) >= 0:
+    if scan and fm_first_bad_label(<const int64_t *>data, rows, n_out, fm_ignored_label(&settings.c)) >= 0:
         raise IndexError("target holds a label outside the outputs")
     return data
 
@@ -999,7 +1005,7 @@ cdef class Context:
         if order is not None:
             job.n = cnp.PyArray_SIZE(order)
             job.order = <const int64_t *>_data(order, np.int64, job.n, "order", False)
-            if not again and fm_first_bad_label(job.order, job.n, rows) >= 0:
+            if not again and fm_first_bad_label(job.order, job.n, rows, NULL) >= 0:
                 raise IndexError("order holds a row number outside x")
         if not self._holds(batch_size, threads):
             raise ValueError("batch_size or threads is out of range")
@@ -1197,12 +1203,14 @@ def first_outside(cnp.ndarray x not None, double low, double high):
     return found
 
 
-def first_bad_label(cnp.ndarray labels not None, int64_t n_classes):
-    """Index of the first label outside [0, n_classes), or -1."""
+def first_bad_label(cnp.ndarray labels not None, int64_t n_classes, ignored=None):
+    """Index of the first label outside [0, n_classes) that is not the ignored one, or -1."""
+    cdef int64_t own = 0 if ignored is None else ignored
+    cdef const int64_t *left_out = NULL if ignored is None else &own
     cdef int64_t n = cnp.PyArray_SIZE(labels), found
     cdef const int64_t *data = <const int64_t *>_data(labels, np.int64, n, "labels", False)
     with nogil:
-        found = fm_first_bad_label(data, n, n_classes)
+        found = fm_first_bad_label(data, n, n_classes, left_out)
     return found
 
 

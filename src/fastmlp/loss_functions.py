@@ -7,9 +7,10 @@
 two keywords more:
 
 sample_weight (rows,): factors of each row's loss and gradient. The mean still divides by the number
-    of rows, not by the sum of the weights: weights of mean 1 leave the size of a step as it is.
+    of rows (those whose label is not ignored), not by the sum of the weights: weights of mean 1
+    leave the size of a step as it is.
 reduction: "mean", or "sum" over rows and columns; "none": the loss of each row, an array (rows,)
-    whose mean is "mean", and in dz the gradient of each row's own.
+    whose mean (over the rows that count) is "mean", and in dz the gradient of each row's own.
 
 All raise ValueError for targets outside the range that the formula takes, for shapes that do not
 fit and for settings outside their range; TypeError for what is not numeric.
@@ -49,6 +50,7 @@ def cross_entropy(
     labels: ArrayLike,
     label_smoothing: float = 0.0,
     *,
+    ignore_index: int | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
@@ -56,11 +58,13 @@ def cross_entropy(
     labels (rows,); t = (1 - label_smoothing) onehot(label) + label_smoothing / classes.
 
     dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy et
-    al. 2016. A matrix of floats (rows, classes) in the place of labels is `soft_cross_entropy`.
+    al. 2016. Rows whose label is ignore_index have loss and gradient 0 and are not counted; see
+    `CrossEntropy`. A matrix of floats (rows, classes) in the place of labels is
+    `soft_cross_entropy`, which takes no ignore_index.
     Raises ValueError for labels outside the classes, TypeError for labels that are no integers.
     """
     return _loss(
-        CrossEntropy(label_smoothing, reduction=_summed(reduction)),
+        CrossEntropy(label_smoothing, ignore_index=ignore_index, reduction=_summed(reduction)),
         z,
         labels,
         sample_weight,
@@ -215,6 +219,7 @@ def focal(
     labels: ArrayLike,
     gamma: float = 2.0,
     *,
+    ignore_index: int | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
@@ -222,9 +227,10 @@ def focal(
     classes) and labels (rows,).
 
     dz = (1 - p)^gamma (1 - gamma p log(p) / (1 - p)) (softmax(z) - onehot(label)) / rows. Lin et
-    al. 2017. Raises as cross_entropy, which it is for gamma = 0.
+    al. 2017. ignore_index and what is raised: as of cross_entropy, which it is for gamma = 0.
     """
-    return _loss(Focal(gamma, reduction=_summed(reduction)), z, labels, sample_weight, reduction)
+    loss = Focal(gamma, ignore_index=ignore_index, reduction=_summed(reduction))
+    return _loss(loss, z, labels, sample_weight, reduction)
 
 
 def binary_focal(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,8 +126,20 @@ class Loss(Settings):
         return bool(self.link) and activation not in _UNBOUNDED
 
     def reduce(self, total: float, rows: int) -> float:
-        """The mean of a sum over rows, or that sum, as `reduction` says."""
-        return total if self.reduction == "sum" else total / rows
+        """The mean of a sum over so many `counted` rows, or that sum, as `reduction` says."""
+        return total if self.reduction == "sum" else total / max(1, rows)
+
+    def counting(self, target: Array) -> NDArray[np.bool_] | None:
+        """Which rows of a target count, or None where all do."""
+        return None
+
+    def counted(self, target: Array, rows: NDArray[np.int64] | None = None) -> int:
+        """How many of these rows of a target (None: of all) a mean divides by."""
+        own = target if rows is None or self.counting(target[:0]) is None else target[rows]
+        counting = self.counting(own)
+        if counting is not None:
+            return int(np.count_nonzero(counting))
+        return len(target if rows is None else rows)
 
     def value(
         self, z: Array, target: Array, dz: Array | None = None, weights: Array | None = None
@@ -144,7 +156,7 @@ class Loss(Settings):
         values = np.empty(len(z))
         _core.loss_and_grad(self.index, z, target, dz, self.settings, weights, values)
         if dz is not None and self.reduction == "mean":
-            dz *= len(z)
+            dz *= self.counted(target)
         return values
 
     def response(self, z: Array) -> Array:
@@ -169,22 +181,11 @@ class Loss(Settings):
 
 
 @dataclass(frozen=True, repr=False)
-class CrossEntropy(Loss):
-    """log(sum_j exp(z_j)) - sum_j t_j z_j for labels y (rows,). The lecture, "Multi-class
-    classification".
+class _Softmax(Loss):
+    """What losses on logits of classes that exclude each other have in common."""
 
-    t is 1 - label_smoothing at the label, and label_smoothing / n_out more for every class (Szegedy
-    et al. 2016). A class weight multiplies the whole loss of the rows of this class; PyTorch weighs
-    every class's term of the smoothed loss instead. Response: softmax(z).
-    """
-
-    name: ClassVar[str] = "cross_entropy"
     link: ClassVar[str] = "takes logits and applies the softmax itself"
     predicts: ClassVar[str] = "classes"
-    label_smoothing: float = 0.0
-
-    def _check(self) -> None:
-        _check_smoothing(self.label_smoothing)
 
     def response(self, z: Array) -> Array:
         """Softmax of the rows."""
@@ -196,9 +197,53 @@ class CrossEntropy(Loss):
 
 
 @dataclass(frozen=True, repr=False)
-class SoftCrossEntropy(CrossEntropy):
-    """The same for probabilities y (rows, classes), each row adding up to 1: what cross_entropy is
-    where y is a matrix of floats. Labels (rows,) will do as well, for validation data.
+class _OfLabels(_Softmax):
+    """Those whose target is one label a row, which may say that the row counts for nothing."""
+
+    _: KW_ONLY
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        given = self.ignore_index
+        if given is not None:
+            if isinstance(given, bool | np.bool_) or not isinstance(given, Integral):
+                raise TypeError(f"ignore_index must be a whole number or None, not {given!r}")
+            if not -(2**63) <= given < 2**63:
+                raise ValueError(f"ignore_index must fit into 64 bits, not {given!r}")
+            object.__setattr__(self, "ignore_index", int(given))
+        super().__post_init__()
+
+    def counting(self, target: Array) -> NDArray[np.bool_] | None:
+        """See Loss.counting."""
+        return None if self.ignore_index is None else np.asarray(target != self.ignore_index)
+
+
+@dataclass(frozen=True, repr=False)
+class CrossEntropy(_OfLabels):
+    """log(sum_j exp(z_j)) - sum_j t_j z_j for labels y (rows,). The lecture, "Multi-class
+    classification".
+
+    t is 1 - label_smoothing at the label, and label_smoothing / n_out more for every class (Szegedy
+    et al. 2016). A class weight multiplies the whole loss of the rows of this class; PyTorch weighs
+    every class's term of the smoothed loss instead. Response: softmax(z).
+
+    ignore_index: rows of this label, a class or not, add nothing to loss, gradient and metrics, and
+        a mean divides by the number of the others, as PyTorch's does without weights; None: there
+        is no such label. Of a batch without other rows the loss and all gradients are 0, where
+        PyTorch has NaN; its step counts, and momentum and decay go on.
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+    label_smoothing: float = 0.0
+
+    def _check(self) -> None:
+        _check_smoothing(self.label_smoothing)
+
+
+@dataclass(frozen=True, repr=False)
+class SoftCrossEntropy(_Softmax):
+    """CrossEntropy for probabilities y (rows, classes), each row adding up to 1: what cross_entropy
+    is where y is a matrix of floats. Labels (rows,) will do as well, for validation data.
 
     t = (1 - label_smoothing) y + label_smoothing / n_out. PyTorch's cross_entropy with targets that
     are probabilities.
@@ -207,6 +252,10 @@ class SoftCrossEntropy(CrossEntropy):
     name: ClassVar[str] = "soft_cross_entropy"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
+    label_smoothing: float = 0.0
+
+    def _check(self) -> None:
+        _check_smoothing(self.label_smoothing)
 
 
 @dataclass(frozen=True, repr=False)
@@ -275,27 +324,17 @@ class BinaryCrossEntropy(Loss):
 
 
 @dataclass(frozen=True, repr=False)
-class Focal(Loss):
+class Focal(_OfLabels):
     """-(1 - p)^gamma log p, p = softmax(z) of the label: rows that are right already count less
     (Lin et al. 2017). y are labels (rows,); gamma = 0 is cross_entropy. Factors for single classes
-    are the `class_weight` of fit. Response: softmax(z).
+    are the `class_weight` of fit; ignore_index as of CrossEntropy. Response: softmax(z).
     """
 
     name: ClassVar[str] = "focal"
-    link: ClassVar[str] = "takes logits and applies the softmax itself"
-    predicts: ClassVar[str] = "classes"
     gamma: float = 2.0
 
     def _check(self) -> None:
         _check_number("gamma", self.gamma, 0, 100)
-
-    def response(self, z: Array) -> Array:
-        """Softmax of the rows."""
-        return softmax(z)
-
-    def is_narrowed_by(self, activation: str) -> bool:
-        """As Loss says; but only differences of logits count, so that one end may be bounded."""
-        return super().is_narrowed_by(activation) and activation not in _HALF_OPEN
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,11 +1,12 @@
 """Metrics: functions of (y, out), out being the raw outputs (rows, n_out) of the last layer.
 
 mae, rmse and r2 by name compare y with what the outputs mean under the loss: `Loss.point`. Sample
-weights do not enter.
+weights do not enter; rows that the loss ignores are left out.
 """
 
 from __future__ import annotations  # signatures that can be read
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -95,7 +96,20 @@ def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric
             if metric in found and metric in functions:
                 raise ValueError(f"two metrics are called {metric!r}; rename your function")
             found[metric] = _of_classes(loss) if kind == "classes" else _of_values(metric, loss)
+    if loss.counting(np.empty(0)) is not None:
+        return {name: _of_counted(metric, loss) for name, metric in found.items()}
     return found
+
+
+def _of_counted(metric: Metric, loss: Loss) -> Metric:
+    """The metric of the rows that count for the loss; NaN where none do."""
+
+    def of_counted(y: Array, out: Array) -> float:
+        counting = loss.counting(y)
+        assert counting is not None
+        return metric(y[counting], out[counting]) if counting.any() else math.nan
+
+    return of_counted
 
 
 def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) -> None:

@@ -358,7 +358,7 @@ class Sequential(NetworkState):
             )
         if not finite:
             raise self._divergence()
-        return loss.reduce(loss_sum, len(matrix))
+        return loss.reduce(loss_sum, loss.counted(target))
 
     def _remember_step(self, chosen: str | Loss, optimizer: Optimizer, given: Any) -> None:
         """The next step may take the quick way, unless loss or optimizer are of a class that is not

@@ -82,14 +82,14 @@ class Objective:
         self.put(params)
         context, rows = self.executor.context, len(self.x)
         self.executor.reserve(min(rows, BLOCK_ROWS))
-        loss, grad = 0.0, np.zeros(self.n_params)
+        loss, grad, counted = 0.0, np.zeros(self.n_params), max(1, self.loss.counted(self.y))
         for first in range(0, rows, BLOCK_ROWS):
             block = slice(first, first + BLOCK_ROWS)
             x, y = self.x[block], self.y[block]
             weights = None if self.weights is None else self.weights[block]
             z = context.forward(x, False, self.threads)
             dz = np.empty_like(z)
-            share = 1.0 if self.loss.reduction == "sum" else len(x) / rows
+            share = 1.0 if self.loss.reduction == "sum" else self.loss.counted(y) / counted
             with self.executor.turns.only_reading:  # of a custom loss
                 loss += share * self.loss.value(z, y, dz, weights)
             context.backward(dz, None, self.threads)

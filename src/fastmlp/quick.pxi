@@ -123,7 +123,7 @@ cdef class QuickWay:
             self.turns.leave_changing()
         if not job.finite:
             return float("nan")
-        return job.loss_sum if job.loss_settings.sum else job.loss_sum / rows
+        return job.loss_sum if job.loss_settings.sum else job.loss_sum / max(1, job.counted)
 
     def predict(self, x, threads):
         """The output for so few rows that one thread does them all, in little memory; arguments as of predict."""
@@ -197,7 +197,8 @@ cdef class QuickWay:
         if ndim > 2 or (columns != 1 if ndim == 1 else (<cnp.ndarray>y).shape[1] != columns):
             return False
         if labels:
-            return fm_first_bad_label(<const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>y), rows, p.n_out) < 0
+            return fm_first_bad_label(<const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>y), rows, p.n_out,
+                                      fm_ignored_label(&self.loss_settings.c)) < 0
         return p.k.first_outside(cnp.PyArray_DATA(<cnp.ndarray>y), rows * columns, self.low, self.high) < 0
 
     cdef bint _weighs(self, weights, int64_t rows) noexcept:

@@ -71,10 +71,12 @@ def _is_missing(value: Any) -> bool:
 # ---- labels and values ---------------------------------------------------------------------------
 
 
-def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArray[np.int64]:
-    """Class labels as int64 (rows,), each in [0, n_classes)."""
+def as_labels(
+    y: ArrayLike, rows: int, n_classes: int, name: str = "y", ignored: int | None = None
+) -> NDArray[np.int64]:
+    """Class labels as int64 (rows,), each in [0, n_classes) or the ignored one."""
     if is_ready(y, _INT64) and y.shape == (rows,):
-        return _checked_labels(y, n_classes, name)
+        return _checked_labels(y, n_classes, name, ignored)
     check_missing(y, name)
     array = as_numbers(y, name, "classes")
     if array.ndim == 2 and array.shape == (rows, n_classes) and n_classes > 1:
@@ -94,9 +96,12 @@ def as_labels(y: ArrayLike, rows: int, n_classes: int, name: str = "y") -> NDArr
         raise TypeError(f"{name} is boolean; class labels are integers: {name}.astype(int)")
     if array.dtype.kind == "f":
         _check_whole(array, name, "labels are integers")
-    elif array.dtype.kind == "u" and array.size and array.max() >= n_classes:
-        raise ValueError(_label_message(name, int(array.max()), n_classes))
-    return _checked_labels(np.require(array, np.int64, ["C", "ALIGNED"]), n_classes, name)
+    elif array.dtype.kind == "u":  # those beyond int64 would become others
+        beyond = array[array > np.uint64(2**63 - 1)]
+        if beyond.size:
+            raise ValueError(_label_message(name, int(beyond[0]), n_classes))
+    labels = np.require(array, np.int64, ["C", "ALIGNED"])
+    return _checked_labels(labels, n_classes, name, ignored)
 
 
 def _check_whole(array: Array, name: str, advice: str) -> None:
@@ -110,8 +115,10 @@ def _check_whole(array: Array, name: str, advice: str) -> None:
         )
 
 
-def _checked_labels(labels: NDArray[np.int64], n_classes: int, name: str) -> NDArray[np.int64]:
-    bad = _core.first_bad_label(labels, n_classes)
+def _checked_labels(
+    labels: NDArray[np.int64], n_classes: int, name: str, ignored: int | None
+) -> NDArray[np.int64]:
+    bad = _core.first_bad_label(labels, n_classes, ignored)
     if bad >= 0:
         raise ValueError(_label_message(name, int(labels[bad]), n_classes))
     return labels
@@ -119,7 +126,10 @@ def _checked_labels(labels: NDArray[np.int64], n_classes: int, name: str) -> NDA
 
 def _label_message(name: str, label: int, n_classes: int) -> str:
     if label < 0:
-        return f"{name} holds the label {label}; classes count from 0"
+        return (
+            f"{name} holds the label {label}; classes count from 0; if it marks rows without a "
+            f"label, give the loss ignore_index={label}"
+        )
     return (
         f"{name} holds class {label} but the last layer has {n_classes} outputs; "
         f"use Linear(..., {label + 1}) or check the labels"
@@ -139,6 +149,11 @@ def suited(loss: Loss, y: Any) -> Loss:
         return loss
     if not is_soft:
         return loss
+    if loss.ignore_index is not None:
+        raise ValueError(
+            "ignore_index is about labels, but y holds probabilities; leave ignore_index out and "
+            "give such rows sample_weight=0"
+        )
     return SoftCrossEntropy(loss.label_smoothing, reduction=loss.reduction)
 
 
@@ -227,7 +242,7 @@ def as_target(
             )
         if is_soft:
             return as_probabilities(y, rows, n_out, dtype, name)
-        return as_labels(y, rows, n_out, name)
+        return as_labels(y, rows, n_out, name, getattr(chosen, "ignore_index", None))
     if not chosen.predicts:
         return as_given(y, rows, dtype, name)
     columns = chosen.target_columns(n_out)

@@ -127,10 +127,30 @@ class TrainingData:
         elif validation_split:
             self._split(validation_split, net.seed)
             self._tell_lost_classes(loss)
+        self._check_counting(loss)
         by_class = class_weights(class_weight, loss, self.y, self.rows, net.n_out, self.weights)
         self.weights = combined(self.weights, by_class)
-        if self.weights is not None and not self.weights[self.rows].any():
+        if self.weights is not None and not self._weighed(loss).any():
             raise ValueError("no row has a weight above 0, so there is nothing to learn from")
+
+    def _weighed(self, loss: Loss) -> Array:
+        """The weights of the training rows that count."""
+        assert self.weights is not None
+        counting = loss.counting(self.y)
+        weights = self.weights if counting is None else self.weights * counting
+        return weights[self.rows]
+
+    def _check_counting(self, loss: Loss) -> None:
+        """ValueError where all rows of one side have the label that is ignored."""
+        if not loss.counted(self.y, self.rows):
+            raise ValueError(
+                f"all training rows have the label that {loss!r} ignores, so there is nothing to "
+                "learn from; check the labels"
+            )
+        if self.validation is not None and not loss.counted(self.validation[1]):
+            raise ValueError(
+                f"all validation rows have the label that {loss!r} ignores; give some that count"
+            )
 
     def _split(self, share: float, seed: int) -> None:
         """Set a random share of the rows aside; only those are copied."""
@@ -151,7 +171,9 @@ class TrainingData:
         """Where chance has left no row of a class to train on."""
         if self.validation is None or not loss.needs_labels:
             return
-        lost = np.setdiff1d(self.validation[1], self.y[self.rows])
+        held = self.validation[1]
+        counting = loss.counting(held)
+        lost = np.setdiff1d(held if counting is None else held[counting], self.y[self.rows])
         if len(lost):
             warn(
                 f"validation_split has taken all rows of class {lost[0]:.0f}, for it is not "
@@ -321,7 +343,7 @@ class EpochLoop:
             self.order = self.data.rows.copy()
             _core.shuffle(self.order, self.net.seed, context.epoch)
         self.order = self.order[: self.n]
-        first, loss_sum = context.position, 0.0
+        first, loss_sum, counted = context.position, 0.0, 0
         self.visited = 0
         before = context.t
         rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
@@ -329,13 +351,15 @@ class EpochLoop:
         while first + self.visited < self.n:
             rest = None if rates is None else rates[context.t - before :]
             loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum)
+            at = first + self.visited
+            counted += self.loss.counted(self.data.y, self.order[at : at + rows])
             self.visited += rows
             if not finite:
                 lr = optimizer.lr_at(context.t - context.schedule_start)
                 raise divergence(run.epoch, context.updates + 1, lr, run.history)
-            progress.advance(rows, self.loss.reduce(loss_sum, self.visited))
+            progress.advance(rows, self.loss.reduce(loss_sum, counted))
         self.order = self.order[first:]
-        return self.loss.reduce(loss_sum, self.visited)
+        return self.loss.reduce(loss_sum, counted)
 
     def _train(
         self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float

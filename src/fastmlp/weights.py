@@ -47,14 +47,17 @@ def class_weights(
     """The weight of each row's class; None stays None.
 
     "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them,
-    every row counting as its sample weight (scikit-learn's formula); the mean of these weights over
-    the rows so counted is 1. A mapping gives the weight of some classes, the others have 1; an
-    array that of every class. Raises ValueError for losses without classes and for classes that are
-    none.
+    every row counting as its sample weight (scikit-learn's formula), ignored ones not at all; the
+    mean of these weights over the rows so counted is 1. A mapping gives the weight of some classes,
+    the others have 1; an array that of every class. Raises ValueError for losses without classes
+    and for classes that are none.
     """
     if class_weight is None:
         return None
     labels, n_classes = _labels(loss, target, n_out)
+    counting = loss.counting(target)
+    if counting is not None:  # an ignored row has no class: its weight, 1, has no effect
+        used, labels = used[counting[used]], np.where(counting, labels, 0)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(
@@ -77,7 +80,7 @@ def class_weights(
         by_class = np.asarray(as_numbers(class_weight, "class_weight", "values"), np.float64)
     checked = as_weights(by_class, n_classes, "class_weight")
     assert checked is not None
-    return checked[labels]
+    return checked[labels] if counting is None else np.where(counting, checked[labels], 1.0)
 
 
 def _labels(loss: Loss, target: Array, n_out: int) -> tuple[NDArray[np.int64], int]:
