@@ -6,12 +6,11 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import files, reports
+from .arrays import Array
 from .errors import CheckpointError
 from .network import Sequential
 from .preparations import Counts, Preparation
@@ -20,8 +19,6 @@ from .table_targets import Target
 from .tables import read_table
 from .train_command import check_overwrites_none, check_writable, reading_of
 from .voice import Voice
-
-Array = NDArray[Any]
 
 
 def predict(options: Namespace) -> int:
