@@ -23,6 +23,8 @@ from .voice import Voice
 
 def predict(options: Namespace) -> int:
     """`fastmlp predict`: a CSV with a row for every row of the data."""
+    if options.output == "-":
+        options.output = None
     if options.output is not None:
         check_writable(Path(options.output))
         check_overwrites_none([options.output], [options.model, options.data])

@@ -53,6 +53,8 @@ class _Units(Callback):
 def train(options: Namespace) -> int:
     """`fastmlp train`; returns the exit code."""
     voice = Voice(options.quiet)
+    if options.output == "-":
+        raise TableError("standard output has the report; give -o a file for the model")
     model = Path(options.output)
     check_writable(model)
     picture = model.with_name(model.stem.removesuffix("-model") + "-learning-curve.png")
