@@ -3,8 +3,8 @@
 #define FASTMLP_BLAS_INFO_H
 
 #ifdef FM_BLAS_OPENBLAS
-#define FM_PASTE_(a, b) a##b
-#define FM_PASTE(a, b) FM_PASTE_(a, b)
+#include "small.h"
+
 char *FM_PASTE(FM_BLAS_PREFIX, openblas_get_corename)(void);
 void FM_PASTE(FM_BLAS_PREFIX, openblas_set_num_threads)(int threads);
 

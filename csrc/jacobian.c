@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fastmlp.h"
+#include "small.h"
 
 #define GRAM_STEP 48 /* rows of the triangle in a chunk: whole tiles */
 
@@ -18,10 +19,6 @@ typedef struct {
     const fm_jacobian_job *job;
     int32_t broken_off;
 } jacobian_run;
-
-static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
-    return (char *)(uintptr_t)base + elements * k->real_size;
-}
 
 /* Put 1 into element j of n, 0 elsewhere. */
 static void set_unit(void *dz, int64_t j, int64_t n, const fm_kernels *k) {

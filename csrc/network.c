@@ -11,12 +11,12 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #include "fastmlp.h"
 #include "float_mode.h"
 #include "profile.h"
 #include "random.h"
+#include "small.h"
 #include "step.h"
 
 /* ---- how work is cut ------------------------------------------------------------------------- */
@@ -162,10 +162,6 @@ typedef struct {
     double now, end;       /* after the last step or round, and when to stop; seconds */
     int32_t update_finite; /* atomic */
 } run;
-
-static void *plus(const void *base, int64_t elements, const fm_kernels *k) {
-    return (char *)(uintptr_t)base + elements * k->real_size;
-}
 
 static void forward_rows(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, int64_t r0,
                          int64_t r1) {
@@ -615,11 +611,7 @@ double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settin
     return value;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static double now(void) { return 1e-9 * (double)now_ns(); }
 
 /* ---- predict --------------------------------------------------------------------------------- */
 

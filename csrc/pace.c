@@ -6,6 +6,8 @@
  * A trial costs at most a fiftieth of the time until the next one, less where trials keep failing.
  * Bits do not depend on who works. */
 
+#include <math.h>
+
 #include "fastmlp.h"
 
 #define TRIAL_NS 2e7        /* at least: several time slices, for one lost to others says little */
@@ -16,8 +18,6 @@
 #define SLOWED 1.3          /* times what it took when it was chosen: tried again at once */
 #define AVERAGE_NS 5e7      /* time that a running mean looks back */
 #define FIRST_REST_STEPS 10 /* before the first trial, and TRIAL_NS */
-
-static double at_least(double a, double b) { return a > b ? a : b; }
 
 static void begin_trial(fm_pace *p) {
     p->is_trial = 1;
@@ -58,7 +58,7 @@ void fm_pace_step(fm_pace *p, double now, double took) {
         return;
     }
     if (p->mean == 0) /* the very first step, which is slow */
-        p->next = now + at_least(TRIAL_NS, FIRST_REST_STEPS * took);
+        p->next = now + fmax(TRIAL_NS, FIRST_REST_STEPS * took);
     const double share = p->chosen > 0 ? took / AVERAGE_NS : 1 / (double)++p->steps;
     p->mean += (share < 1 ? share : 1) * (took - p->mean);
     if (p->chosen == 0 && now >= p->next)

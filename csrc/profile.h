@@ -8,7 +8,8 @@
 #ifdef FASTMLP_PROFILE
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "small.h"
 
 #define PROFILE_OPS 32
 
@@ -35,17 +36,11 @@ static void profile_print(void) {
 
 __attribute__((constructor)) static void profile_begin(void) { atexit(profile_print); }
 
-static int64_t profile_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 #define PROFILED(kind, op, call)                                                                   \
     do {                                                                                           \
-        const int64_t begun = profile_now();                                                       \
+        const int64_t begun = now_ns();                                                            \
         call;                                                                                      \
-        __atomic_fetch_add(&profile_ns[(op) % PROFILE_OPS][PROFILE_##kind], profile_now() - begun, \
+        __atomic_fetch_add(&profile_ns[(op) % PROFILE_OPS][PROFILE_##kind], now_ns() - begun,      \
                            __ATOMIC_RELAXED);                                                      \
     } while (0)
 #else

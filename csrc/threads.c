@@ -17,6 +17,7 @@
 
 #include "fastmlp.h"
 #include "float_mode.h"
+#include "small.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -44,12 +45,6 @@ struct fm_team {
     int64_t next_ask; /* ns */
     _Alignas(CACHE_LINE) _Atomic int64_t done;
 };
-
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void pause_once(void) {
 #if defined(__x86_64__)

@@ -531,6 +531,15 @@ def test_predictions_to_standard_output_by_its_name():
     assert "1,797 rows written" in done.stderr
 
 
+def test_a_dash_is_standard_output_for_predictions():
+    run("train", *SMALL)
+    want, _ = run("predict", MODEL, "digits")
+    assert run("predict", MODEL, "digits", "-o", "-")[0] == want
+    assert not Path("-").exists()
+    _, err = run("train", *SMALL, "-o", "-", code=2)
+    assert "give -o a file for the model" in err
+
+
 def test_ctrl_c_saves_the_model_so_far():
     args = ["train", "--epochs", "1000000", "--patience", "0"]
     with child_process([*COMMAND, *args]) as process:

@@ -2,15 +2,14 @@
 #ifndef FASTMLP_GEMM_BLAS_H
 #define FASTMLP_GEMM_BLAS_H
 
+#include "../small.h"
 #include "real.h"
 
 #ifdef FM_BLAS_PREFIX
-#define FM_JOIN_(a, b) a##b
-#define FM_JOIN(a, b) FM_JOIN_(a, b)
 #if FM_DOUBLE
-#define blas_gemm FM_JOIN(FM_BLAS_PREFIX, cblas_dgemm)
+#define blas_gemm FM_PASTE(FM_BLAS_PREFIX, cblas_dgemm)
 #else
-#define blas_gemm FM_JOIN(FM_BLAS_PREFIX, cblas_sgemm)
+#define blas_gemm FM_PASTE(FM_BLAS_PREFIX, cblas_sgemm)
 #endif
 
 enum {

@@ -92,7 +92,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("model", help="a file that `fastmlp train` wrote")
     predict.add_argument("data", help="table with the columns of the training (csv, npz, npy, ...)")
-    predict.add_argument("-o", "--output", metavar="FILE", help="CSV to write (default: print it)")
+    predict.add_argument(
+        "-o", "--output", metavar="FILE", help="CSV to write (default, and -: print it)"
+    )
     _add_reading(predict)
     predict.add_argument("--threads", type=_positive, metavar="N", help="threads to use")
     info = commands.add_parser("info", help="show what a model file holds")

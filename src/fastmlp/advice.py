@@ -5,7 +5,8 @@ from reprlib import repr as shortened
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .arrays import Array
 
 # what an array is for: inputs, targets of a loss on classes, of any loss, or quantities
 Meaning = Literal["features", "classes", "target", "values"]
@@ -13,7 +14,7 @@ Meaning = Literal["features", "classes", "target", "values"]
 _LIKE_NUMBER = re.compile(r"[\s\d.,'%$€£+\-eE_/:]*\d[\s\d.,'%$€£+\-eE_/:]*")
 
 
-def how_to_encode(array: NDArray[Any], name: str, meaning: Meaning) -> str:
+def how_to_encode(array: Array, name: str, meaning: Meaning) -> str:
     """The end of a sentence about an array of text or objects: the fix, or what stands in the way.
 
     Where all texts are numbers, they are to be read as such. Codes for texts, 0, 1, .. in the order

@@ -18,7 +18,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .estimators import Estimator, Matrix, inputs
+from .arrays import Matrix
+from .estimators import Estimator, inputs
 from .frames import ColumnNames, column_names
 from .numeric import check_count, check_number
 

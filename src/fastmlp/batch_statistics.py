@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arrays import Array
 from .executor import Executor
-from .layers import Array
 from .objective import BLOCK_ROWS
 
 _KIND = _core.OPS["batch_norm"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .layers import Linear
 from .layout import leaves_of
 from .numeric import as_real, as_whole
@@ -274,6 +275,6 @@ def check_monitors(callbacks: Sequence[Callback], run: "Run") -> None:
             logged.append("lr")
 
 
-def _norm(x: NDArray[Any]) -> float:
+def _norm(x: Array) -> float:
     """In float64: squares of small float32 gradients underflow."""
     return float(np.linalg.norm(x.astype(np.float64)))

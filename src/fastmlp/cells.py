@@ -3,16 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .moments import days_of_clocks, days_of_dates, has_short_year, order_of
 from .numerals import CODE, MISSING_WORDS, Numeral, is_currency, is_missing_word, numeral
 from .table import EXACT, TRUTH, Reading
 
-Array = NDArray[Any]
 Values = NDArray[np.float64]
 
 CLOCK = "clock"

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import CheckpointError
 from .files import open_regular, write_safely
 from .layers import LAYERS, Activation, Layer, check_dtype
@@ -119,7 +119,7 @@ def _check_readable(text: bytes, size: int) -> None:
         ) from None
 
 
-def _tensors(net: "Sequential", holds_state: bool = True) -> Iterator[tuple[str, NDArray[Any]]]:
+def _tensors(net: "Sequential", holds_state: bool = True) -> Iterator[tuple[str, Array]]:
     for index, layer in enumerate(net.layers):
         for path, leaf in layer.named_leaves(f"layers.{index}"):
             for name, array in leaf.arrays().items():
@@ -345,7 +345,7 @@ def _fill(net: "Sequential", header: dict[str, Any], file: BinaryIO) -> None:
         used = end
 
 
-def _read_into(file: BinaryIO, place: NDArray[Any]) -> None:
+def _read_into(file: BinaryIO, place: Array) -> None:
     rest = _bytes_of(place)
     while rest:
         n = file.readinto(rest)  # type: ignore[attr-defined]
@@ -356,6 +356,6 @@ def _read_into(file: BinaryIO, place: NDArray[Any]) -> None:
         place.byteswap(inplace=True)
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
+def _bytes_of(array: Array) -> memoryview:
     """Of a whole array; contiguous, as all are that a file holds."""
     return array.data.cast("B")

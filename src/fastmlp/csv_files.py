@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import Array
 from .cells import CLOCK, Cells, Look, look
 from .csv_dialects import may_hold_codes, sniff
 from .numerals import CODE, numeral
-from .table import EXACT, Array, Reading, Table, TableError, check_choices, check_names, is_beyond
+from .table import EXACT, Reading, Table, TableError, check_choices, check_names, is_beyond
 
 
 def read_csv(

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _core
+from .arrays import Array
 from .data import check_finite
 from .executor import Executor
-from .losses import Array, Loss, LossFunction
+from .losses import Loss, LossFunction
 from .optimizers import Optimizer
 
 

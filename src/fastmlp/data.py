@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import _core
 from .advice import Meaning, how_to_encode
+from .arrays import Array
 from .frames import columns_of, is_frame, numbers_of
 from .numeric import check_count, check_seed
-
-Array = NDArray[Any]
 
 
 def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:

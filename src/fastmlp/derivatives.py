@@ -9,18 +9,19 @@ from __future__ import annotations  # signatures that can be read
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Array, Vector
 from .config import resolve_threads
 from .data import as_finite, as_numbers
 from .executor import Executor
 from .layout import aligned_zeros, plan
 from .losses import Loss, LossFunction, get_loss
 from .numeric import check_number
-from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, Vector, jacobian_scratch
+from .objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, jacobian_scratch
 from .steps import step_along, warn_of_kinks
 from .targets import as_target
 from .weights import as_weights
@@ -28,7 +29,6 @@ from .weights import as_weights
 if TYPE_CHECKING:
     from .network import Sequential
 
-Array = NDArray[Any]
 
 _ROUNDINGS = 8  # of the loss in a difference
 

@@ -10,12 +10,12 @@ import inspect
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Matrix
 from .data import as_finite
 from .frames import ColumnNames, column_names
 from .targets import as_values
 from .weights import Weights, as_weights
 
-Matrix = NDArray[np.float64]
 FLOAT64 = np.dtype(np.float64)
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arrays import Array
 from .config import resolve_threads
 from .layout import ABSENT, Layout, aligned_empty
 from .optimizers import Optimizer
-
-Array = NDArray[Any]
 
 SLICE_SECONDS = 0.1  # C runs this long before Python may see a Ctrl-C
 _PREDICT_BLOCK = 128  # rows that one thread takes through the whole network at a time

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .layers import ACTIVATION_CLASSES, Array, Dropout, Layer, Linear
+from .arrays import Array
+from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
 from .norms import BatchNorm
 from .residual import Residual
 

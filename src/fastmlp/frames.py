@@ -10,7 +10,8 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .arrays import Array
 
 _SHOWN = 5  # names in a message
 
@@ -101,7 +102,7 @@ def _shown(names: list[str]) -> str:
     return ", ".join(map(repr, names[:_SHOWN])) + rest
 
 
-def numbers_of(frame: Any) -> NDArray[Any] | None:
+def numbers_of(frame: Any) -> Array | None:
     """A frame of numbers and truth values as one array, NaN where a number is missing; None where
     some column holds something else. NumPy alone would make Python objects of mixed columns.
     """

@@ -1,11 +1,11 @@
 """`fit` with a full-batch method: an epoch is one step over all rows."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import DivergenceError
 from .losses import Loss
 from .objective import Objective, Point
@@ -44,7 +44,7 @@ class FullBatchLoop:
         self._stepper = method.begin(self._objective)
         self._point: Point | None = None
 
-    def run_epoch(self, run: "Run", outputs: NDArray[Any] | None, progress: "Progress") -> float:
+    def run_epoch(self, run: "Run", outputs: Array | None, progress: "Progress") -> float:
         """One step; returns the loss after it. Whatever happens on the way, the network is left
         with the last accepted weights.
         """

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._core import cholesky_solve, lasso_sweeps
+from .arrays import Matrix
 from .errors import ConvergenceWarning
-from .estimators import Matrix, weighted
+from .estimators import weighted
 from .least_squares import centred, solve_minimum_norm
 from .linear_models import LinearModel, regression_data, ridge_theta
 from .numeric import check_count, check_number

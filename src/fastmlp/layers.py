@@ -14,17 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
+from .arrays import Array
 from .data import as_matrix, as_numbers, assign
 from .dialects import ARGUMENTS, Translated
 from .executor import Executor
 from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, leaves_of, plan
 from .numeric import as_real, as_whole, check_seed
-
-Array = NDArray[Any]
 
 # What stands before these starts with Glorot's weights; before all others, which let about half of
 # the variance through as ReLU does, with He's.
@@ -87,7 +86,7 @@ class Layer(Translated, dialect="layer"):
         """Features of the input; None while they are not known."""
         return self._n_in
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """This layer as one op for an input of n_in features, at place `index`, without offsets."""
         raise TypeError(_OWN_LAYER.format(self))
 
@@ -237,7 +236,7 @@ class Linear(Layer):
         self.seed = None if seed is None else check_seed(seed)
         self._own_dtype = check_dtype(dtype)
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
         variant = _core.ACTIVATIONS["identity"]["index"]
         return make_record("linear", variant, n_in, self.n_out, b=0 if self.has_bias else ABSENT)
@@ -371,7 +370,7 @@ class Dropout(Layer):
             raise ValueError(f"p must be a probability with 0 <= p < 1, not {p!r}")
         self.p, self.seed = number, None if seed is None else check_seed(seed)
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
         return make_record("dropout", index, n_in, n_in, attr=self.p)
 
@@ -405,7 +404,7 @@ class Activation(Layer):
             raise ValueError(f"{spec['attr']} must be a finite number >= {least}, not {value!r}")
         self._attribute = number
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
         variant = _core.ACTIVATIONS[self.name]["index"]
         return make_record("activation", variant, n_in, n_in, attr=self._attribute)
@@ -485,7 +484,7 @@ def initial_values(leaves: Sequence[Layer], layout: Layout, seed: int) -> list[d
 
 def make_record(
     kind: str, variant: int, n_in: int, n_out: int, *, b: int = ABSENT, attr: float = 0.0
-) -> NDArray[Any]:
+) -> Array:
     """One record of the program, without its offsets."""
     op = np.zeros((), dtype=_core.OP_DTYPE)
     op["kind"], op["variant"] = _core.OPS[kind], variant

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from . import _core
+from .arrays import Array
 
 if TYPE_CHECKING:
     from .layers import Layer
@@ -22,7 +23,7 @@ class Layout:
     biases.
     """
 
-    ops: NDArray[Any]
+    ops: Array
     n_params: int
     n_decayed: int
     acts_width: int
@@ -68,7 +69,7 @@ def plan(
         raise ValueError(
             "layers is empty; a network needs at least one, [Linear(4, 3)] for instance"
         )
-    ops: list[NDArray[Any]] = []
+    ops: list[Array] = []
     names = _names(layers, alone)
     for index, layer in enumerate(leaves_of(layers)):
         if layer.n_in not in (None, n_in):
@@ -111,7 +112,7 @@ def _check_range(layer: "Layer", name: str, dtype: np.dtype[Any]) -> None:
             )
 
 
-def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
+def _fuses(before: Array, op: Array) -> bool:
     """Whether `op` is an activation that the linear op `before` can carry and does not carry one
     yet.
     """
@@ -124,7 +125,7 @@ def _fuses(before: NDArray[Any], op: NDArray[Any]) -> bool:
     )
 
 
-def _link_branches(ops: NDArray[Any]) -> None:
+def _link_branches(ops: Array) -> None:
     """Tell each branch and its add how many ops lie between; ValueError for different widths."""
     open_branches: list[int] = []
     for i, op in enumerate(ops):
@@ -141,7 +142,7 @@ def _link_branches(ops: NDArray[Any]) -> None:
             ops[branch]["variant"], op["variant"] = i - branch, branch - i
 
 
-def _place_activations(ops: NDArray[Any]) -> tuple[int, int]:
+def _place_activations(ops: Array) -> tuple[int, int]:
     """Outputs one after another, each with what its op keeps behind it, and the gradients by them
     in a buffer of their own. Returns the widths of both.
     """
@@ -152,7 +153,7 @@ def _place_activations(ops: NDArray[Any]) -> tuple[int, int]:
     return int((ops["n_out"] + kept).sum()), int(ops["n_out"].sum())
 
 
-def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int, int]:
+def _place_parameters(ops: Array, dtype: np.dtype[Any]) -> tuple[int, int, int]:
     """Weights of all ops, then biases; statistics in an array of their own. No padding: the flat
     arrays hold the parameters and nothing else.
     """
@@ -169,7 +170,7 @@ def _place_parameters(ops: NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, int
     return sum(size[0] for size in sizes), offset, statistics
 
 
-def aligned_empty(size: int, dtype: DTypeLike) -> NDArray[Any]:
+def aligned_empty(size: int, dtype: DTypeLike) -> Array:
     """An uninitialised flat array that begins at a cache line."""
     dtype = np.dtype(dtype)
     raw = np.empty(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
@@ -177,7 +178,7 @@ def aligned_empty(size: int, dtype: DTypeLike) -> NDArray[Any]:
     return raw[first : first + size * dtype.itemsize].view(dtype)
 
 
-def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[Any]:
+def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     """A flat array of zeros that begins at a cache line."""
     array = aligned_empty(size, dtype)
     array.fill(0)

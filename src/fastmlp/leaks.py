@@ -5,7 +5,8 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from .table import Array, Note, Table, as_text, is_missing
+from .arrays import Array
+from .table import Note, Table, as_text, is_missing
 
 _MIN_ROWS = 10
 _NAME_OF_ROWS = re.compile(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .estimators import Matrix, weighted
+from .arrays import Matrix
+from .estimators import weighted
 from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)

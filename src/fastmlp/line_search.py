@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .objective import Point, Vector, dot
+from .arrays import Vector
+from .objective import Point, dot
 
 SUFFICIENT = 1e-4  # of the decrease that the slope promises
 CURVATURE = 0.9  # of the slope may be left

@@ -20,16 +20,8 @@ from typing import Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .estimators import (
-    Estimator,
-    Matrix,
-    check_choice,
-    inputs,
-    used_rows,
-    values,
-    weighted,
-    with_ones,
-)
+from .arrays import Matrix
+from .estimators import Estimator, check_choice, inputs, used_rows, values, weighted, with_ones
 from .least_squares import Solution, solve_minimum_norm, solve_normal, solve_qr
 from .numeric import check_number
 from .weights import Weights

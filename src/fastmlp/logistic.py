@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Array, Matrix
 from .errors import ConvergenceWarning, warn
-from .estimators import Estimator, Matrix, check_choice, inputs, used_rows
+from .estimators import Estimator, check_choice, inputs, used_rows
 from .layers import Linear
 from .losses import CrossEntropy, probabilities
 from .network import Sequential
@@ -66,7 +67,7 @@ class Classifier(Estimator):
     """
 
     _binary: ClassVar[bool]  # whether SGD trains one logit with a sigmoid
-    classes_: NDArray[Any]
+    classes_: Array
     coef_: Matrix
     intercept_: float | Matrix
     _spread: tuple[Matrix, Matrix, Matrix]
@@ -170,7 +171,7 @@ class Classifier(Estimator):
         """The logits X coef_ + intercept_: (rows,), or (rows, n_classes) for softmax."""
         return np.asarray(self._new_inputs(X) @ self.coef_ + self.intercept_)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> Array:
         """The most probable label for each row, (rows,)."""
         places = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[places])
@@ -179,7 +180,7 @@ class Classifier(Estimator):
         """Probabilities (rows, n_classes), in the order of `classes_`."""
         return probabilities("cross_entropy", self._logits(X))
 
-    def _contrast(self, classes: NDArray[Any]) -> Matrix:
+    def _contrast(self, classes: Array) -> Matrix:
         """B (n_classes, q): the logits are X phi B^T."""
         raise NotImplementedError
 
@@ -193,7 +194,7 @@ class Classifier(Estimator):
 
     def _data(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[Matrix, NDArray[Any], NDArray[np.int64], Weights | None]:
+    ) -> tuple[Matrix, Array, NDArray[np.int64], Weights | None]:
         """X, the classes, labels 0, 1, .. and weights of the rows that count."""
         matrix = inputs(X)
         classes, labels = encode_labels(y, len(matrix))
@@ -274,7 +275,7 @@ class LogisticRegression(Classifier):
 
     _binary = True
 
-    def _contrast(self, classes: NDArray[Any]) -> Matrix:
+    def _contrast(self, classes: Array) -> Matrix:
         if len(classes) != 2:
             raise ValueError(f"y holds {len(classes)} classes; use SoftmaxRegression for them")
         return np.array([[0.0], [1.0]])
@@ -318,7 +319,7 @@ class SoftmaxRegression(Classifier):
 
     _binary = False
 
-    def _contrast(self, classes: NDArray[Any]) -> Matrix:
+    def _contrast(self, classes: Array) -> Matrix:
         n = len(classes)  # orthonormal columns, orthogonal to (1, .., 1)
         q, _ = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, : n - 1]]))
         return np.ascontiguousarray(q[:, 1:])
@@ -347,7 +348,7 @@ class SoftmaxRegression(Classifier):
         return self.decision_function(X)
 
 
-def _by_index(by_label: Mapping[Any, float], classes: NDArray[Any]) -> dict[int, float]:
+def _by_index(by_label: Mapping[Any, float], classes: Array) -> dict[int, float]:
     """{index of a class: weight}; ValueError for labels that y does not hold and bad weights."""
     known = classes.tolist()
     strange = [label for label in by_label if label not in known]

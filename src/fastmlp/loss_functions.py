@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .arrays import Array
 from .data import as_matrix, as_numbers
 from .losses import (
     AbsoluteError,
@@ -42,7 +43,7 @@ from .losses import (
 from .targets import as_target, meaning_of, suited, target_numbers
 from .weights import as_weights
 
-Result = tuple[Any, NDArray[Any]]  # a number, or one for each row where reduction is "none"
+Result = tuple[Any, Array]  # a number, or one for each row where reduction is "none"
 
 
 def cross_entropy(

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arrays import Array
 from .dialects import Translated, way
 from .numeric import as_real
 from .settings import Settings
-
-Array = NDArray[Any]
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
 _UNBOUNDED = ("identity", "leaky_relu")  # to both sides

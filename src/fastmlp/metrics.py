@@ -9,15 +9,13 @@ from __future__ import annotations  # signatures that can be read
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .dialects import way
 from .losses import Loss, SoftCrossEntropy
 
-Array = NDArray[Any]
 Metric = Callable[[Array, Array], float]
 
 

@@ -6,12 +6,11 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import files, reports
+from .arrays import Array
 from .errors import CheckpointError
 from .network import Sequential
 from .preparations import Counts, Preparation
@@ -21,11 +20,11 @@ from .tables import read_table
 from .train_command import check_overwrites_none, check_writable, reading_of
 from .voice import Voice
 
-Array = NDArray[Any]
-
 
 def predict(options: Namespace) -> int:
     """`fastmlp predict`: a CSV with a row for every row of the data."""
+    if options.output == "-":
+        options.output = None
     if options.output is not None:
         check_writable(Path(options.output))
         check_overwrites_none([options.output], [options.model, options.data])

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core, checkpoint, derivatives, folding, training
+from .arrays import Array
 from .callbacks import Callback
 from .config import most_threads, resolve_threads
 from .custom_loss import CustomLoss, take_step
-from .data import Array, as_finite, as_matrix, as_numbers, as_row, check_finite
+from .data import as_finite, as_matrix, as_numbers, as_row, check_finite
 from .executor import SLICE_SECONDS, Executor
 from .layers import (
     Home,

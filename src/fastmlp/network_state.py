@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from .arrays import Array
 from .batch_statistics import has_batch_norm, statistics_of
 from .config import resolve_threads
-from .data import Array, as_finite, as_numbers, assign
+from .data import as_finite, as_numbers, assign
 from .dialects import Translated
 from .errors import DivergenceError, warn
 from .executor import Executor

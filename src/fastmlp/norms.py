@@ -7,10 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Array
 from .data import as_finite, as_numbers
 from .errors import warn
 from .frames import ColumnNames
-from .layers import LAYERS, Array, Home, Layer, make_record
+from .layers import LAYERS, Home, Layer, make_record
 from .numeric import as_real
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
@@ -32,7 +33,7 @@ class Normalization(Layer):
             raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
         self.eps = number
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
         return make_record(self.kind, 0, n_in, n_in, attr=self.eps)
 
@@ -160,7 +161,7 @@ class BatchNorm(_Shifted):
             raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
         self.momentum = number
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
         op = super().record(n_in, index)
         op["attr1"] = self.momentum
@@ -216,7 +217,7 @@ class Standardize(Normalization):
         """See Layer.__getstate__; a copy learns for itself."""
         return super().__getstate__() | {"_column_names": ColumnNames(self.column_names.known)}
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record; raises ValueError anywhere but in the first place."""
         if index != 0:
             raise ValueError("Standardize() is for the input: put it first; inside use LayerNorm()")

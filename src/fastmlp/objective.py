@@ -9,18 +9,15 @@ summation instead of a BLAS, whose bits depend on its threads.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array, Vector
 from .executor import Executor
 from .layout import aligned_empty
 from .losses import Loss
 from .weights import Weights
-
-Array = NDArray[Any]
-Vector = NDArray[np.float64]
 
 BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
 MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, schedules
+from .arrays import Array
 from .averages import AVERAGES, EMA, SWA
 from .numeric import as_real
 from .schedules import Schedule
 from .settings import Settings
-
-Array = NDArray[Any]
 
 _BELOW_ONE = ("momentum", "beta1", "beta2")
 _FLAGS = ("nesterov", "averaged", "centered")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from . import scales
+from .arrays import Array
 from .cells import CLOCK, Cells, numbers_of
 from .numerals import numeral
-from .table import TRUTH, Array, Reading, Table, TableError, as_text, is_missing
+from .table import TRUTH, Reading, Table, TableError, as_text, is_missing
 from .table_targets import Target
 
 Spec = dict[str, Any]

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .losses import probabilities
 from .summary import table
 from .table import Note
 from .table_targets import Target
 from .training import History
 
-Array = NDArray[Any]
 Scores = dict[str, float]
 
 _MAX_CLASS_ROWS = 20

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .arrays import Array
 from .layers import (
     LAYERS,
     Dropout,
@@ -24,7 +25,7 @@ from .layout import leaves_of
 class Branch(Layer):
     """Where a residual block begins: the input goes two ways."""
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record; `plan` links it with its Add."""
         return make_record("branch", 0, n_in, n_in)
 
@@ -32,7 +33,7 @@ class Branch(Layer):
 class Add(Layer):
     """Where it ends: both ways are added."""
 
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
+    def record(self, n_in: int, index: int) -> Array:
         """See Layer.record; `plan` links it with its Branch."""
         return make_record("add", 0, n_in, n_in)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .table import Array, TableError
+from .arrays import Array
+from .table import TableError
 from .table_targets import check_scale
 
 Scale = dict[str, Any]

@@ -17,22 +17,20 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _core
+from .arrays import Matrix, Vector
 from .layers import Dropout
 from .layout import leaves_of
 from .line_search import strong_wolfe
 from .losses import Loss, SquaredError
 from .norms import BatchNorm
 from .numeric import check_count, check_number
-from .objective import MOST_SQUARED, Objective, Point, Vector, dot
+from .objective import MOST_SQUARED, Objective, Point, dot
 from .settings import Settings
 
 if TYPE_CHECKING:
     from .network import Sequential
-
-Matrix = NDArray[np.float64]
 
 
 class Stepper(Protocol):

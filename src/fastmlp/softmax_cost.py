@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._core import cholesky_solve
+from .arrays import Matrix, Vector
 from .errors import ConvergenceWarning, warn
-from .estimators import Matrix, with_ones
+from .estimators import with_ones
 from .least_squares import power_of_two_norms
-from .objective import Point, Vector
+from .objective import Point
 from .second_order import Memory, QuasiNewton
 from .weights import Weights
 

@@ -8,7 +8,7 @@ the cost + l1 |w|_1 over the features that count, by the coordinate descent of `
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimators import Matrix
+from .arrays import Matrix
 from .lasso import CoordinateDescent
 from .softmax_cost import MAX_HALVINGS, SoftmaxCost, warn_of_steps
 

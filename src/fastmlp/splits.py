@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .table import Array
+from .arrays import Array
 
 
 def split_rows(

@@ -13,8 +13,9 @@ import math
 import numpy as np
 
 from . import _core
+from .arrays import Array, Vector
 from .errors import warn
-from .objective import BLOCK_ROWS, Array, Objective, Vector
+from .objective import BLOCK_ROWS, Objective
 
 START = 1e-6  # the first that is tried, and the one where nothing moves
 _EPS = float(np.finfo(np.float64).eps)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .arrays import Array
 
 TRUTH = {"true": 1.0, "false": 0.0}
 EXACT = 2.0**53  # float64 cannot tell whole numbers beyond this from their neighbors

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .table import EXACT, Array, TableError, as_text
+from .arrays import Array
+from .table import EXACT, TableError, as_text
 
 TASKS = ("binary", "multiclass", "regression")
 _MAX_CLASSES = 20  # whole numbers with more distinct values than this are quantities

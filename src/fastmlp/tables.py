@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import Array
 from .cells import CLOCK, Cells, look, numbers_of
 from .csv_files import read_csv
 from .moments import days_of_stamps
 from .numerals import numeral
 from .table import (
-    Array,
     Reading,
     Table,
     TableError,

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .advice import Meaning
-from .data import DROP, Array, as_numbers, check_finite, convert, is_ready, place_of
+from .arrays import Array
+from .data import DROP, as_numbers, check_finite, convert, is_ready, place_of
 from .losses import CrossEntropy, Loss, SoftCrossEntropy, get_loss
 
 _INT64 = np.dtype(np.int64)
@@ -278,7 +279,7 @@ def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
         raise ValueError(f"{name} has {array.shape[0]} rows but X has {rows}")
 
 
-def encode_labels(y: ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def encode_labels(y: ArrayLike, rows: int) -> tuple[Array, NDArray[np.int64]]:
     """The sorted classes, and the index of each row's own; ValueError for what is no label."""
     check_missing(y, "y")
     array = np.asarray(y)

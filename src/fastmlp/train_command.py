@@ -6,12 +6,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import files, reports
+from .arrays import Array
 from .callbacks import Callback, EarlyStopping
 from .errors import DivergenceError
 from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
@@ -25,8 +24,6 @@ from .table_targets import Target, infer_task
 from .tables import DIGITS, read_table
 from .training import History, Run
 from .voice import Voice
-
-Array = NDArray[Any]
 
 ACTIVATIONS = {kind.name: kind for kind in ACTIVATION_CLASSES.values()}
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -56,6 +53,8 @@ class _Units(Callback):
 def train(options: Namespace) -> int:
     """`fastmlp train`; returns the exit code."""
     voice = Voice(options.quiet)
+    if options.output == "-":
+        raise TableError("standard output has the report; give -o a file for the model")
     model = Path(options.output)
     check_writable(model)
     picture = model.with_name(model.stem.removesuffix("-model") + "-learning-curve.png")

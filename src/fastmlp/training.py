@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from .arrays import Array
 from .callbacks import Callback, EarlyStopping, check_monitors
 from .config import resolve_threads
 from .custom_loss import CustomLoss, take_step
@@ -26,7 +27,7 @@ from .hints import Hints, warn_of_activation, warn_of_schedule
 from .layers import Dropout
 from .layout import leaves_of
 from .losses import Loss, get_loss
-from .metrics import Array, Metric, check_targets, get_metrics
+from .metrics import Metric, check_targets, get_metrics
 from .numeric import as_real, check_count, check_flag
 from .optimizers import Optimizer
 from .progress import Progress, check_verbose, make_progress

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import Array, as_numbers, check_finite
+from .arrays import Array
+from .data import as_numbers, check_finite
 from .losses import Loss
 
 ClassWeight = str | Mapping[int, float] | ArrayLike
