@@ -10,8 +10,10 @@ const char *const fm_op_names[FM_N_OPS] = {FM_OPS(NAME_OP)};
 
 #define FROM_y 1
 #define FROM_z 0
-#define NAME_ACTIVATION(name, class_name, from, attr, attr_default, formula, attr_least)           \
-    {#name, #class_name, attr, attr_default, attr_least, FROM_##from, formula},
+#define NAME_ACTIVATION(name, class_name, from, range, form, kink, init, attr, attr_default,       \
+                        formula, attr_least)                                                       \
+    {#name,   #class_name, attr,  attr_default, attr_least, FROM_##from,                           \
+     formula, #range,      #form, kink,         #init},
 const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(NAME_ACTIVATION)};
 
 #define NAME_FUNCTION(name, from, to) {#name, from, to},
@@ -23,7 +25,10 @@ const fm_function_info fm_function_infos[FM_N_FUNCTIONS] = {FM_FUNCTIONS(NAME_FU
 #define OUTPUTS_2 2
 #define OUTPUTS_any 0
 #define OUTPUTS_n_quantiles 0
-#define NAME_LOSS(name, target, outputs) {#name, TARGET_##target, OUTPUTS_##outputs},
+#define KINK_kinked 1
+#define KINK_smooth 0
+#define NAME_LOSS(name, target, outputs, kink, form, binary)                                       \
+    {#name, TARGET_##target, OUTPUTS_##outputs, KINK_##kink, #form, #binary},
 const fm_loss_info fm_loss_infos[FM_N_LOSSES] = {FM_LOSSES(NAME_LOSS)};
 
 #define NAME_OPTIMIZER(name, n_states) {#name, n_states},

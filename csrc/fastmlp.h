@@ -47,7 +47,9 @@ typedef struct {
     const char *name, *class_name, *attr;
     double attr_default, attr_least;
     int32_t from_y; /* the derivative is a function of the output */
-    const char *formula;
+    const char *formula, *range, *form;
+    double kink; /* NAN: nowhere */
+    const char *init;
 } fm_activation_info;
 
 typedef struct {
@@ -59,6 +61,8 @@ typedef struct {
     const char *name;
     int32_t labels;     /* the target is one class label a row, not columns of values */
     int32_t per_column; /* outputs for each column of the target; 0: see fm_target_columns */
+    int32_t kinked;
+    const char *form, *binary; /* "none" if it has no binary sibling */
 } fm_loss_info;
 
 typedef struct {

@@ -17,26 +17,39 @@
     X(branch, nothing)                                                                             \
     X(add, nothing)
 
-/* X(name, PythonClass, derivative from, attribute, its default, formula, its least value):
+/* X(name, PythonClass, derivative from, range, form, kink, first weights, attribute, its default,
+ * formula, its least value):
  * kernels/activation.c defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function
  * of the output y where that is possible: only those fuse into `linear`, which keeps y alone. The
- * others need the input z. */
+ * others need the input z.
+ * range: unbounded to both sides; half_open to one, with a slope everywhere; half_flat to one, and
+ * constant on the other; or bounded. form: straight in pieces, or curved. kink: its slope jumps at
+ * this number and at minus it; NAN if nowhere. first weights: the initializer of the Linear before
+ * it. */
 #define FM_ACTIVATIONS(X)                                                                          \
-    X(identity, Identity, y, "", 0, "z", 0)                                                        \
-    X(relu, ReLU, y, "", 0, "max(z, 0)", 0)                                                        \
-    X(leaky_relu, LeakyReLU, y, "slope", 0.01, "z if z > 0 else slope z (slope >= 0)", 0)          \
-    X(elu, ELU, y, "alpha", 1, "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)", 0)      \
-    X(selu, SELU, y, "", 0, "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)", 0)                    \
-    X(gelu, GELU, z, "", 0, "z Phi(z), Phi the normal distribution (Hendrycks, Gimpel 2016)", 0)   \
-    X(gelu_tanh, GELUTanh, z, "", 0,                                                               \
+    X(identity, Identity, y, unbounded, straight, NAN, glorot_uniform, "", 0, "z", 0)              \
+    X(relu, ReLU, y, half_flat, straight, 0, he_normal, "", 0, "max(z, 0)", 0)                     \
+    X(leaky_relu, LeakyReLU, y, unbounded, straight, 0, he_normal, "slope", 0.01,                  \
+      "z if z > 0 else slope z (slope >= 0)", 0)                                                   \
+    X(elu, ELU, y, half_open, curved, 0, he_normal, "alpha", 1,                                    \
+      "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)", 0)                               \
+    X(selu, SELU, y, half_open, curved, 0, xavier_normal, "", 0,                                   \
+      "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)", 0)                                          \
+    X(gelu, GELU, z, half_open, curved, NAN, he_normal, "", 0,                                     \
+      "z Phi(z), Phi the normal distribution (Hendrycks, Gimpel 2016)", 0)                         \
+    X(gelu_tanh, GELUTanh, z, half_open, curved, NAN, he_normal, "", 0,                            \
       "z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2, near GELU and faster (same paper)", 0)   \
-    X(silu, SiLU, z, "", 0, "z sigmoid(z) (Elfwing et al. 2018)", 0)                               \
-    X(hardswish, Hardswish, z, "", 0, "z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)", 0)       \
-    X(mish, Mish, z, "", 0, "z tanh(softplus(z)) (Misra 2019)", 0)                                 \
-    X(softplus, Softplus, y, "beta", 1,                                                            \
+    X(silu, SiLU, z, half_open, curved, NAN, he_normal, "", 0,                                     \
+      "z sigmoid(z) (Elfwing et al. 2018)", 0)                                                     \
+    X(hardswish, Hardswish, z, half_flat, curved, 3, he_normal, "", 0,                             \
+      "z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)", 0)                                       \
+    X(mish, Mish, z, half_open, curved, NAN, he_normal, "", 0, "z tanh(softplus(z)) (Misra 2019)", \
+      0)                                                                                           \
+    X(softplus, Softplus, y, half_open, curved, NAN, he_normal, "beta", 1,                         \
       "log(1 + exp(beta z)) / beta, nearer to ReLU with a larger beta", 1e-6)                      \
-    X(sigmoid, Sigmoid, y, "", 0, "1 / (1 + exp(-z)), the lecture's logistic function", 0)         \
-    X(tanh, Tanh, y, "", 0, "tanh(z)", 0)
+    X(sigmoid, Sigmoid, y, bounded, curved, NAN, glorot_uniform, "", 0,                            \
+      "1 / (1 + exp(-z)), the lecture's logistic function", 0)                                     \
+    X(tanh, Tanh, y, bounded, curved, NAN, glorot_uniform, "", 0, "tanh(z)", 0)
 
 /* X(name, from, to): kernels/vmath.h defines v<name>(x) for x in [from, to]; listed for the tests,
  * which hold each of them against high-precision values. */
@@ -50,20 +63,23 @@
     X(softplus, -INFINITY, INFINITY)                                                               \
     X(normal_cdf, -INFINITY, INFINITY)
 
-/* X(name, what the target is, outputs for each column of it): kernels/loss.c defines <name>_rows.
- * Labels are one column, whatever the number of outputs; n_quantiles is a setting. */
+/* X(name, what the target is, outputs for each column of it, kink, form, binary sibling):
+ * kernels/loss.c defines <name>_rows. Labels are one column, whatever the number of outputs;
+ * n_quantiles is a setting. kink: whether its slope jumps somewhere, or it is smooth. form as a
+ * function of an output: straight far out, a parabola or curved. binary sibling: the same loss for
+ * one output, or none. */
 #define FM_LOSSES(X)                                                                               \
-    X(cross_entropy, labels, any)                                                                  \
-    X(binary_cross_entropy, values, 1)                                                             \
-    X(squared_error, values, 1)                                                                    \
-    X(absolute_error, values, 1)                                                                   \
-    X(huber, values, 1)                                                                            \
-    X(poisson, values, 1)                                                                          \
-    X(pinball, values, n_quantiles)                                                                \
-    X(gaussian_nll, values, 2)                                                                     \
-    X(focal, labels, any)                                                                          \
-    X(binary_focal, values, 1)                                                                     \
-    X(soft_cross_entropy, values, 1)
+    X(cross_entropy, labels, any, smooth, curved, binary_cross_entropy)                            \
+    X(binary_cross_entropy, values, 1, smooth, curved, none)                                       \
+    X(squared_error, values, 1, smooth, parabola, none)                                            \
+    X(absolute_error, values, 1, kinked, straight, none)                                           \
+    X(huber, values, 1, kinked, straight, none)                                                    \
+    X(poisson, values, 1, smooth, curved, none)                                                    \
+    X(pinball, values, n_quantiles, kinked, curved, none)                                          \
+    X(gaussian_nll, values, 2, smooth, curved, none)                                               \
+    X(focal, labels, any, smooth, curved, binary_focal)                                            \
+    X(binary_focal, values, 1, smooth, curved, none)                                               \
+    X(soft_cross_entropy, values, 1, smooth, curved, binary_cross_entropy)
 
 /* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c defines <name>_step.
  */

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import fastmlp._core
+
 Array = np.ndarray
 
 
@@ -241,8 +243,9 @@ ACTIVATIONS: dict[str, Activation] = {
 
 # Where the derivative jumps: finite differences are wrong for a sample that lies across it.
 KINKS: dict[str, tuple[float, ...]] = {
-    **dict.fromkeys(("relu", "leaky_relu", "elu", "selu"), (0.0,)),
-    "hardswish": (-3.0, 3.0),
+    name: (-facts["kink"], facts["kink"])
+    for name, facts in fastmlp._core.ACTIVATIONS.items()
+    if not np.isnan(facts["kink"])
 }
 
 

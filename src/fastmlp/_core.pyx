@@ -44,6 +44,10 @@ cdef extern from "fastmlp.h" nogil:
         double attr_least
         int32_t from_y
         const char *formula
+        const char *range_ "range"
+        const char *form
+        double kink
+        const char *init
 
     ctypedef struct fm_function_info:
         const char *name
@@ -54,6 +58,9 @@ cdef extern from "fastmlp.h" nogil:
         const char *name
         int32_t labels
         int32_t per_column
+        int32_t kinked
+        const char *form
+        const char *binary
 
     ctypedef struct fm_optimizer_info:
         const char *name
@@ -285,6 +292,10 @@ ACTIVATIONS = {
         "least": fm_activation_infos[i].attr_least,
         "from_y": bool(fm_activation_infos[i].from_y),
         "formula": fm_activation_infos[i].formula.decode(),
+        "range": fm_activation_infos[i].range_.decode(),
+        "form": fm_activation_infos[i].form.decode(),
+        "kink": fm_activation_infos[i].kink,
+        "init": fm_activation_infos[i].init.decode(),
     }
     for i in range(FM_N_ACTIVATIONS)
 }
@@ -293,6 +304,9 @@ LOSSES = {
         "index": i,
         "labels": bool(fm_loss_infos[i].labels),
         "per_column": fm_loss_infos[i].per_column,
+        "kinked": bool(fm_loss_infos[i].kinked),
+        "form": fm_loss_infos[i].form.decode(),
+        "binary": fm_loss_infos[i].binary.decode(),
     }
     for i in range(FM_N_LOSSES)
 }

@@ -25,10 +25,6 @@ from .initializers import Initializer, get_initializer
 from .layout import ABSENT, Layout, aligned_zeros, leaves_of, plan
 from .numeric import as_real, as_whole, check_seed
 
-# What stands before these starts with Glorot's weights; before all others, which let about half of
-# the variance through as ReLU does, with He's.
-_SYMMETRIC = ("", "identity", "sigmoid", "tanh")
-
 
 _OWN_LAYER = (
     "{} is no layer that can run: layers run in C, so a class of your own cannot be one. Possible "
@@ -513,7 +509,5 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def _default_init(follower: Layer | None) -> str:
-    name = follower.name if isinstance(follower, Activation) else ""
-    if name == "selu":
-        return "xavier_normal"
-    return "glorot_uniform" if name in _SYMMETRIC else "he_normal"
+    name = follower.name if isinstance(follower, Activation) else "identity"
+    return str(_core.ACTIVATIONS[name]["init"])

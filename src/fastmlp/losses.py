@@ -25,9 +25,6 @@ from .numeric import as_real
 from .settings import Settings
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
-_UNBOUNDED = ("identity", "leaky_relu")  # to both sides
-# to one, with a slope everywhere
-_HALF_OPEN = ("softplus", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish")
 
 
 def _check_smoothing(value: float) -> None:
@@ -122,7 +119,7 @@ class Loss(Settings):
         """Whether its link leaves some predictions out of reach behind this activation, as bounded
         logits do: then that can only be a mistake.
         """
-        return bool(self.link) and activation not in _UNBOUNDED
+        return bool(self.link) and _core.ACTIVATIONS[activation]["range"] != "unbounded"
 
     def reduce(self, total: float, rows: int) -> float:
         """The mean of a sum over so many `counted` rows, or that sum, as `reduction` says."""
@@ -192,7 +189,8 @@ class _Softmax(Loss):
 
     def is_narrowed_by(self, activation: str) -> bool:
         """As Loss says; but only differences of logits count, so that one end may be bounded."""
-        return super().is_narrowed_by(activation) and activation not in _HALF_OPEN
+        has_slope = _core.ACTIVATIONS[activation]["range"] == "half_open"
+        return super().is_narrowed_by(activation) and not has_slope
 
 
 @dataclass(frozen=True, repr=False)

@@ -22,12 +22,10 @@ _EPS = float(np.finfo(np.float64).eps)
 _SMOOTH, _KINK = math.pow(_EPS, 0.2), 1e-6  # how far, as a share of the scale
 _TRIES, _LONGEST = 8, 1e6
 _REACH = 3 * _KINK  # 2 h, at 1.5 of what is allowed
-_KINKED = {"relu", "leaky_relu", "elu", "selu", "absolute_error", "huber", "pinball", "custom"}
-_SCALE_FREE = {"relu", "leaky_relu", "absolute_error", "huber", "squared_error"}
 _LAYER_NORM, _RMS_NORM, _ACTIVATION = (
     _core.OPS[name] for name in ("layer_norm", "rms_norm", "activation")
 )
-_ACTIVATIONS = list(_core.ACTIVATIONS)
+_ACTIVATIONS = list(_core.ACTIVATIONS.values())
 
 
 def step_along(objective: Objective, params: Vector, v: Vector) -> float:
@@ -67,10 +65,13 @@ def _rows_at_kinks(objective: Objective, params: Vector) -> list[int]:
         executor.context.forward(x, False, objective.threads)
         near = np.zeros(len(x), bool)
         for i, op in enumerate(executor.layout.ops):
-            if int(op["kind"]) == _ACTIVATION and _ACTIVATIONS[int(op["variant"])] in _KINKED:
+            if int(op["kind"]) != _ACTIVATION:
+                continue
+            kink = _ACTIVATIONS[int(op["variant"])]["kink"]
+            if not math.isnan(kink):
                 values = executor.input_of(i, x)
                 size = float(np.sqrt(np.mean(np.square(values))))
-                near |= (np.abs(values) <= _REACH * size).any(axis=1)
+                near |= (np.abs(np.abs(values) - kink) <= _REACH * size).any(axis=1)
         if objective.weights is not None:
             near &= objective.weights[first : first + BLOCK_ROWS] > 0
         found += (first + np.flatnonzero(near)).tolist()
@@ -104,17 +105,20 @@ def _inputs_of_bends(objective: Objective, x: Array) -> list[tuple[Array, Array 
             square = np.square(values - centre).mean(axis=1, keepdims=True)
             found.append((values.copy(), _SMOOTH * np.sqrt(square + op["attr0"])))
         elif kind == _ACTIVATION:
-            name = _ACTIVATIONS[int(op["variant"])]
-            found.append((values.copy(), _room(name, values)))
-    return [*found, (out, _room(objective.loss.name, out))]
+            facts = _ACTIVATIONS[int(op["variant"])]
+            room = _room(values, facts["form"], not math.isnan(facts["kink"]))
+            found.append((values.copy(), room))
+    # of a user's own function nothing is known: it may have kinks
+    facts = _core.LOSSES.get(objective.loss.name, {"form": "curved", "kinked": True})
+    return [*found, (out, _room(out, facts["form"], facts["kinked"]))]
 
 
-def _room(name: str, x: Array) -> float:
+def _room(x: Array, form: str, kinked: bool) -> float:
     """How far the input x of an activation or a loss may move."""
     size, largest = float(np.sqrt(np.mean(np.square(x)))) or 1.0, float(np.abs(x).max())
-    room = _KINK * size if name in _KINKED else math.inf
-    if name == "squared_error":
+    room = _KINK * size if kinked else math.inf
+    if form == "parabola":
         return _SMOOTH * size  # a parabola has no scale of its own
-    if name not in _SCALE_FREE and name != "identity":  # else 1, and rounding that grows with x
+    if form == "curved":  # else 1, and rounding that grows with x
         room = min(room, math.pow(_EPS * max(1.0, largest), 0.2))
     return room

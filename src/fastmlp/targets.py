@@ -236,7 +236,7 @@ def as_target(
     is_soft = isinstance(chosen, SoftCrossEntropy)
     if chosen.needs_labels or is_soft:
         if n_out == 1:
-            binary = "binary_focal" if chosen.name == "focal" else "binary_cross_entropy"
+            binary = _core.LOSSES[chosen.name]["binary"]
             raise ValueError(
                 f"{chosen.name} needs one output per class; for two classes use "
                 f'Linear(..., 2), or one output with loss="{binary}"'
