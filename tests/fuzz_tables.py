@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastmlp.preparations import Preparation
-from fastmlp.table import TableError
-from fastmlp.table_targets import Target
-from fastmlp.tables import read_table
+from fastmlp.tables.preparation import Preparation
+from fastmlp.tables.reading import read_table
+from fastmlp.tables.table import TableError
+from fastmlp.tables.targets import Target
 
 ROWS = 40
 EPOCH = datetime(1970, 1, 1)

@@ -25,7 +25,7 @@ from fastmlp import (
     Sequential,
     Tanh,
 )
-from fastmlp.training import Run
+from fastmlp.training.run import Run
 
 ROWS = 2500  # two blocks and a part
 

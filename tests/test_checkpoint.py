@@ -18,17 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmlp
-from fastmlp import (
-    SGD,
-    Adam,
-    CheckpointError,
-    Dropout,
-    LeakyReLU,
-    Linear,
-    Sequential,
-    checkpoint,
-    layers,
-)
+from fastmlp import SGD, Adam, CheckpointError, Dropout, LeakyReLU, Linear, Sequential, layers
+from fastmlp.files import model_file as checkpoint
 
 CASES = OPTIMIZERS | AROUND
 rng = np.random.default_rng(0)

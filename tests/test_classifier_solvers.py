@@ -166,7 +166,7 @@ def test_l1_on_more_columns_than_rows(n_classes):
 def test_more_coefficients_than_one_model_takes(monkeypatch):
     X, y = problem(200, 30, 3)
     whole = SoftmaxRegression(l1=1.0).fit(X, y)
-    monkeypatch.setattr("fastmlp.sparse_classes._AT_ONCE", 24)
+    monkeypatch.setattr("fastmlp.linear.sparse_classes._AT_ONCE", 24)
     parts = SoftmaxRegression(l1=1.0).fit(X, y)
     check_conditions(parts, X, y, 1.0, 0.0)
     np.testing.assert_allclose(parts.coef_, whole.coef_, atol=1e-6)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from helpers import child_process
 
-from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential, train_command
-from fastmlp.__main__ import main
-from fastmlp.preparations import Preparation
-from fastmlp.tables import read_table
+from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential
+from fastmlp.cli import train as train_command
+from fastmlp.cli.main import main
+from fastmlp.tables.preparation import Preparation
+from fastmlp.tables.reading import read_table
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")

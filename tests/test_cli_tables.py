@@ -8,7 +8,7 @@ import pytest
 from test_cli import MODEL, call, read_csv, refused, scores
 
 from fastmlp import Sequential
-from fastmlp.__main__ import main
+from fastmlp.cli.main import main
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")

@@ -31,7 +31,7 @@ from fastmlp import (
     Tanh,
     _core,
 )
-from fastmlp.layout import aligned_empty, aligned_zeros, plan
+from fastmlp.engine.plan import aligned_empty, aligned_zeros, plan
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((200, 5)).astype(np.float32)

@@ -39,8 +39,8 @@ from fastmlp import (
     Softplus,
     Tanh,
     check_gradients,
-    derivatives,
 )
+from fastmlp.analysis import derivatives
 
 N_IN, N_OUT = 5, 6
 
@@ -94,7 +94,7 @@ def test_weights_count_as_copies_of_rows():
 def test_gradient_over_blocks(monkeypatch):
     net, x, y = network(), inputs(90, N_IN), targets("squared_error", 90, N_OUT)
     whole = net.gradient(x, y)
-    monkeypatch.setattr("fastmlp.objective.BLOCK_ROWS", 32)
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 32)
     parts = net.gradient(x, y)
     assert relative_error(parts[1], whole[1]) < rounding("float64", 90)
     assert parts[0] == pytest.approx(whole[0], rel=rounding("float64", 90))
@@ -121,7 +121,7 @@ def test_jacobian_is_the_same_in_blocks_and_on_threads(monkeypatch):
     net, x = network(dtype="float32"), inputs(50, N_IN, "float32")
     before = digest(net.params)
     whole = net.jacobian(x, threads=1)
-    monkeypatch.setattr("fastmlp.derivatives.BLOCK_NUMBERS", 7 * N_OUT * net.n_params)
+    monkeypatch.setattr("fastmlp.analysis.derivatives.BLOCK_NUMBERS", 7 * N_OUT * net.n_params)
     for threads in (1, 2, 3):
         np.testing.assert_array_equal(net.jacobian(x, threads=threads), whole)
     assert digest(net.params) == before

@@ -29,7 +29,7 @@ from fastmlp import (
     Sequential,
     Standardize,
 )
-from fastmlp.dialects import ARGUMENTS, WAYS
+from fastmlp.ground.dialects import ARGUMENTS, WAYS
 from fastmlp.losses import LOSSES
 
 X, Y = np.random.default_rng(0).standard_normal((30, 4)), np.arange(30) % 3

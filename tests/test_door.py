@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastmlp import Adam, Linear, ReLU, Sequential, _core
-from fastmlp.layout import plan
+from fastmlp.engine.plan import plan
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((70, 5)).astype(np.float32)

@@ -22,8 +22,8 @@ from fastmlp import (
     SoftmaxRegression,
     Standardize,
 )
-from fastmlp.data import as_numbers
-from fastmlp.frames import column_names
+from fastmlp.ground.conversion import as_numbers
+from fastmlp.ground.frames import column_names
 
 pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")
@@ -243,7 +243,7 @@ def test_mixed_columns_become_numbers(name):
 
 def test_no_python_object_is_made_of_a_mixed_frame(monkeypatch):
     """They took a hundred times as long as the numbers."""
-    monkeypatch.setattr("fastmlp.data._of_objects", None)
+    monkeypatch.setattr("fastmlp.ground.conversion._of_objects", None)
     frame = pd.concat([X, pd.get_dummies(pd.Series(list("abc") * 20))], axis=1)
     assert as_numbers(frame, "X").dtype == np.float64
     assert as_numbers(frame.astype({"age": "float32"}), "X").dtype == np.float64

@@ -18,8 +18,8 @@ from fastmlp import (
     Tanh,
 )
 from fastmlp.losses import get_loss
-from fastmlp.objective import Objective, Point
-from fastmlp.second_order import METHODS, DampedGaussNewton
+from fastmlp.second_order.methods import METHODS, DampedGaussNewton
+from fastmlp.second_order.objective import Objective, Point
 
 EACH_METHOD = pytest.mark.parametrize("method", [m() for m in METHODS.values()], ids=METHODS)
 UNITS = [1e-8, 1e-6, 1e-3, 1.0, 1e4, 1e8]
@@ -297,7 +297,9 @@ def test_weighted_normal_equations_are_those_of_repeated_rows(dtype, n_out, monk
     net = Sequential([Linear(3, 5), Tanh(), Linear(5, n_out)], dtype=dtype)
     x, y = inputs(40, 3, dtype), inputs(40, n_out, dtype, seed=1)
     w = np.random.default_rng(0).integers(0, 4, 40)
-    monkeypatch.setattr("fastmlp.objective.BLOCK_NUMBERS", 7 * n_out * (net.n_params + 1))
+    monkeypatch.setattr(
+        "fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * n_out * (net.n_params + 1)
+    )
     loss = get_loss("squared_error")
     ours = Objective(net.executor, x, y, loss, 1, weights=w.astype(float))
     gram, gradient = ours.normal_equations()

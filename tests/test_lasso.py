@@ -8,7 +8,7 @@ from helpers import assert_within, inputs
 
 from fastmlp import ConvergenceWarning, ElasticNet, Lasso, Ridge, lasso_path
 from fastmlp._core import lasso_sweeps
-from fastmlp.lasso import _Problem
+from fastmlp.linear.lasso import _Problem
 
 
 def problem(rows=80, n_in=15, n_used=4, seed=0, noise=0.5):

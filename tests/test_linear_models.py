@@ -11,8 +11,10 @@ import pytest
 from helpers import assert_within, inputs, rounding
 
 import fastmlp
-from fastmlp import LinearRegression, PolynomialBasis, Ridge, least_squares, linear_models
-from fastmlp.least_squares import power_of_two_norms
+from fastmlp import LinearRegression, PolynomialBasis, Ridge
+from fastmlp.linear import least_squares
+from fastmlp.linear import regression as linear_models
+from fastmlp.linear.least_squares import power_of_two_norms
 
 WANTED_DIGITS = {"Filip": 7}  # the others 8
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import assert_within, inputs
 
 from fastmlp import ConvergenceWarning, LogisticRegression, SoftmaxRegression
-from fastmlp.softmax_cost import SoftmaxCost
+from fastmlp.linear.softmax_cost import SoftmaxCost
 
 SIZES, SHIFTS = np.array([1, 100, 0.01, 3]), np.array([0, 1000, 0, 1])
 

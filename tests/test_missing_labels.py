@@ -15,7 +15,7 @@ from fastmlp import (
     SoftmaxRegression,
     cross_entropy,
 )
-from fastmlp.targets import check_missing
+from fastmlp.losses.targets import check_missing
 
 pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")

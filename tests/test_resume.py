@@ -24,11 +24,11 @@ from fastmlp import (
     RMSprop,
     Sequential,
     Standardize,
-    checkpoint,
-    training,
 )
+from fastmlp.files import model_file as checkpoint
 from fastmlp.optimizers import ScheduleFreeAdamW
 from fastmlp.schedules import OneCycle
+from fastmlp.training import fit as training
 
 RNG = np.random.default_rng(0)
 X = (3 + 2 * RNG.standard_normal((70, 5))).astype(np.float32)
@@ -87,7 +87,7 @@ EPOCHS, BATCH = 3, 20
 def files_between_lines(act):
     """Each different file that can be saved between two lines of the package while `act` runs."""
     found, net = {}, None
-    own = {checkpoint.__name__, "fastmlp.model_header", "fastmlp.files"}
+    own = {checkpoint.__name__, "fastmlp.files.model_header", "fastmlp.files.atomic"}
 
     def save(frame, event, argument):
         name = str(frame.f_globals.get("__name__"))

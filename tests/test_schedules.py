@@ -254,7 +254,7 @@ def test_update_follows_the_schedule():
 
 def test_a_pass_cut_into_slices_keeps_its_place(monkeypatch):
     """C comes back after every mini-batch; the rates go on where it stopped."""
-    from fastmlp import training
+    from fastmlp.training import fit as training
 
     whole, cut = build(), build()
     for net, seconds in ((whole, 10.0), (cut, 0.0)):
@@ -264,7 +264,7 @@ def test_a_pass_cut_into_slices_keeps_its_place(monkeypatch):
 
 
 def test_an_interrupted_pass_goes_on_with_its_schedule(monkeypatch):
-    from fastmlp import training
+    from fastmlp.training import fit as training
 
     class Interrupt(training.Progress):
         def advance(self, rows, loss):

@@ -21,10 +21,10 @@ from fastmlp import (
     Tanh,
     _core,
 )
-from fastmlp.line_search import CURVATURE, SUFFICIENT, strong_wolfe
 from fastmlp.losses import get_loss
-from fastmlp.objective import BLOCK_ROWS, Objective, Point, dot
-from fastmlp.second_order import METHODS, InverseHessian, Memory, QuasiNewton
+from fastmlp.second_order.line_search import CURVATURE, SUFFICIENT, strong_wolfe
+from fastmlp.second_order.methods import METHODS, InverseHessian, Memory, QuasiNewton
+from fastmlp.second_order.objective import BLOCK_ROWS, Objective, Point, dot
 
 EACH_METHOD = pytest.mark.parametrize("method", [m() for m in METHODS.values()], ids=METHODS)
 
@@ -149,7 +149,7 @@ def test_normal_equations(width, dtype, monkeypatch):
     net = Sequential([Linear(3, width // 5 + 1), Tanh(), Linear(width // 5 + 1, 2)], dtype=dtype)
     randomize(net)
     x, y = curve(40, dtype)
-    monkeypatch.setattr("fastmlp.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1))
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1))
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     gram, gradient = objective.normal_equations()
     jacobian = net.jacobian(x).reshape(-1, net.n_params).astype(np.float64)
@@ -258,7 +258,7 @@ def test_early_stopping_brings_the_best_weights_back(method):
 @EACH_METHOD
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_threads(method, dtype, monkeypatch):
-    monkeypatch.setattr("fastmlp.objective.BLOCK_ROWS", 256)
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 256)
     x, y = curve(700, dtype)
     results = []
     for threads in (1, 2, 3):
@@ -273,7 +273,7 @@ def test_blocks_of_rows_change_rounding_only(monkeypatch):
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     assert len(x) < BLOCK_ROWS
     whole = objective.at(objective.params())
-    monkeypatch.setattr("fastmlp.objective.BLOCK_ROWS", 128)
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 128)
     parts = objective.at(objective.params())
     assert parts.loss == pytest.approx(whole.loss, rel=rounding("float64", 700))
     np.testing.assert_allclose(parts.grad, whole.grad, atol=rounding("float64", 700), rtol=0)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastmlp import Linear, Sequential, _core, data
+from fastmlp import Linear, Sequential, _core
+from fastmlp.ground import conversion as data
 
 
 class ToldError(Exception):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fuzz_tables import check
 
-from fastmlp.tables import TableError, read_table
+from fastmlp.tables.reading import TableError, read_table
 
 pandas = pytest.importorskip("pandas")
 
@@ -73,7 +73,7 @@ def test_other_words_between_many_quantities_are_missing_and_named(read):
 
 
 def test_words_of_ones_own_are_missing_everywhere(read):
-    from fastmlp.table import Reading
+    from fastmlp.tables.table import Reading
 
     table = read("a,c\n1,x\n-999,-999\nk,y\n", reading=Reading(na=("-999", "k")))
     equal(table.columns["a"], [1, NAN, NAN])
@@ -81,7 +81,7 @@ def test_words_of_ones_own_are_missing_everywhere(read):
 
 
 def test_other_formats_have_words_for_missing_and_numbers_as_text_too(tmp_path):
-    from fastmlp.table import Reading
+    from fastmlp.tables.table import Reading
 
     matrix = np.array([["1.5", "-999", "x"], ["2.5", "3", "k"], ["-999", "4", "y"]])
     np.save(tmp_path / "t.npy", matrix)
@@ -101,7 +101,7 @@ def test_other_formats_have_words_for_missing_and_numbers_as_text_too(tmp_path):
 
 
 def reading_of(*na):
-    from fastmlp.table import Reading
+    from fastmlp.tables.table import Reading
 
     return Reading(na=na)
 
@@ -162,7 +162,7 @@ def test_what_could_be_read_both_ways_is_refused_or_told(read):
 
 
 def test_options_settle_what_is_decimal(read):
-    from fastmlp.table import Reading
+    from fastmlp.tables.table import Reading
 
     content = "x;k\n1.234;a\n15.000;b\n999;c\n"
     equal(read(content, reading=Reading(decimal=".")).columns["x"], [1.234, 15, 999])
@@ -230,7 +230,7 @@ def test_whole_numbers_beyond_2_to_53_keep_their_identity(read, tmp_path):
 
 
 def test_a_column_can_be_asked_for_as_numbers_or_text(read):
-    from fastmlp.table import Reading
+    from fastmlp.tables.table import Reading
 
     table = read("a,b\n007,1\n008,2\n", reading=Reading(numeric=("a",), categorical=("b",)))
     equal(table.columns["a"], [7, 8])
@@ -272,7 +272,7 @@ def test_dates_in_many_orders(cells, days, read):
 
 
 def test_ambiguous_dates_are_told_and_an_option_settles_them(read):
-    from fastmlp.table import Reading
+    from fastmlp.tables.table import Reading
 
     content = "t,b\n02/10/2020,1\n03/04/2020,2\n"
     table = read(content)

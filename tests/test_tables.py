@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fastmlp.preparations import Preparation
-from fastmlp.splits import split_rows
-from fastmlp.table import Table, TableError, as_column
-from fastmlp.table_targets import Target, infer_task
-from fastmlp.tables import read_table
+from fastmlp.cli.splits import split_rows
+from fastmlp.tables.preparation import Preparation
+from fastmlp.tables.reading import read_table
+from fastmlp.tables.table import Table, TableError, as_column
+from fastmlp.tables.targets import Target, infer_task
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -24,9 +24,9 @@ from fastmlp import (
     Tanh,
     losses,
     metrics,
-    progress,
-    training,
 )
+from fastmlp.training import fit as training
+from fastmlp.training import progress
 
 rng = np.random.default_rng(3)
 X = rng.standard_normal((300, 4)).astype(np.float32)

@@ -4,32 +4,27 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import plot
+from .analysis.derivatives import check_gradients
 from .averages import EMA, SWA
-from .basis import PolynomialBasis, RBFBasis
-from .callbacks import Callback, EarlyStopping, GradientNorms, ReduceOnPlateau
-from .config import default_threads, get_config, show_config
-from .custom_loss import CustomLoss
-from .data import DataLoader
-from .derivatives import check_gradients
-from .dialects import explain_construction, explained, way
-from .errors import CheckpointError, ConvergenceWarning, DivergenceError, LearningHint
-from .lasso import ElasticNet, Lasso, lasso_path
-from .layers import ACTIVATION_CLASSES, Dropout, Layer, Linear
-from .linear_models import LinearRegression, Ridge
-from .logistic import LogisticRegression, SoftmaxRegression
-from .loss_functions import (
-    absolute_error,
-    binary_cross_entropy,
-    binary_focal,
-    cross_entropy,
-    focal,
-    gaussian_nll,
-    huber,
-    pinball,
-    poisson,
-    soft_cross_entropy,
-    squared_error,
+from .ground.dialects import explain_construction, explained, way
+from .ground.errors import CheckpointError, ConvergenceWarning, DivergenceError, LearningHint
+from .ground.runtime import default_threads, get_config, show_config
+from .layers import (
+    ACTIVATION_CLASSES,
+    BatchNorm,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Linear,
+    Residual,
+    RMSNorm,
+    Standardize,
 )
+from .linear.basis import PolynomialBasis, RBFBasis
+from .linear.lasso import ElasticNet, Lasso, lasso_path
+from .linear.logistic import LogisticRegression, SoftmaxRegression
+from .linear.regression import LinearRegression, Ridge
+from .loader import DataLoader
 from .losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -44,8 +39,20 @@ from .losses import (
     SoftCrossEntropy,
     SquaredError,
 )
-from .network import Sequential
-from .norms import BatchNorm, LayerNorm, RMSNorm, Standardize
+from .losses.custom import CustomLoss
+from .losses.functions import (
+    absolute_error,
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    focal,
+    gaussian_nll,
+    huber,
+    pinball,
+    poisson,
+    soft_cross_entropy,
+    squared_error,
+)
 from .optimizers import (
     SGD,
     Adadelta,
@@ -61,7 +68,6 @@ from .optimizers import (
     Rprop,
     ScheduleFreeAdamW,
 )
-from .residual import Residual
 from .schedules import (
     Chained,
     CosineDecay,
@@ -74,8 +80,10 @@ from .schedules import (
     Schedule,
     StepDecay,
 )
-from .second_order import BFGS, LBFGS, LevenbergMarquardt
-from .training import History
+from .second_order.methods import BFGS, LBFGS, LevenbergMarquardt
+from .sequential import Sequential
+from .training.callbacks import Callback, EarlyStopping, GradientNorms, ReduceOnPlateau
+from .training.run import History
 
 globals().update(ACTIVATION_CLASSES)
 

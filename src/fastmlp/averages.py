@@ -13,7 +13,7 @@ mini-batches: ceil(rows / batch_size) an epoch.
 from dataclasses import dataclass
 from typing import Any
 
-from .numeric import as_real, as_whole
+from .ground.checks import as_real, as_whole
 
 
 @dataclass(frozen=True)

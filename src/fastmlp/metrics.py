@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from .arrays import Array
-from .dialects import way
+from .ground.arrays import Array
+from .ground.dialects import way
 from .losses import Loss, SoftCrossEntropy
 
 Metric = Callable[[Array, Array], float]

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, schedules
-from .arrays import Array
 from .averages import AVERAGES, EMA, SWA
-from .numeric import as_real
+from .ground.arrays import Array
+from .ground.checks import as_real
+from .ground.frozen import Settings
 from .schedules import Schedule
-from .settings import Settings
 
 _BELOW_ONE = ("momentum", "beta1", "beta2")
 _FLAGS = ("nesterov", "averaged", "centered")

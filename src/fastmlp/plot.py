@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Array
-from .callbacks import GradientNorms
-from .data import as_numbers, check_finite
+from .ground.arrays import Array
+from .ground.checks import check_count
+from .ground.conversion import as_numbers, check_finite
 from .layers import Layer, Linear
-from .numeric import check_count
-from .targets import check_missing
+from .losses.targets import check_missing
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -175,7 +174,7 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10, 
     return ax
 
 
-def gradient_norms(norms: GradientNorms | ArrayLike, ax: Any = None, **line: Any) -> Any:
+def gradient_norms(norms: Any, ax: Any = None, **line: Any) -> Any:
     """Norms of the gradient layer by layer, on a logarithmic scale.
 
     norms (n_layers,): one line over the layers, in the next colour of the axes' cycle; `line` goes
@@ -184,7 +183,7 @@ def gradient_norms(norms: GradientNorms | ArrayLike, ax: Any = None, **line: Any
     layer, from the first (dark) to the last (light). Raises ValueError for other shapes and
     negative norms.
     """
-    values = _numbers(norms.norms if isinstance(norms, GradientNorms) else norms, "norms")
+    values = _numbers(getattr(norms, "norms", norms), "norms")
     if values.ndim not in (1, 2) or not values.size:
         raise ValueError(f"norms has the shape {values.shape}, expected (epochs, layers)")
     if (values < 0).any():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .numeric import as_real, as_whole
+from .ground.checks import as_real, as_whole
 
 
 @dataclass(frozen=True)

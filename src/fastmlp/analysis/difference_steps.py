@@ -1,0 +1,124 @@
+"""How far to go for a derivative by differences: so far that what comes into the bends of a network
+moves a little, whatever the size of its inputs and weights.
+
+A difference is off by a power of the step, and by rounding divided by it. Both are counted where
+the network is not linear: at what comes into activations and normalizations, and into the loss. A
+smooth function may be moved by eps^(1/5) of its own scale, where both errors of a fourth-order
+difference are near 1e-12. A kink (ReLU) makes a wrong term of every value that crosses it, so what
+comes into one moves by a millionth of its usual size.
+"""
+
+import math
+
+import numpy as np
+
+from .. import _core
+from ..ground.arrays import Array, Vector
+from ..ground.errors import warn
+from ..second_order.objective import BLOCK_ROWS, Objective
+
+START = 1e-6  # the first that is tried, and the one where nothing moves
+_EPS = float(np.finfo(np.float64).eps)
+_SMOOTH, _KINK = math.pow(_EPS, 0.2), 1e-6  # how far, as a share of the scale
+_TRIES, _LONGEST = 8, 1e6
+_REACH = 3 * _KINK  # 2 h, at 1.5 of what is allowed
+_LAYER_NORM, _RMS_NORM, _ACTIVATION = (
+    _core.OPS[name] for name in ("layer_norm", "rms_norm", "activation")
+)
+_ACTIVATIONS = list(_core.ACTIVATIONS.values())
+
+
+def step_along(objective: Objective, params: Vector, v: Vector) -> float:
+    """The step h of a fourth-order difference at params + h v and params + 2 h v, for an objective
+    in float64 whose activations are ops of their own.
+    """
+    h = START
+    for _ in range(_TRIES):
+        moved = _movement(objective, params, h * v)
+        if moved == 0 or 0.3 <= moved <= 1.5:
+            break
+        h = min(h / moved, _LONGEST) if math.isfinite(moved) else 1e-3 * h
+    return h
+
+
+def warn_of_kinks(objective: Objective, params: Vector) -> None:
+    """Where the input of an activation lies so near to its kink that steps carry it across: on it,
+    for instance, where all that comes into a unit is 0, and its bias too, as in a new network.
+    """
+    rows = _rows_at_kinks(objective, params)
+    if not rows:
+        return
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    where = f"rows {shown} of X each bring" if len(rows) > 1 else f"row {shown} of X brings"
+    warn(
+        f"{where} an activation to its kink, where differences tell no derivative; leave out what "
+        "does, or give the biases of the layers before it other values than 0"
+    )
+
+
+def _rows_at_kinks(objective: Objective, params: Vector) -> list[int]:
+    executor, found = objective.executor, []
+    objective.put(params)
+    for first in range(0, len(objective.x), BLOCK_ROWS):
+        x = objective.x[first : first + BLOCK_ROWS]
+        executor.reserve(len(x))
+        executor.context.forward(x, False, objective.threads)
+        near = np.zeros(len(x), bool)
+        for i, op in enumerate(executor.layout.ops):
+            if int(op["kind"]) != _ACTIVATION:
+                continue
+            kink = _ACTIVATIONS[int(op["variant"])]["kink"]
+            if not math.isnan(kink):
+                values = executor.input_of(i, x)
+                size = float(np.sqrt(np.mean(np.square(values))))
+                near |= (np.abs(np.abs(values) - kink) <= _REACH * size).any(axis=1)
+        if objective.weights is not None:
+            near &= objective.weights[first : first + BLOCK_ROWS] > 0
+        found += (first + np.flatnonzero(near)).tolist()
+    return found
+
+
+def _movement(objective: Objective, params: Vector, shift: Vector) -> float:
+    """The largest change of what comes into a bend, as a share of what is allowed there."""
+    moved = 0.0
+    for first in range(0, len(objective.x), BLOCK_ROWS):
+        x = objective.x[first : first + BLOCK_ROWS]
+        objective.put(params)
+        before = _inputs_of_bends(objective, x)
+        objective.put(params + shift)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for (old, room), (new, _) in zip(before, _inputs_of_bends(objective, x), strict=True):
+                share = float(np.max(np.abs(new - old) / room))
+                moved = max(moved, share) if math.isfinite(share) else math.inf
+    return moved
+
+
+def _inputs_of_bends(objective: Objective, x: Array) -> list[tuple[Array, Array | float]]:
+    """What comes into each, and how far it may move."""
+    executor, found = objective.executor, []
+    executor.reserve(len(x))
+    out = executor.context.forward(x, False, objective.threads).copy()
+    for i, op in enumerate(executor.layout.ops):
+        values, kind = executor.input_of(i, x), int(op["kind"])
+        if kind in (_LAYER_NORM, _RMS_NORM):
+            centre = values.mean(axis=1, keepdims=True) if kind == _LAYER_NORM else 0.0
+            square = np.square(values - centre).mean(axis=1, keepdims=True)
+            found.append((values.copy(), _SMOOTH * np.sqrt(square + op["attr0"])))
+        elif kind == _ACTIVATION:
+            facts = _ACTIVATIONS[int(op["variant"])]
+            room = _room(values, facts["form"], not math.isnan(facts["kink"]))
+            found.append((values.copy(), room))
+    # of a user's own function nothing is known: it may have kinks
+    facts = _core.LOSSES.get(objective.loss.name, {"form": "curved", "kinked": True})
+    return [*found, (out, _room(out, facts["form"], facts["kinked"]))]
+
+
+def _room(x: Array, form: str, kinked: bool) -> float:
+    """How far the input x of an activation or a loss may move."""
+    size, largest = float(np.sqrt(np.mean(np.square(x)))) or 1.0, float(np.abs(x).max())
+    room = _KINK * size if kinked else math.inf
+    if form == "parabola":
+        return _SMOOTH * size  # a parabola has no scale of its own
+    if form == "curved":  # else 1, and rounding that grows with x
+        room = min(room, math.pow(_EPS * max(1.0, largest), 0.2))
+    return room

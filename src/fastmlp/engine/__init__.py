@@ -1,0 +1,1 @@
+"""From layers to a program of C, and the program over its buffers."""

@@ -1,0 +1,1 @@
+"""Model files, and files that a crash leaves whole."""

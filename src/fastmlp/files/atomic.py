@@ -1,0 +1,115 @@
+"""Files written so that a crash leaves the old one or the new one, and what is no file left in
+place.
+"""
+
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ..ground.errors import CheckpointError
+
+_LONGEST = 200  # bytes of the name that a temporary file carries; most systems allow 255 in all
+
+
+def write_safely(path: Path, content: bytes) -> None:
+    """Replace `path` by a file of this content: temporary file, fsync, rename, fsync the folder.
+
+    A device, a pipe, or standard output by a name such as /dev/stdout is written to, never
+    replaced. A process that is killed meanwhile leaves a hidden file `.NAME.*.tmp` behind.
+    """
+    if is_stream(path):
+        _write_stream(path, content)
+        return
+    path = Path(os.path.realpath(path))
+    old = path.stat().st_mode & 0o777 if path.exists() else None
+    name = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
+    # not by tempfile, whose import a signal handler that saves could find unfinished
+    temporary = path.with_name(f".{name}.{os.urandom(8).hex()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o666 if old is None else old)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if old is not None:  # in spite of the umask
+                os.fchmod(handle, old)
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` names a device or a pipe, or what standard output or errors go to, although
+    that may be a regular file.
+    """
+    return (os.path.exists(path) and not os.path.isfile(path)) or _standard(path) is not None
+
+
+def _standard(path: Path) -> int | None:
+    """1 or 2 if `path` is the file that standard output or errors go to."""
+    for number in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), os.fstat(number)):
+                return number
+    return None
+
+
+def _write_stream(path: Path, content: bytes) -> None:
+    number = _standard(path)
+    if number is not None and sys.stdout is not None:
+        sys.stdout.flush()
+    # standard output goes on at its own position: opened anew, it would begin at the start
+    with open(path, "wb") if number is None else os.fdopen(os.dup(number), "wb") as stream:
+        stream.write(content)
+
+
+# ---- what is read -------------------------------------------------------------------------------
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read from; CheckpointError at once for what may never end or never begin: a
+    pipe, a device, a socket or a folder. OSError for what cannot be opened.
+    """
+    _check_is_regular(os.stat(path).st_mode)  # opening a device may already do something
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    file = cast(BinaryIO, os.fdopen(handle, "rb", buffering=0))
+    try:
+        _check_is_regular(os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_is_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
+        raise CheckpointError(f"this is {kind}; a model is read from a regular file")
+
+
+def is_same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Whether writing to one would change the other: one file by two names or links, or one name
+    that is not there yet. Devices are no files.
+    """
+    if os.path.exists(a) and os.path.exists(b):
+        return os.path.isfile(a) and os.path.samefile(a, b)
+    return os.path.realpath(a) == os.path.realpath(b)

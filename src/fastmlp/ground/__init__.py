@@ -1,0 +1,1 @@
+"""What all others stand on; imports nothing of fastmlp but the C core."""

@@ -1,0 +1,225 @@
+"""What every layer is: its settings, its place in the flat arrays, and running alone."""
+
+from __future__ import annotations  # numpy.random is slow to load: on first use
+
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .. import _core
+from ..engine.executor import Executor
+from ..engine.plan import ABSENT, Layout, aligned_zeros, plan
+from ..ground.arrays import Array
+from ..ground.checks import as_whole
+from ..ground.conversion import as_matrix, as_numbers, assign
+from ..ground.dialects import Translated
+
+OWN_LAYER = (
+    "{} is no layer that can run: layers run in C, so a class of your own cannot be one. Possible "
+    "are combinations of those there are, Residual([...]) among them, a loss of your own, a "
+    "function (pred, target) -> (values, gradient), and init=, a function that draws weights; "
+    "how a layer is added to fastmlp stands in CONTRIBUTING.md"
+)
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a layer's numbers live: op `op` of `layout`, over flat arrays."""
+
+    layout: Layout
+    op: int
+    params: Array
+    grads: Array
+    dtype: np.dtype[Any]
+    seed: int
+    in_network: bool
+    stats: Array
+    turns: _core.Turns
+
+    def at(self, op: int) -> Home:
+        """The same arrays for another op."""
+        return replace(self, op=op)
+
+
+class Layer(Translated, dialect="layer"):
+    """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows,
+    n_in).
+    """
+
+    keeps_scale = False  # then the layer behind it decides on the weights of the Linear before it
+    init_before: str = _core.ACTIVATIONS["identity"]["init"]  # the initializer of that Linear
+    _n_in: int | None = None
+    _home: Home | None = None
+    _executor: Executor | None = None
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """A TypeError: layers become a network in a list."""
+        raise TypeError(
+            f"a layer is not called: write layer.forward(x), or Sequential([{self!r}, ...])"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A setting is given once: the program that C runs, and model files, are made of it."""
+        if name in vars(self) and not name.startswith("_"):
+            raise AttributeError(
+                f"{name} of {self!r} is fixed; make a new layer, and a new network with it"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def n_in(self) -> int | None:
+        """Features of the input; None while they are not known."""
+        return self._n_in
+
+    def record(self, n_in: int, index: int) -> Array:
+        """This layer as one op for an input of n_in features, at place `index`, without offsets."""
+        raise TypeError(OWN_LAYER.format(self))
+
+    def width_hint(self, n_in: int) -> str:
+        """What to do where n_in features come in and this layer has another width."""
+        return f"it has seen data with {self.n_in}; make a new one"
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this layer again, as JSON types."""
+        return {}
+
+    def leaves(self) -> list[Layer]:
+        """The layers that are ops of the program, in its order: this one."""
+        return [self]
+
+    def named_leaves(self, name: str) -> list[tuple[str, Layer]]:
+        """Those that may hold arrays, each with its name in a model file."""
+        return [(name, self)]
+
+    def arrays(self) -> dict[str, Array]:
+        """What it holds beside its settings, by name: views into the flat arrays."""
+        return {}
+
+    def initial_arrays(
+        self, rng: np.random.Generator, n_in: int, follower: Layer | None
+    ) -> dict[str, Any]:
+        """What `arrays` begins with in a network: what it holds already, if anything."""
+        if self._home is None:
+            return {}
+        return {name: array.copy() for name, array in self.arrays().items()}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        return f"{type(self).__name__}({shown})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the buffers, which the next forward makes again. A copy
+        of a network's layer is free, with arrays of its own.
+        """
+        state = {name: value for name, value in vars(self).items() if name != "_executor"}
+        if self._home is not None and self._home.in_network:
+            state["_home"] = self._home_of_copy(self._home)
+        return state
+
+    def _home_of_copy(self, home: Home) -> Home | None:
+        own = Layer._make_home(self, int(home.layout.ops[home.op]["n_in"]), home.dtype)
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _home=own)
+        for (_, place), (_, values) in zip(
+            twin.arrays().items(), self.arrays().items(), strict=True
+        ):
+            place[...] = values
+        return own
+
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
+        """Output (rows, n_out) for x (rows, n_in); remembers what backward needs, x itself among
+        it: change x in place only after backward.
+
+        Raises ValueError and TypeError where x is no numeric array of that shape.
+        """
+        x = as_numbers(x, "x")
+        dtype = self._home.dtype if self._home else self._dtype_alone(x)
+        matrix = as_matrix(x, dtype, self.n_in, "x")
+        return self._executor_for(matrix.shape[1], dtype).forward(matrix, training, None)
+
+    def backward(self, dz: ArrayLike) -> Array:
+        """Gradient by the input of the last forward, for the gradient dz (rows, n_out) by its
+        output.
+
+        Parameter gradients are written, not added. Raises RuntimeError without a forward pass
+        before.
+        """
+        if self._executor is None:
+            raise RuntimeError("backward needs a forward pass first")
+        return self._executor.backward(as_matrix(dz, self._executor.dtype, None, "dz"), None)
+
+    def check_is_free(self) -> None:
+        """ValueError where this layer is part of a network already."""
+        if self._home is not None and self._home.in_network:
+            raise ValueError(
+                f"{self!r} already belongs to a network; make a new layer for this one"
+            )
+
+    def attach(self, home: Home) -> None:
+        """Become part of a network, over its flat arrays."""
+        self._home, self._executor = home, None
+        self._n_in = int(home.layout.ops[home.op]["n_in"])
+
+    def _assign(self, name: str, place: Array | None, values: ArrayLike) -> None:
+        """Copy values into one of the arrays, for a line such as `layer.weight -= step`."""
+        if place is None:
+            raise ValueError(f"{self!r} has no {name}; make it with bias=True")
+        assert self._home is not None  # for its place is known
+        with self._home.turns.changing:
+            assign(place, values, name)
+
+    def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Executor:
+        executor = self._executor
+        if executor is None or executor.layout.n_in != n_in or executor.dtype != dtype:
+            home = self._home or self._make_home(n_in, dtype)
+            alone = home.layout.part(home.op, len(self.leaves()))
+            executor = Executor(
+                alone, home.params, home.grads, home.dtype, home.seed, home.stats, home.turns
+            )
+            self._executor = executor
+        return executor
+
+    def _dtype_alone(self, x: ArrayLike) -> np.dtype[Any]:
+        return np.dtype(np.float64 if np.asarray(x).dtype == np.float64 else np.float32)
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        """A place for a layer alone, which has no parameters unless its class says so."""
+        layout = plan([self], n_in, dtype, fuse=False, alone=True)
+        params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
+        stats = aligned_zeros(layout.n_stats, dtype)
+        return Home(layout, 0, params, grads, dtype, self._mask_seed(), False, stats, _core.Turns())
+
+    def _mask_seed(self) -> int:
+        return 0
+
+
+def make_record(
+    kind: str, variant: int, n_in: int, n_out: int, *, b: int = ABSENT, attr: float = 0.0
+) -> Array:
+    """One record of the program, without its offsets."""
+    op = np.zeros((), dtype=_core.OP_DTYPE)
+    op["kind"], op["variant"] = _core.OPS[kind], variant
+    op["n_in"], op["n_out"] = n_in, n_out
+    op["b"], op["s"], op["attr0"] = b, ABSENT, attr
+    return op
+
+
+def check_width(n: int, name: str) -> int:
+    """N if it is a number of features; else ValueError."""
+    whole = as_whole(n)
+    if whole is None or not 1 <= whole < 2**31:
+        raise ValueError(f"{name} must be an integer in 1 .. 2**31 - 1, not {n!r}")
+    return whole
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64; else ValueError."""
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = np.dtype(object)
+    if checked not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f'dtype must be "float32" or "float64", not {dtype!r}')
+    return checked

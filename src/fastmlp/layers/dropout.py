@@ -1,0 +1,41 @@
+"""Dropout."""
+
+from __future__ import annotations  # numpy.random is slow to load: on first use
+
+from typing import Any
+
+import numpy as np
+
+from ..ground.arrays import Array
+from ..ground.checks import as_real, check_seed
+from .base import Layer, make_record
+
+
+class Dropout(Layer):
+    """Inverted dropout: in training each input is zeroed with probability p and the others divided
+    by 1 - p.
+
+    Nothing happens outside of training. The mask depends on the seed, the number of the training
+    pass, the layer, the row and the column, never on the number of threads. `seed` is for a layer
+    alone.
+    """
+
+    keeps_scale = True
+
+    def __init__(self, p: float = 0.5, *, seed: int | None = None) -> None:
+        number = as_real(p)
+        if number is None or not 0 <= number < 1:
+            raise ValueError(f"p must be a probability with 0 <= p < 1, not {p!r}")
+        self.p, self.seed = number, None if seed is None else check_seed(seed)
+
+    def record(self, n_in: int, index: int) -> Array:
+        """See Layer.record."""
+        return make_record("dropout", index, n_in, n_in, attr=self.p)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"p": self.p}
+
+    def _mask_seed(self) -> int:
+        # Two layers alone must not share their masks, so without a seed each draws one.
+        return int(np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0])

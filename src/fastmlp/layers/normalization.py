@@ -1,0 +1,335 @@
+"""Normalization: of batches, of rows, and of the input, each with what it stores."""
+
+from __future__ import annotations  # numpy.random is slow to load: on first use
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..ground.arrays import Array
+from ..ground.checks import as_real
+from ..ground.conversion import as_finite, as_numbers
+from ..ground.errors import warn
+from ..ground.frames import ColumnNames
+from .base import Home, Layer, make_record
+
+_BLOCK = 4096  # rows whose float64 copies adapt holds at a time
+_TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
+_TINY = float(np.finfo(np.float32).smallest_subnormal)
+_COARSE = 32  # steps of the network's type that a column must spread over to be told apart well
+
+
+class Normalization(Layer):
+    """Base: `parts` names the arrays that stand one behind the other at a place of the op."""
+
+    keeps_scale = True
+    kind: str
+    parts: tuple[tuple[str, str, float], ...]  # name, place ("b": parameters, "s"), first value
+
+    def __init__(self, *, eps: float = 1e-5) -> None:
+        number = as_real(eps)
+        if number is None or not 1e-30 <= number <= 1:
+            raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
+        self.eps = number
+
+    def record(self, n_in: int, index: int) -> Array:
+        """See Layer.record."""
+        return make_record(self.kind, 0, n_in, n_in, attr=self.eps)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"eps": self.eps}
+
+    def arrays(self) -> dict[str, Array]:
+        """See Layer.arrays."""
+        return {name: self._part(name) for name, _, _ in self.parts}
+
+    def initial_arrays(
+        self, rng: np.random.Generator, n_in: int, follower: Layer | None
+    ) -> dict[str, Any]:
+        """See Layer.initial_arrays."""
+        own = super().initial_arrays(rng, n_in, follower)
+        return own or {name: value for name, _, value in self.parts}
+
+    def _part(self, name: str, grad: bool = False) -> Array:
+        home = self._home
+        if home is None:
+            raise ValueError(
+                f"the input width of {self!r} is not known yet; put it into a network, or pass "
+                "data first"
+            )
+        place = next(place for part, place, _ in self.parts if part == name)
+        before = [part for part, where, _ in self.parts if where == place].index(name)
+        op = home.layout.ops[home.op]
+        n, flat = int(op["n_in"]), home.grads if grad else home.params
+        first = int(op[place]) + before * n
+        return (flat if place == "b" else home.stats)[first : first + n]
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        home = super()._make_home(n_in, dtype)
+        self._home, self._n_in = home, n_in
+        for name, _, value in self.parts:
+            self._part(name)[:] = value
+        return home
+
+
+class _Scaled(Normalization):
+    """Those with a learnable scale; it stands with the biases and is not decayed."""
+
+    @property
+    def scale(self) -> Array:
+        """What xhat (n,) is multiplied by: a view into the flat parameters."""
+        return self._part("scale")
+
+    @scale.setter
+    def scale(self, values: ArrayLike) -> None:
+        self._assign("scale", self.scale, values)
+
+    @property
+    def scale_grad(self) -> Array:
+        """Gradient of the loss by the scale, as the last backward left it."""
+        return self._part("scale", grad=True)
+
+    @scale_grad.setter
+    def scale_grad(self, values: ArrayLike) -> None:
+        self._assign("scale_grad", self.scale_grad, values)
+
+
+class _Shifted(_Scaled):
+    """Those with a learnable shift too."""
+
+    @property
+    def shift(self) -> Array:
+        """What is added to xhat scale (n,): a view into the flat parameters."""
+        return self._part("shift")
+
+    @shift.setter
+    def shift(self, values: ArrayLike) -> None:
+        self._assign("shift", self.shift, values)
+
+    @property
+    def shift_grad(self) -> Array:
+        """Gradient of the loss by the shift, as the last backward left it."""
+        return self._part("shift", grad=True)
+
+    @shift_grad.setter
+    def shift_grad(self, values: ArrayLike) -> None:
+        self._assign("shift_grad", self.shift_grad, values)
+
+
+class LayerNorm(_Shifted):
+    """y = (x - mean) / sqrt(var + eps) scale + shift over the features of each row (Ba et al.
+    2016), with learnable scale (n,), from 1, and shift (n,), from 0.
+    """
+
+    kind = "layer_norm"
+    parts = (("scale", "b", 1.0), ("shift", "b", 0.0))
+
+
+class RMSNorm(_Scaled):
+    """y = x / sqrt(mean of x^2 + eps) scale over the features of each row (Zhang, Sennrich 2019),
+    with a learnable scale (n,), from 1.
+    """
+
+    kind = "rms_norm"
+    parts = (("scale", "b", 1.0),)
+
+
+class BatchNorm(_Shifted):
+    """y = (x - mean) / sqrt(var + eps) scale + shift for each feature (Ioffe, Szegedy 2015; the
+    lecture, "Batch normalisation"): between Linear and its activation it normalises z.
+
+    In training mean and variance are those of the mini-batch, which needs at least 2 rows
+    (ValueError), and `running_mean`, `running_var` follow them: running = (1 - momentum) running +
+    momentum batch, the variance with 1 / (rows - 1), as in PyTorch. Else the running ones count.
+    The Linear before needs no bias. `Sequential.fold` removes the layer for inference.
+    """
+
+    kind = "batch_norm"
+    parts = (
+        ("scale", "b", 1.0),
+        ("shift", "b", 0.0),
+        ("running_mean", "s", 0.0),
+        ("running_var", "s", 1.0),
+    )
+
+    def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__(eps=eps)
+        number = as_real(momentum)
+        if number is None or not 0 <= number <= 1:
+            raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
+        self.momentum = number
+
+    def record(self, n_in: int, index: int) -> Array:
+        """See Layer.record."""
+        op = super().record(n_in, index)
+        op["attr1"] = self.momentum
+        return op
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"momentum": self.momentum, "eps": self.eps}
+
+    @property
+    def running_mean(self) -> Array:
+        """Running mean (n,): a view into the flat statistics."""
+        return self._part("running_mean")
+
+    @running_mean.setter
+    def running_mean(self, values: ArrayLike) -> None:
+        self._assign("running_mean", self.running_mean, values)
+
+    @property
+    def running_var(self) -> Array:
+        """Running variance (n,): a view into the flat statistics."""
+        return self._part("running_var")
+
+    @running_var.setter
+    def running_var(self, values: ArrayLike) -> None:
+        self._assign("running_var", self.running_var, _not_below(values, "running_var", 0.0))
+
+
+class Standardize(Normalization):
+    """y = (x - mean) / std: the first layer of a network whose input is not standardised. The
+    lecture, "Input normalisation".
+
+    Mean and std (with 1 / rows) of each column come from `adapt(X)`, or else from the training rows
+    of the first `fit`; they are stored with the network and not trained. A constant column keeps
+    std 1 and so becomes 0. Any other use before that is a ValueError. X is converted to the
+    network's type first: in float32 columns far from zero, such as times in seconds, lose their
+    differences, all of them perhaps, as do values below 1e-45; a warning names such a column.
+    """
+
+    kind = "standardize"
+    parts = (("mean", "s", 0.0), ("std", "s", 0.0))  # std = 0: not adapted yet
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._column_names = ColumnNames()
+
+    @property
+    def column_names(self) -> ColumnNames:
+        """Names of the columns that it has learned from, those of its network as well."""
+        return self._column_names
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See Layer.__getstate__; a copy learns for itself."""
+        return super().__getstate__() | {"_column_names": ColumnNames(self.column_names.known)}
+
+    def record(self, n_in: int, index: int) -> Array:
+        """See Layer.record; raises ValueError anywhere but in the first place."""
+        if index != 0:
+            raise ValueError("Standardize() is for the input: put it first; inside use LayerNorm()")
+        return make_record(self.kind, 0, n_in, n_in)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {}
+
+    @property
+    def mean(self) -> Array:
+        """Mean of each column (n,): a view into the flat statistics."""
+        return self._part("mean")
+
+    @mean.setter
+    def mean(self, values: ArrayLike) -> None:
+        self._assign("mean", self.mean, values)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation of each column (n,): a view into the flat statistics."""
+        return self._part("std")
+
+    @std.setter
+    def std(self, values: ArrayLike) -> None:
+        self._assign("std", self.std, _not_below(values, "std", _TINY))
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether mean and std are known."""
+        return self._home is not None and bool(self.std.all())
+
+    def adapt(self, X: ArrayLike) -> Self:
+        """Take mean and std of each column of X (rows, n_in), in float64; returns the layer.
+
+        Raises ValueError and TypeError where X is no numeric array of that shape, or too large for
+        a standard deviation; ValueError also for a frame whose columns have other names than those
+        that it, or its network, has learned from.
+        """
+        self.column_names.check(X)
+        numbers = as_numbers(X, "X")
+        dtype = self._home.dtype if self._home else self._dtype_alone(numbers)
+        matrix = as_finite(numbers, dtype, self.n_in)
+        self.column_names.learn(X)
+        return self.adapt_rows(matrix, np.arange(len(matrix)), numbers)
+
+    def adapt_rows(self, matrix: Array, rows: NDArray[np.int64], given: ArrayLike) -> Self:
+        """`adapt` for some rows of a checked matrix, and of what the user gave it as."""
+        mean, std = column_statistics(matrix, rows)
+        if self._home is None:
+            self._make_home(matrix.shape[1], matrix.dtype)
+        constant = _is_constant(mean, std, matrix.dtype)
+        coarse = ~constant & (std < _COARSE * np.finfo(matrix.dtype).eps * np.abs(mean))
+        if given is not matrix and constant.any():  # the conversion may have made it so
+            values = as_numbers(given, "X")
+            mean_given, std_given = column_statistics(values, rows, constant)
+            coarse[constant] = ~_is_constant(mean_given, std_given, values.dtype)
+        if coarse.any():
+            warn(
+                f"column {int(np.argmax(coarse))} of X holds values that {matrix.dtype} hardly "
+                "tells apart, being far from zero or tiny; subtract its mean and rescale it first, "
+                'or use dtype="float64"'
+            )
+        self.mean[:], self.std[:] = mean, np.where(constant, 1.0, std)
+        return self
+
+    def check_adapted(self) -> None:
+        """ValueError where mean and std are not known yet."""
+        if not self.is_adapted:
+            raise ValueError(
+                "Standardize() does not know the data yet; call net.fit(...), or "
+                "net.layers[0].adapt(X) with the training data"
+            )
+
+    def _executor_for(self, n_in: int, dtype: np.dtype[Any]) -> Any:
+        self.check_adapted()
+        return super()._executor_for(n_in, dtype)
+
+
+def _not_below(values: ArrayLike, name: str, least: float) -> Array:
+    """The values; ValueError where one is too small for a variance or a deviation."""
+    numbers = as_numbers(values, name, "values")
+    if (numbers < least).any():
+        raise ValueError(f"{name} must be {'>= 0' if least == 0 else 'above 0'} everywhere")
+    return numbers
+
+
+def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Which columns hold one value, up to what rounding in float64 leaves of it."""
+    tiny = np.finfo(dtype).tiny if dtype.kind == "f" else 0.0
+    return np.asarray(std <= np.maximum(_TRACE * np.abs(mean), tiny))
+
+
+def column_statistics(
+    matrix: Array, rows: NDArray[np.int64], columns: slice | NDArray[np.bool_] = slice(None)
+) -> tuple[Array, Array]:
+    """Mean and standard deviation (n,) of the rows in some columns, in float64; ValueError where
+    they are not finite.
+
+    In two passes, and less the first row: a constant column then has its own value and exactly 0.
+    """
+    first = matrix[rows[0], columns].astype(np.float64)
+    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+    mean, squares = np.zeros(len(first)), np.zeros(len(first))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in blocks:
+            mean += (matrix[block][:, columns].astype(np.float64) - first).sum(axis=0)
+        mean = first + mean / len(rows)
+        for block in blocks:
+            squares += ((matrix[block][:, columns].astype(np.float64) - mean) ** 2).sum(axis=0)
+        std = np.sqrt(squares / len(rows))
+    bad = np.flatnonzero(~np.isfinite(mean + std))
+    if len(bad):
+        raise ValueError(f"column {bad[0]} of X is too large to standardise; rescale it")
+    return mean, std

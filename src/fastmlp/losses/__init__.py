@@ -1,0 +1,100 @@
+"""Losses: settings, what their targets are, and what the raw outputs mean under them.
+
+`fit(loss=...)` takes a name ("huber"), one of these objects (`Huber(delta=0.5)`) or a Python
+function (see `CustomLoss`). Below, z are the raw outputs (rows, n_out) of the last layer, y the
+targets, and a loss is the mean of the formula over all rows and, for values, over all columns of y.
+"""
+
+from typing import Any
+
+from .. import _core
+from ..ground.arrays import Array
+from ..ground.dialects import Translated, way
+from .base import Loss, LossFunction, sigmoid, softmax
+from .custom import CustomLoss, LostFunction
+from .named import (
+    LOSS_CLASSES,
+    AbsoluteError,
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    GaussianNLL,
+    Huber,
+    Pinball,
+    Poisson,
+    SoftCrossEntropy,
+    SquaredError,
+)
+
+LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
+
+
+_DEFAULTS = {name: c() for name, c in LOSS_CLASSES.items()}
+
+
+def get_loss(loss: str | Loss | LossFunction) -> Loss:
+    """The object for a name, an object or a function of (pred, target); ValueError and TypeError
+    for anything else.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str):
+        if loss not in _DEFAULTS:
+            known = way("loss", loss.replace("-", "_"))
+            advice = f"fastmlp calls it {known!r}," if known else "use"
+            raise ValueError(f"loss={loss!r} is unknown; {advice} one of {', '.join(LOSSES)}")
+        return _DEFAULTS[loss]
+    if isinstance(loss, type | Translated) or not callable(loss):
+        raise TypeError(
+            f"loss must be a name, an object such as Huber(delta=0.5) or a function of "
+            f"(pred, target), not {loss!r}"
+        )
+    return CustomLoss(loss)
+
+
+def from_config(config: Any) -> str | Loss | None:
+    """What a model file holds: a name, or the fields of an object; KeyError, TypeError and
+    ValueError for anything else.
+    """
+    if config is None:
+        return None
+    if isinstance(config, str):
+        return get_loss(config) and config
+    values = dict(config)
+    name = values.pop("name")
+    if name == CustomLoss.name:
+        return CustomLoss(LostFunction(values.pop("function")), **values)
+    return LOSS_CLASSES[name](**values)
+
+
+def probabilities(loss: str | Loss, z: Array) -> Array:
+    """Softmax of the rows of z, or the sigmoid of its elements, as the loss implies; else
+    ValueError.
+    """
+    return get_loss(loss).probabilities(z)
+
+
+__all__ = [
+    "LOSSES",
+    "LOSS_CLASSES",
+    "AbsoluteError",
+    "BinaryCrossEntropy",
+    "BinaryFocal",
+    "CrossEntropy",
+    "CustomLoss",
+    "Focal",
+    "GaussianNLL",
+    "Huber",
+    "Loss",
+    "LossFunction",
+    "Pinball",
+    "Poisson",
+    "SoftCrossEntropy",
+    "SquaredError",
+    "from_config",
+    "get_loss",
+    "probabilities",
+    "sigmoid",
+    "softmax",
+]

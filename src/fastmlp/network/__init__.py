@@ -1,0 +1,1 @@
+"""What a network is: arrays, counters, averages, forward and predict."""

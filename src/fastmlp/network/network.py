@@ -1,0 +1,300 @@
+"""Network: layers and their numbers, forward and backward; what is done with one imports it."""
+
+from __future__ import annotations  # signatures that can be read
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .. import _core
+from ..engine.executor import Executor
+from ..engine.plan import leaves_of, plan
+from ..ground.arrays import Array
+from ..ground.checks import check_seed
+from ..ground.conversion import as_finite, as_matrix, as_numbers, as_row, check_finite
+from ..ground.runtime import resolve_threads
+from ..layers import (
+    Home,
+    Layer,
+    Linear,
+    check_dtype,
+    check_layers,
+    check_width,
+    initial_values,
+)
+from ..layers.normalization import Standardize
+from ..losses import Loss, LossFunction, get_loss
+from ..losses.custom import CustomLoss
+from ..losses.targets import as_target, check_missing, suited
+from ..metrics import Metric
+from ..training.run import History
+from .state import NetworkState, zeros
+
+
+class Network(NetworkState):
+    """What a network is: layers, flat arrays, the program over them, forward, backward, predict."""
+
+    _fuse = True  # tests compare with the same network unfused
+    _gives_hints = True
+    _draws = True  # initial weights; those of a file are read instead
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        *,
+        seed: int = 0,
+        dtype: DTypeLike = "float32",
+        n_in: int | None = None,
+    ) -> None:
+        layers = check_layers(layers, "[Linear(4, 8), ReLU(), Linear(8, 3)]")
+        leaves = leaves_of(layers)
+        self._layers = layers
+        super().__init__(check_seed(seed), check_dtype(dtype))
+        self.history: History | None = None
+        self.metadata: dict[str, Any] = {}
+        self._loss: str | Loss | None = None
+        self.metrics: Sequence[str | Metric] | None = None
+        # what stands before the first Linear keeps the width
+        first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
+        self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
+        if self.standardize is not None:  # may know the columns already, from `adapt`
+            self.column_names = self.standardize.column_names
+        width = first.n_in if n_in is None else check_width(n_in, "n_in")
+        if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
+            raise ValueError(
+                "without a Linear the layers do not tell the input width; pass "
+                "Sequential([...], n_in=...)"
+            )
+        if width is not None:
+            self._executor = self._build(width)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers; fixed, as are their settings, for the program that C runs is made of them."""
+        return self._layers
+
+    @property
+    def loss(self) -> str | Loss | None:
+        """That of the last training, which the next goes on with. May be set to what `fit`
+        takes.
+        """
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: str | Loss | LossFunction | None) -> None:
+        if loss is not None:
+            chosen = get_loss(loss)
+            loss = loss if isinstance(loss, str) else chosen
+        self._loss = loss
+
+    @property
+    def n_in(self) -> int:
+        """Features of the input."""
+        return int(self.executor.program.n_in)
+
+    @property
+    def n_out(self) -> int:
+        """Outputs of the last layer."""
+        if self._executor is None:
+            leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
+            return [leaf.n_out for leaf in leaves if isinstance(leaf, Linear)][-1]
+        return int(self._executor.program.n_out)
+
+    def _build(self, n_in: int) -> Executor:
+        """Plan, allocate, draw the weights, and let the layers look into the flat arrays."""
+        layout = plan(self.layers, n_in, self.dtype, self._fuse)
+        params, grads = (zeros(layout.n_params, self.dtype) for _ in range(2))
+        stats = zeros(layout.n_stats, self.dtype)
+        executor = Executor(layout, params, grads, self.dtype, self.seed, stats, self._turns)
+        unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
+        leaves = leaves_of(self.layers)
+        values = initial_values(leaves, unfused, self.seed) if self._draws else []
+        # What may fail comes first: a refused network leaves its layers as they were.
+        for leaf in leaves:
+            leaf.check_is_free()
+        home = Home(unfused, 0, params, grads, self.dtype, self.seed, True, stats, self._turns)
+        for layer in self.layers:
+            layer.attach(home)
+            home = home.at(home.op + len(layer.leaves()))
+        for leaf, initial in zip(leaves, values, strict=self._draws):
+            for name, array in leaf.arrays().items():
+                array[...] = initial[name]
+        return executor
+
+    def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
+        """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs.
+
+        Raises ValueError and TypeError for bad input, NaN and infinity among it.
+        """
+        self._see(x)
+        return self.executor.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
+
+    def backward(self, dz: ArrayLike, threads: int | None = None) -> Array:
+        """Fill `grads` for the gradient dz (rows, n_out) by the last forward's output; returns dx.
+
+        Raises RuntimeError without a forward pass before, ValueError for another shape.
+        """
+        return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
+
+    def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
+        """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
+        if self._executor is not None:
+            out = self._executor.quick.predict(X, threads)
+            if out is not None:
+                return out
+        self._check_ready()
+        self.column_names.check(X)
+        return self.executor.predict(as_finite(X, self.dtype, self.n_in), threads)
+
+    def predict_row(self, x: ArrayLike, out: Array | None = None) -> Array:
+        """Raw output (n_out,) for one row x (n_in,), for control loops: microseconds a call.
+
+        On one thread, with the bits that `predict` gives that row (not through a BLAS). out: an
+        array (n_out,) of the network's dtype to write to; left out, a new one. Returns it. Raises
+        ValueError and TypeError for other shapes and types, ValueError for NaN and infinity.
+        """
+        executor = self.executor
+        quick = executor.quick.predict_row(x, out)
+        if quick is not None:
+            return quick
+        self._check_ready()
+        row = as_row(x, self.dtype, executor.program.n_in)
+        if row is not x:
+            self.column_names.check_row(x)
+        if out is None:
+            out = np.empty(executor.program.n_out, self.dtype)
+        elif not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be an array of {self.n_out} {self.dtype} numbers")
+        if not executor.predict_row(row, out):
+            check_finite(row, "x", unit="column")
+        return out
+
+    def predict_proba(
+        self,
+        X: ArrayLike,
+        threads: int | None = None,
+        *,
+        loss: str | Loss | None = None,
+    ) -> Array:
+        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by `loss`; left out, that
+        of the last training with fit or train_step.
+
+        Raises ValueError for a loss that predicts values, or where nothing tells the loss.
+        """
+        chosen = self._trained_loss("predict_proba") if loss is None else get_loss(loss)
+        chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values before the work
+        return chosen.probabilities(self.predict(X, threads))
+
+    def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:
+        """What `predict` means under the loss of the last training, (rows, n_out): probabilities,
+        values, rates (poisson), quantiles (pinball), or means and then standard deviations
+        (gaussian_nll); the `response` of the loss. Raises ValueError for a custom loss.
+        """
+        loss = self._trained_loss("predict_response")
+        loss.response(np.zeros((1, self.n_out)))
+        return loss.response(self.predict(X, threads))
+
+    def _trained_loss(self, caller: str) -> Loss:
+        if self.loss is None:
+            raise ValueError(
+                f"{caller} goes by the loss, and this network has not been trained with one yet"
+                + ('; pass loss="cross_entropy", for instance' * (caller == "predict_proba"))
+            )
+        return get_loss(self.loss)
+
+    def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
+        """Set the running statistics of every BatchNorm to mean and variance of what comes into it
+        for X (rows, n_in), without dropout: after weights were set by hand, for instance. PyTorch's
+        update_bn.
+
+        Raises ValueError and TypeError for bad input and fewer than 2 rows.
+        """
+        self._see(X)
+        with self.executor.turns.changing:
+            stats = self._stats_from(X, self.params, resolve_threads(threads))
+            self._set_stats(stats, are_of_average=self._shows_average)
+
+    @classmethod
+    def _make(
+        cls,
+        layers: list[Layer],
+        seed: int,
+        dtype: DTypeLike,
+        n_in: int | None = None,
+        draws: bool = True,
+    ) -> Self:
+        """For copies and files; the __init__ of a subclass may take other arguments."""
+        net = cls.__new__(cls)
+        if not draws:
+            net._draws = False
+        Network.__init__(net, layers, seed=seed, dtype=dtype, n_in=n_in)
+        vars(net).pop("_draws", None)
+        return net
+
+    def _see(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        loss: str | Loss | LossFunction | None = None,
+        learns: bool = False,
+    ) -> None:
+        """Learn the input width from the first data; ValueError where the input's mean and std are
+        missing and this call does not learn them, or its columns have other names than before.
+        """
+        _core.check_stack()
+        if type(x) is not np.ndarray:
+            self.column_names.check(x)
+        if self._executor is None:
+            self._learn_width(x, y, loss)
+        if not learns:
+            self._check_ready()
+
+    def _learn_width(
+        self, x: ArrayLike, y: ArrayLike | None, loss: str | Loss | LossFunction | None
+    ) -> None:
+        """From data that are checked first: refused ones must not settle it."""
+        with self._turns.changing:
+            matrix = as_matrix(x, self.dtype, None)
+            if y is not None:
+                check_finite(matrix, "X")
+                chosen = get_loss(self._choose_loss(loss, y))
+                as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+            if self._executor is None:  # another thread was not quicker
+                self._executor = self._build(matrix.shape[1])
+
+    def _check_ready(self) -> None:
+        if self.standardize is not None:
+            self.standardize.check_adapted()
+
+    def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
+        given = self.loss if loss is None else loss
+        if given is not None:
+            if loss is None and isinstance(self.loss, CustomLoss):
+                self.loss.check_usable()
+            own = get_loss(given)
+            chosen = suited(own, y)
+            return given if chosen is own and isinstance(given, str) else chosen
+        try:
+            array = as_numbers(y, "y", "target")
+        except TypeError:
+            check_missing(y, "y")  # text stands for classes, and codes would hide what is missing
+            raise
+        one_a_row = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+        if array.dtype.kind in "iu" and one_a_row and self.n_out > 1:
+            return "cross_entropy"
+        if array.dtype.kind == "f":
+            if one_a_row and self.n_out > 1:  # labels, where some are missing
+                check_missing(y, "y")
+            return "squared_error"
+        if array.ndim == 2 and np.all((array == 0) | (array == 1)) and np.all(array.sum(1) == 1):
+            raise ValueError(
+                "y looks one-hot; for one class a row pass labels, y.argmax(axis=1), for several "
+                'loss="binary_cross_entropy"'
+            )
+        raise ValueError(
+            f"the loss cannot be told from y ({array.dtype}, shape {array.shape}) and "
+            f'{self.n_out} outputs; pass loss="binary_cross_entropy" for 0 and 1, "poisson" for '
+            'counts, "squared_error" for amounts'
+        )

@@ -1,0 +1,471 @@
+"""What a network holds beside its layers: its flat arrays, and what training keeps of them."""
+
+from __future__ import annotations  # signatures that can be read
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core
+from ..engine.executor import Executor
+from ..engine.plan import aligned_zeros
+from ..ground.arrays import Array
+from ..ground.conversion import as_finite, as_numbers, assign
+from ..ground.dialects import Translated
+from ..ground.errors import DivergenceError, warn
+from ..ground.frames import ColumnNames
+from ..ground.runtime import resolve_threads
+from ..optimizers import Optimizer, get_optimizer
+from .batch_norm_statistics import has_batch_norm, statistics_of
+
+# what training changes beside weights and statistics: of the network, and of its context
+_KEPT = (
+    *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
+    *("_interrupted_batches", "_lacks_state", "known_names"),
+)
+_COUNTERS = (
+    *("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged", "running"),
+)
+
+
+class PassUnderWay(Protocol):
+    """A loop over epochs that is in one."""
+
+    def batches(self) -> tuple[int, int, bool, int]:
+        """What tells the batches of this pass from others."""
+
+
+class NetworkState(Translated, dialect="network"):
+    """Base of Sequential: parameters, gradients and statistics, the optimizer with its moments, and
+    averaged weights.
+    """
+
+    def __init__(self, seed: int, dtype: np.dtype[Any]) -> None:
+        self._seed, self._dtype = seed, dtype
+        self._turns = _core.Turns()
+        self._executor: Executor | None = None
+        self._optimizer: Optimizer | None = None
+        self.state: tuple[Array, ...] | None = None
+        self.average: Array | None = None
+        self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
+        self._shows_average = False
+        self._lacks_state = False
+        self._kept: tuple[tuple[Array, Array], ...] = ()  # places and what they hold in a file
+        self.pass_under_way: PassUnderWay | None = None
+        self._interrupted_batches: tuple[int, int, bool, int] | None = None
+        self.column_names = ColumnNames()
+
+    @property
+    def seed(self) -> int:
+        """What its weights, the order of the rows and the masks of dropout depend on."""
+        return self._seed
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def executor(self) -> Executor:
+        """What runs this network; ValueError while the input width is not known."""
+        if self._executor is None:
+            raise ValueError(
+                "the input width is not known yet; use Linear(n_in, n_out) for the first layer, "
+                "Sequential(..., n_in=...), or fit or forward first"
+            )
+        return self._executor
+
+    @property
+    def known_names(self) -> list[str] | None:
+        """Names of the columns that it has learned from; None while no X had any."""
+        return self.column_names.known
+
+    @known_names.setter
+    def known_names(self, names: list[str] | None) -> None:
+        self.column_names.known = names
+
+    @property
+    def feature_names_in_(self) -> NDArray[np.object_]:
+        """Names of the columns that it was trained on; as in scikit-learn, AttributeError while
+        there are none.
+        """
+        if self.known_names is None:
+            raise AttributeError("feature_names_in_: no X with names of columns was trained on")
+        return np.array(self.known_names, object)
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights, biases, scales and shifts."""
+        return self.executor.layout.n_params
+
+    @property
+    def params(self) -> Array:
+        """All weights, then all biases, scales and shifts, flat; writing changes the network, but
+        neither averages of the weights, which `set_params` changes too, nor the moments.
+        """
+        return self.executor.context.params
+
+    @params.setter
+    def params(self, values: ArrayLike) -> None:
+        self._write(self.params, values, "params")
+
+    @property
+    def grads(self) -> Array:
+        """Gradients in the layout of params, as the last `backward` left them."""
+        return self.executor.context.grads
+
+    @grads.setter
+    def grads(self, values: ArrayLike) -> None:
+        self._write(self.grads, values, "grads")
+
+    @property
+    def stats(self) -> Array:
+        """Statistics that are not trained, flat: running ones of BatchNorm, those of
+        Standardize.
+        """
+        return self.executor.context.stats
+
+    @stats.setter
+    def stats(self, values: ArrayLike) -> None:
+        self._write(self.stats, values, "stats")
+
+    def _write(self, place: Array, values: ArrayLike, name: str) -> None:
+        """Copy values into a flat array, for a line such as `net.params -= step`."""
+        with self.executor.turns.changing:
+            assign(place, values, name)
+
+    @property
+    def epoch(self) -> int:
+        """Whole passes over the data so far."""
+        return self.executor.context.epoch
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates so far."""
+        return self.executor.context.updates
+
+    @property
+    def interrupted_batches(self) -> tuple[int, int, bool, int] | None:
+        """What tells the batches of a pass that is not over from others; None where none is."""
+        running = self.pass_under_way
+        return self._interrupted_batches if running is None else running.batches()
+
+    @interrupted_batches.setter
+    def interrupted_batches(self, batches: tuple[int, int, bool, int] | None) -> None:
+        self.pass_under_way, self._interrupted_batches = None, batches
+
+    # ---- what a file holds while it is not what the arrays hold ----------------------------------
+
+    def as_saved(self, array: Array) -> Array:
+        """What a model file holds of an array of this network: in `kept_for_files` what it held
+        before.
+        """
+        for place, values in self._kept:
+            first = (array.ctypes.data - place.ctypes.data) // place.itemsize
+            if 0 <= first < place.size:
+                return values[first : first + array.size].reshape(array.shape)
+        return array
+
+    @contextmanager
+    def kept_for_files(self, *places: Array) -> Iterator[None]:
+        """Inside, flat arrays hold something for the moment: a file that a signal handler saves
+        gets what they held before, as long as they are not back.
+        """
+        before = self._kept
+        self._kept = (*before, *((place, place.copy()) for place in places))
+        try:
+            yield
+        finally:
+            self._kept = before
+
+    # ---- the optimizer ---------------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """That of the last training, which the next goes on with. Setting it is `use_optimizer`;
+        None gives it up with all that it keeps.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: str | Optimizer | None) -> None:
+        if optimizer is None:
+            self.drop_optimizer()
+        else:
+            self.use_optimizer(optimizer)
+
+    def use_optimizer(self, optimizer: str | Optimizer) -> None:
+        """Make sure of state for this optimizer: what there is, or zeros after a change of kind.
+
+        Another `lr` begins its schedule at step 0, another `weight_average` begins anew. Raises
+        RuntimeError inside `averaged`, TypeError and ValueError for what is no optimizer of
+        mini-batches.
+        """
+        self._check_trainable()
+        optimizer = get_optimizer(optimizer)
+        if optimizer is self.optimizer and self.state is not None:
+            return
+        if self._lacks_state:
+            self._tell_lack(optimizer)
+        with self.executor.turns.changing:
+            self._change_optimizer(optimizer)
+
+    def remember_optimizer(self, optimizer: Optimizer) -> None:
+        """Of a file that holds its settings alone: training goes on with them, but not as if
+        nothing had been between.
+        """
+        self._optimizer, self._lacks_state = optimizer, True
+
+    def _tell_lack(self, optimizer: Optimizer) -> None:
+        self._lacks_state = False
+        if self.optimizer is not None and optimizer.goes_on_from(self.optimizer):
+            averages = ", averaged weights" if optimizer.keeps_average else ""
+            warn(
+                f"this network comes from a file that was saved with optimizer=False: the moments "
+                f"of {optimizer!r}{averages} and its schedule begin anew, so that training does "
+                "not go on with the same bits"
+            )
+
+    def _change_optimizer(self, optimizer: Optimizer) -> None:
+        before, context = self.optimizer, self.executor.context
+        same_kind = before is not None and optimizer.goes_on_from(before)
+        if self.state is None or before is None or not same_kind:
+            n = _core.OPTIMIZERS[optimizer.kernel]["n_states"]
+            state = tuple(zeros(self.n_params, self.dtype) for _ in range(n))
+            average = self._new_average(optimizer)
+        else:
+            state, average = self.state, self.average
+            if before.weight_average != optimizer.weight_average:
+                average = self._new_average(optimizer)
+        context.set_state(state, average)
+        if state is not self.state:
+            context.t, context.running = 0, (0.0, 0.0)
+        if average is not self.average:
+            context.n_averaged = 0
+        if state is not self.state or average is not self.average:
+            self.average_stats = None
+        if before is None or not same_kind or before.lr != optimizer.lr:
+            context.schedule_start = context.t
+        self.state, self.average, self._optimizer = state, average, optimizer
+
+    def drop_optimizer(self) -> None:
+        """Give up the optimizer, its moments and averages, which would not follow the weights that
+        a full-batch method finds.
+
+        Raises RuntimeError inside `averaged`.
+        """
+        self._check_trainable()
+        context = self.executor.context
+        with self.executor.turns.changing:
+            context.set_state((), None)
+            context.t = context.position = context.n_averaged = 0
+            context.running = (0.0, 0.0)
+            self.state = self.average = self.average_stats = None
+            self._optimizer = self.interrupted_batches = None
+            self._lacks_state = False
+
+    def _check_trainable(self) -> None:
+        if self._shows_average:
+            raise RuntimeError(
+                "training inside `with net.averaged()` would be lost at its end; train after it"
+            )
+
+    def _new_average(self, optimizer: Optimizer) -> Array | None:
+        if optimizer.weight_average is None:
+            return None
+        average = zeros(self.n_params, self.dtype)
+        average[:] = self.params
+        return average
+
+    @contextmanager
+    def unchanged_before_a_step(self) -> Iterator[None]:
+        """Where an error comes before the first step, all that this class and Sequential keep goes
+        back to what it was: a custom loss may refuse its first mini-batch. Divergence is no such
+        error: training has begun then, and its history says how.
+        """
+        context = self.executor.context
+        kept = {name: getattr(self, name) for name in _KEPT}
+        counters = {name: getattr(context, name) for name in _COUNTERS}
+        stats = self.stats.copy()
+        try:
+            yield
+        except DivergenceError:
+            raise
+        except Exception:
+            if context.updates == counters["updates"]:
+                context.set_state(kept["state"] or (), kept["average"])
+                for place, values in ((self, kept), (context, counters)):
+                    for name, value in values.items():
+                        setattr(place, name, value)
+                self.stats[:] = stats
+            raise
+
+    # ---- averaged weights ------------------------------------------------------------------------
+
+    @property
+    def keeps_average(self) -> bool:
+        """Whether there are averaged weights: the optimizer has a weight_average or averages by
+        itself.
+        """
+        return self.optimizer is not None and self.optimizer.keeps_average
+
+    @property
+    def averaged_params(self) -> Array:
+        """A copy of the averaged weights, in the layout of params; ValueError where none are
+        kept.
+        """
+        if self.optimizer is None or self.state is None or not self.optimizer.keeps_average:
+            raise ValueError(
+                "no averaged weights are kept; train with Adam(weight_average=EMA(0.999)), for "
+                "instance"
+            )
+        if self.average is not None:
+            return self.average.copy()
+        if self.executor.context.t == 0:
+            return self.params.copy()
+        return self.optimizer.average_of(self.params, self.state)
+
+    @property
+    def averaged_stats(self) -> Array:
+        """A copy of `stats` as they are for the averaged weights; ValueError where BatchNorm needs
+        them and `fit` has not computed them since the last step.
+        """
+        if not has_batch_norm(self.executor):
+            return self.stats.copy()
+        if self.average_stats is None or self.average_stats[0] != self.step:
+            raise ValueError(
+                "BatchNorm needs statistics of the averaged weights, which only whole epochs of "
+                "fit compute; pass the training inputs: with net.averaged(X): ..."
+            )
+        return self.average_stats[1].copy()
+
+    def scored_weights(self) -> tuple[Array, Array]:
+        """Copies of the weights and statistics that `fit` scores: averaged ones if they are
+        kept.
+        """
+        if self.keeps_average:
+            return self.averaged_params, self.averaged_stats
+        return self.params.copy(), self.stats.copy()
+
+    @contextmanager
+    def averaged_unless_saved(self) -> Iterator[None]:
+        """As `averaged`, for `fit` itself: a signal handler that saves does not get the averaged
+        weights.
+        """
+        with self.kept_for_files(*self._weights(), self.stats), self.averaged():
+            yield
+
+    def update_average_statistics(
+        self, matrix: Array, rows: NDArray[np.int64], threads: int
+    ) -> None:
+        """Compute `averaged_stats` from rows of a checked matrix, where there is a BatchNorm."""
+        if has_batch_norm(self.executor):
+            params = self.averaged_params
+            stats = statistics_of(self.executor, params, matrix, rows, threads)
+            self.average_stats = self.step, stats
+
+    def _stats_from(self, X: ArrayLike, params: Array, threads: int) -> Array:
+        """What `stats` would be with these weights, BatchNorm's being computed from X (rows, n_in);
+        ValueError and TypeError for bad input.
+        """
+        self.column_names.check(X)
+        matrix = as_finite(X, self.dtype, self.executor.layout.n_in)
+        if not has_batch_norm(self.executor):
+            return self.stats.copy()
+        return statistics_of(self.executor, params, matrix, np.arange(len(matrix)), threads)
+
+    def _set_stats(self, stats: Array, are_of_average: bool) -> None:
+        self.stats[:] = stats
+        if are_of_average and self.keeps_average and has_batch_norm(self.executor):
+            self.average_stats = self.step, stats.copy()
+
+    @contextmanager
+    def averaged(self, X: ArrayLike | None = None) -> Iterator[Self]:
+        """Inside, the network has its averaged weights: to predict, evaluate, save or copy.
+
+            with net.averaged():
+                net.evaluate(X_test, y_test)
+
+        A BatchNorm then has the statistics of the averaged weights, which `fit` computes from the
+        training rows after every epoch; after steps of another kind pass the training inputs X
+        (rows, n_in), from which they are computed here.
+
+        At the end the weights that training goes on with come back, so training inside raises
+        RuntimeError. To keep the averaged weights:
+        net.set_params(net.averaged_params, net.averaged_stats). Raises ValueError where none are
+        kept, or X is missing.
+        """
+        with self.executor.turns.changing:
+            if self._shows_average:
+                raise RuntimeError("the network has its averaged weights already")
+            averaged, places = self.averaged_params, [*self._weights(), self.stats]
+            if X is not None:
+                found = self._stats_from(X, averaged, resolve_threads(None))
+                if has_batch_norm(self.executor):
+                    self.average_stats = self.step, found
+            stats = self.averaged_stats
+            kept = [place.copy() for place in places]
+            interrupt: KeyboardInterrupt | None = None
+            try:
+                self._shows_average = True
+                self.set_params(averaged, stats)
+                yield self
+            finally:
+                while self._shows_average:
+                    try:
+                        for place, values in zip(places, kept, strict=True):
+                            place[:] = values
+                        self._shows_average = False
+                    except KeyboardInterrupt as error:  # not before the weights are back
+                        interrupt = error
+            if interrupt is not None:
+                raise interrupt
+
+    def set_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
+        """Replace all weights and biases by a flat array in the layout of `params`, and their
+        average as well where one is kept; `stats` by what belongs to them, where that is given.
+
+        Raises ValueError for another size, NaN and infinity, TypeError for what is not numeric.
+        """
+        values = self._flat(params, self.params, "params")
+        statistics = None if stats is None else self._flat(stats, self.stats, "stats")
+        with self.executor.turns.changing:
+            for place in self._weights():
+                place[:] = values
+            self.average_stats = None
+            if statistics is not None:
+                self._set_stats(statistics, are_of_average=True)
+
+    def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
+        array = as_numbers(values, name)
+        if array.shape != place.shape:
+            raise ValueError(
+                f"{name} has the shape {array.shape}, but this network has {place.size} of them; "
+                f"give an array of the shape {place.shape}"
+            )
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, self.dtype)
+        if (bad := _core.first_nonfinite(array)) >= 0:
+            raise ValueError(
+                f"{name} holds NaN, infinity or numbers too large for {self.dtype}, at {bad}"
+            )
+        return array
+
+    def _weights(self) -> list[Array]:
+        """The flat arrays that hold weights, rather than gradients or moments."""
+        average = () if self.average is None else (self.average,)
+        own: tuple[Array, ...] = ()
+        if self.optimizer is not None and self.state is not None:
+            own = self.optimizer.weights_in(self.state)
+        return [self.params, *average, *own]
+
+
+def zeros(size: int, dtype: np.dtype[Any]) -> Array:
+    """A flat array of zeros; MemoryError in the user's words."""
+    try:
+        return aligned_zeros(size, dtype)
+    except (MemoryError, ValueError):
+        raise MemoryError(f"no memory for {size:,} parameters; use narrower layers") from None

@@ -1,0 +1,112 @@
+"""Weights of rows: how much each counts in the loss and its gradient."""
+
+from __future__ import annotations  # signatures that can be read
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .ground.arrays import Array
+from .ground.conversion import as_numbers, check_finite
+from .losses import Loss
+
+ClassWeight = str | Mapping[int, float] | ArrayLike
+Weights = NDArray[np.float64]
+
+
+def as_weights(
+    sample_weight: ArrayLike | None, rows: int, name: str = "sample_weight"
+) -> Weights | None:
+    """One finite number >= 0 for each row, in float64; None stays None."""
+    if sample_weight is None:
+        return None
+    numbers = as_numbers(sample_weight, name, "values")
+    weights = np.ascontiguousarray(numbers, dtype=np.float64)
+    each = "class" if name == "class_weight" else "row"
+    if weights.shape != (rows,):
+        raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a {each}")
+    check_finite(weights, name, "weights are finite numbers >= 0", each)
+    if (weights < 0).any():
+        place = int(np.argmax(weights < 0))
+        raise ValueError(
+            f"{name} holds a negative number, {weights[place]:g}, at {each} {place}; weights are "
+            ">= 0"
+        )
+    return weights
+
+
+def class_weights(
+    class_weight: ClassWeight | None,
+    loss: Loss,
+    target: Array,
+    used: NDArray[np.int64],
+    n_out: int,
+    sample_weight: Weights | None = None,
+) -> Weights | None:
+    """The weight of each row's class; None stays None.
+
+    "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them,
+    every row counting as its sample weight (scikit-learn's formula), ignored ones not at all; the
+    mean of these weights over the rows so counted is 1. A mapping gives the weight of some classes,
+    the others have 1; an array that of every class. Raises ValueError for losses without classes
+    and for classes that are none.
+    """
+    if class_weight is None:
+        return None
+    labels, n_classes = _labels(loss, target, n_out)
+    counting = loss.counting(target)
+    if counting is not None:  # an ignored row has no class: its weight, 1, has no effect
+        used, labels = used[counting[used]], np.where(counting, labels, 0)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(
+                f'class_weight={class_weight!r} is unknown; use "balanced" or {{class: weight}}'
+            )
+        counted = weights_at(sample_weight, used)
+        counts = np.bincount(labels[used], counted, n_classes)
+        there = counts > 0
+        by_class = np.zeros(n_classes)
+        by_class[there] = counts.sum() / (np.count_nonzero(there) * counts[there])
+    elif isinstance(class_weight, Mapping):
+        by_class = np.ones(n_classes)
+        for label, weight in class_weight.items():
+            if isinstance(label, bool) or label not in range(n_classes):
+                raise ValueError(
+                    f"class_weight names the class {label!r}, but classes are 0 .. {n_classes - 1}"
+                )
+            by_class[int(label)] = as_numbers([weight], "class_weight", "values")[0]
+    else:
+        by_class = np.asarray(as_numbers(class_weight, "class_weight", "values"), np.float64)
+    checked = as_weights(by_class, n_classes, "class_weight")
+    assert checked is not None
+    return checked[labels] if counting is None else np.where(counting, checked[labels], 1.0)
+
+
+def _labels(loss: Loss, target: Array, n_out: int) -> tuple[NDArray[np.int64], int]:
+    """The class of every row and the number of classes."""
+    if loss.needs_labels:
+        return target, n_out
+    if not loss.predicts and target.ndim == 1 and target.dtype.kind == "i" and target.min() >= 0:
+        return target, max(n_out, int(target.max()) + 1)  # a custom loss on labels
+    if loss.predicts == "classes" and target.shape[1] == 1:
+        if not np.all((target == 0) | (target == 1)):
+            raise ValueError("class_weight needs targets 0 or 1; for others use sample_weight")
+        return target[:, 0].astype(np.int64), 2
+    raise ValueError(
+        f"class_weight needs one class a row, which loss={loss.name!r} with {n_out} outputs does "
+        "not have; use sample_weight"
+    )
+
+
+def combined(first: Weights | None, second: Weights | None) -> Weights | None:
+    """The product, None standing for ones."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second
+
+
+def weights_at(weights: Weights | None, rows: Any) -> Weights | None:
+    """Those of some rows."""
+    return None if weights is None else weights[rows]

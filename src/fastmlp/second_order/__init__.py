@@ -1,0 +1,1 @@
+"""Full-batch methods: objective, line search, BFGS, L-BFGS, Levenberg-Marquardt."""

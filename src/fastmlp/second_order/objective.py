@@ -1,0 +1,169 @@
+"""The loss over all rows as a function of the parameters: what methods that see all data at once
+ask for.
+
+Parameters and gradients are float64 vectors here, whatever the network computes in. Sums over rows
+are made in blocks of a fixed number of rows and in their order, and dot products by NumPy's own
+summation instead of a BLAS, whose bits depend on its threads.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.executor import Executor
+from ..engine.plan import aligned_empty
+from ..ground.arrays import Array, Vector
+from ..losses import Loss
+from ..sample_weights import Weights
+
+BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
+MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB
+ROUNDINGS = 16  # units of rounding that sums leave in a loss
+BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
+
+
+def dot(a: Vector, b: Vector) -> float:
+    """a^T b, with bits that are a function of a and b alone."""
+    return float(np.sum(a * b))
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Parameters, with what the objective is there: the loss of the data, `value`, which is that
+    with the penalty, and the gradient of `value`.
+    """
+
+    params: Vector
+    loss: float
+    value: float
+    grad: Vector
+
+
+class Objective:
+    """Loss of x (rows, n_in) and y, weighted where there are weights (rows,), plus l2 / 2 times the
+    sum of the squared weights (not biases), as a function of all parameters.
+
+    It is evaluated in the network itself: the last parameters that were asked for stay in it.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        x: Array,
+        y: Array,
+        loss: Loss,
+        threads: int,
+        l2: float = 0.0,
+        weights: Weights | None = None,
+    ) -> None:
+        self.executor, self.x, self.y, self.loss = executor, x, y, loss
+        self.weights = weights
+        self.threads, self.l2 = threads, l2
+        self.n_params = executor.layout.n_params
+        self.n_weights = executor.layout.n_decayed
+
+    def params(self) -> Vector:
+        """Those that the network has."""
+        return np.array(self.executor.context.params, np.float64)
+
+    def put(self, params: Vector) -> None:
+        """Give the network these, rounded to its type."""
+        with np.errstate(over="ignore"):  # an infinite weight gives a loss that is refused
+            self.executor.context.params[:] = params
+
+    def at(self, params: Vector) -> Point:
+        """The objective at `params`, rounded to the network's type."""
+        self.put(params)
+        context, rows = self.executor.context, len(self.x)
+        self.executor.reserve(min(rows, BLOCK_ROWS))
+        loss, grad, counted = 0.0, np.zeros(self.n_params), max(1, self.loss.counted(self.y))
+        for first in range(0, rows, BLOCK_ROWS):
+            block = slice(first, first + BLOCK_ROWS)
+            x, y = self.x[block], self.y[block]
+            weights = None if self.weights is None else self.weights[block]
+            z = context.forward(x, False, self.threads)
+            dz = np.empty_like(z)
+            share = 1.0 if self.loss.reduction == "sum" else self.loss.counted(y) / counted
+            with self.executor.turns.only_reading:  # of a custom loss
+                loss += share * self.loss.value(z, y, dz, weights)
+            context.backward(dz, None, self.threads)
+            grad += np.multiply(context.grads, share, dtype=np.float64)
+        rounded = self.params()
+        grad[: self.n_weights] += self.l2 * rounded[: self.n_weights]
+        return Point(rounded, loss, loss + self.penalty(rounded), grad)
+
+    def loss_at(self, params: Vector) -> float:
+        """The loss of the data at `params`, rounded to the network's type."""
+        self.put(params)
+        out = self.executor.predict(self.x, self.threads)
+        return self.loss.value(out, self.y, None, self.weights)
+
+    def penalty(self, params: Vector) -> float:
+        """L2 / 2 times the sum of the squared weights."""
+        weights = params[: self.n_weights]
+        return self.l2 / 2 * dot(weights, weights) if self.l2 else 0.0
+
+    @cached_property
+    def eps(self) -> float:
+        """The unit of rounding of the network's type."""
+        return float(np.finfo(self.executor.dtype).eps)
+
+    @cached_property
+    def _unit(self) -> float:
+        """A loss that changes with the unit of the targets as this one does: that of outputs of 0;
+        1 a row for likelihoods, which have none, and 0 for functions that only the user knows.
+        """
+        if self.loss.has_unit:
+            zeros = np.zeros((len(self.x), self.executor.layout.n_out), self.executor.dtype)
+            return self.loss.value(zeros, self.y, None, self.weights)
+        likelihood = self.loss.predicts != ""
+        return float(likelihood) * (len(self.x) if self.loss.reduction == "sum" else 1)
+
+    def size(self, value: float) -> float:
+        """What a change of the objective is to be compared with: its value, or what is left of it
+        where all targets are met but for rounding; for likelihoods one unit at least.
+        """
+        least = (4 * ROUNDINGS * self.eps) ** 2 if self.loss.has_unit else 1.0
+        return max(abs(value), least * self._unit)
+
+    def rounding(self, value: float) -> float:
+        """What rounding of the outputs, as large as the targets, may change of the objective."""
+        size = abs(value)
+        if not self.loss.has_unit:
+            return ROUNDINGS * self.eps * max(size, self._unit)
+        cross = 2 * math.sqrt(size) * math.sqrt(self._unit)
+        return ROUNDINGS * self.eps * (size + cross + ROUNDINGS * self.eps * self._unit)
+
+    def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
+        """J^T J (n_params, n_params), of which only the upper triangle counts, and J^T r for the
+        residuals r = z - y of all outputs and J = dz / dparams, where the network stands; rows of
+        both are times the roots of their weights.
+
+        The residual is the last column of a block of J, so that one symmetric product gives both.
+        Products are made in the network's type, and blocks of float32 are summed in float64.
+        """
+        width, n_out, dtype = self.n_params + 1, self.executor.layout.n_out, self.executor.dtype
+        gram = np.zeros((width, width))
+        part = gram if dtype == gram.dtype else np.zeros((width, width), dtype)
+        rows = max(1, min(len(self.x), BLOCK_NUMBERS // (width * n_out)))
+        block = np.empty(rows * n_out * width, dtype)
+        scratch = jacobian_scratch(self.executor, self.threads)
+        roots = None if self.weights is None else np.sqrt(self.weights).astype(dtype)
+        for first in range(0, len(self.x), rows):
+            x, y = self.x[first : first + rows], self.y[first : first + rows]
+            numbers = block[: len(x) * n_out * width]
+            own = None if roots is None else roots[first : first + rows]
+            self.executor.context.jacobian(x, y, numbers, part, scratch, self.threads, own)
+            if part is not gram:
+                gram += part
+                part.fill(0)
+        return gram[:-1, :-1], gram[:-1, -1].copy()
+
+
+def jacobian_scratch(executor: Executor, threads: int) -> Array:
+    """Room for one row on every thread."""
+    program = executor.program
+    return aligned_empty(threads * (program.acts_width + program.dacts_width), executor.dtype)

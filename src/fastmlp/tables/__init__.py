@@ -1,0 +1,1 @@
+"""Tables as they are: CSV, Parquet and NumPy files, columns that become inputs."""

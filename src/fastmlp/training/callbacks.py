@@ -1,0 +1,288 @@
+"""Callbacks of `fit`, early stopping among them."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.plan import leaves_of
+from ..ground.arrays import Array
+from ..ground.checks import as_real, as_whole
+from ..layers import Linear
+from ..network.network import Network
+from ..optimizers import Optimizer
+from ..schedules import Schedule
+from .run import Run
+
+
+class Callback:
+    """Override what you need. `run` has net, epoch (from 1), logs, history, optimizer and
+    stop(reason), and use_optimizer(optimizer) to go on with another learning rate.
+    """
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After each epoch: run.logs holds its loss and metrics; what is added there enters the
+        history.
+        """
+
+    def on_fit_end(self, run: Run) -> None:
+        """After the last epoch, also when training stopped early; not after an error or Ctrl-C."""
+
+    def on_divergence(self, run: Run) -> None:
+        """Before fit raises DivergenceError."""
+
+
+_MODES = {"loss": "min", "mae": "min", "rmse": "min", "accuracy": "max", "r2": "max"}
+
+
+class _Monitor(Callback):
+    """Watches one logged quantity for a better value."""
+
+    def __init__(
+        self, monitor: str, patience: int, min_delta: float, mode: str, rtol: float = 0.0
+    ) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
+        if not isinstance(monitor, str):
+            raise TypeError(f'monitor must be a name, "val_loss" for instance, not {monitor!r}')
+        epochs, delta = as_whole(patience), as_real(min_delta)
+        if epochs is None or epochs < 0:
+            raise ValueError(f"patience must be an integer >= 0, not {patience!r}")
+        if delta is None or delta < 0:
+            raise ValueError(f"min_delta must be a finite number >= 0, not {min_delta!r}")
+        if mode == "auto":
+            quantity = monitor.removeprefix("val_")
+            if quantity not in _MODES:
+                raise ValueError(
+                    f"whether less or more of {monitor!r} is better is not known; pass "
+                    'mode="min" or mode="max"'
+                )
+            mode = _MODES[quantity]
+        self.monitor, self.patience, self.min_delta, self.rtol = monitor, epochs, delta, rtol
+        self.mode = mode
+        self.best = math.nan
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Start afresh."""
+        self.best = math.nan
+
+    def check_monitor(self, run: Run, logged: Iterable[str]) -> None:
+        """ValueError if the monitored quantity is not among those that are logged."""
+        if self.monitor in logged:
+            return
+        if self.monitor.startswith("val_") and not run.has_validation:
+            raise ValueError(
+                f"{type(self).__name__} monitors {self.monitor!r}, but fit has no validation data; "
+                "pass validation_data=(Xv, yv) or validation_split=0.1"
+            )
+        raise ValueError(
+            f"{type(self).__name__} monitors {self.monitor!r}, which is not logged; logged are "
+            f"{', '.join(logged)}; metrics=[...] adds others"
+        )
+
+    def _improves(self, run: Run) -> bool:
+        """Whether this epoch's value is better than the best, which it then becomes."""
+        self.check_monitor(run, run.logs)
+        value = run.logs[self.monitor]
+        gain = self.best - value if self.mode == "min" else value - self.best
+        better = not math.isnan(value) if math.isnan(self.best) else gain > self._least_gain()
+        if better:
+            self.best = value
+        return better
+
+    def _least_gain(self) -> float:
+        return self.min_delta + self.rtol * abs(self.best)
+
+
+class EarlyStopping(_Monitor):
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs. The
+    lecture's slide.
+
+    `monitor` is any logged name ("val_loss", "val_accuracy", "loss", ...). mode "auto" maximises
+    accuracy and r2, minimises loss, mae and rmse, and is a ValueError for what else is logged.
+    patience 0 means 1. With `restore_best` the weights of the best epoch come
+    back at the end of fit. After fit: `best`, `best_epoch` (from 1), `stopped_epoch` (None if it
+    never stopped). Where the optimizer averages weights, the averaged ones are scored and come
+    back.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, mode)
+        self.restore_best = restore_best
+        self.best_epoch = 0
+        self.stopped_epoch: int | None = None
+        self._best_params: Any = None
+        self._best_stats: Any = None
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Start afresh."""
+        super().on_fit_begin(run)
+        self.best_epoch, self.stopped_epoch, self._best_params = 0, None, None
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Keep the best weights; stop when patience is used up."""
+        if self._improves(run):
+            self.best_epoch = run.epoch
+            if self.restore_best:
+                self._best_params, self._best_stats = run.net.scored_weights()
+        elif run.epoch - self.best_epoch >= self.patience:
+            self.stopped_epoch = run.epoch
+            run.stop(
+                f"{self.monitor} has not improved for {self.patience} epochs; "
+                f"best {self.best * run.unit_of(self.monitor):.6g} in epoch {self.best_epoch}"
+            )
+
+    def on_fit_end(self, run: Run) -> None:
+        """Bring back the best weights."""
+        self.restore(run.net)
+
+    def on_divergence(self, run: Run) -> None:
+        """Bring back the best weights."""
+        self.restore(run.net)
+
+    def restore(self, net: Network) -> bool:
+        """Give the network the best weights; False where there are none. By itself that happens at
+        the end of fit and when it diverges; after Ctrl-C, which keeps the latest weights to go on
+        from, it is up to you.
+        """
+        best, stats = self._best_params, self._best_stats
+        self._best_params = self._best_stats = None
+        if best is not None:
+            net.set_params(best, stats)
+        return best is not None
+
+
+class ReduceOnPlateau(_Monitor):
+    """Multiply the learning rate by `factor` when `monitor` has not improved by more than
+    rtol |best| + min_delta for `patience` epochs; never below `min_lr`. optax's reduce_on_plateau;
+    PyTorch's ReduceLROnPlateau with a patience that is smaller by 1. patience 0 means 1, PyTorch's
+    0; mode as in EarlyStopping.
+
+    After a change `cooldown` epochs pass before waiting begins again. The rate of every epoch is
+    logged as "lr". The network's optimizer is replaced by one with the new rate: the next fit
+    without `optimizer=` goes on with it, so does a loaded network. What has been watched is not
+    part of the network: every fit starts to wait afresh. The optimizer needs a number for its lr.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        rtol: float = 1e-4,
+    ) -> None:
+        relative = as_real(rtol)
+        if relative is None or not 0 <= relative < 1:
+            raise ValueError(f"rtol must be a number with 0 <= rtol < 1, not {rtol!r}")
+        super().__init__(monitor, patience, min_delta, mode, relative)
+        share, epochs, least = as_real(factor), as_whole(cooldown), as_real(min_lr)
+        if share is None or not 0 < share < 1:
+            raise ValueError(f"factor must lie between 0 and 1, not {factor!r}")
+        if epochs is None or epochs < 0:
+            raise ValueError(f"cooldown must be an integer >= 0, not {cooldown!r}")
+        if least is None or least < 0:
+            raise ValueError(f"min_lr must be a finite number >= 0, not {min_lr!r}")
+        self.factor, self.cooldown, self.min_lr = share, epochs, least
+        self._waited = self._cooling = 0
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Start afresh; ValueError if the learning rate follows a schedule."""
+        super().on_fit_begin(run)
+        if not (isinstance(run.optimizer, Optimizer) and run.optimizer.follows_lr):
+            raise ValueError(
+                f"ReduceOnPlateau lowers a learning rate, and {run.optimizer!r} follows none; "
+                "leave one of the two out"
+            )
+        if isinstance(run.optimizer.lr, Schedule):
+            raise ValueError(
+                f"ReduceOnPlateau needs a number for lr, not {run.optimizer.lr!r}; leave one of "
+                "the two out"
+            )
+        self._waited = self._cooling = 0
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Log the rate; lower it when patience is used up."""
+        assert isinstance(run.optimizer, Optimizer)
+        better, lr = self._improves(run), run.optimizer.lr_at(0)
+        run.logs["lr"] = lr
+        self._waited = 0 if better or self._cooling else self._waited + 1
+        self._cooling = max(self._cooling - 1, 0)
+        if self._waited >= max(self.patience, 1):
+            self._waited, self._cooling = 0, self.cooldown
+            lowered = max(lr * self.factor, self.min_lr)
+            if lowered < lr:
+                run.use_optimizer(dataclasses.replace(run.optimizer, lr=lowered))
+
+
+class GradientNorms(Callback):
+    """Records, after each epoch, the norm of the gradient by the weight of every Linear: where it
+    shrinks from the last layer to the first, it vanishes (the lecture, "Vanishing gradient").
+
+    The gradient is that of the last mini-batch of the epoch, as `net.grads` holds it; with
+    batch_size=len(X) an epoch is one step, and the norms are those of the whole cost. After fit:
+    `norms` (epochs, n_linear), from the first layer to the last; `fastmlp.plot.gradient_norms`
+    draws it. A further fit begins afresh.
+    """
+
+    def __init__(self) -> None:
+        self._norms: list[list[float]] = []
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """(epochs, n_linear): |dJ/dW| of each Linear; (0, 0) before the first epoch."""
+        return np.array(self._norms, np.float64).reshape(len(self._norms), -1 if self._norms else 0)
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Start afresh."""
+        self._norms = []
+
+    def on_epoch_end(self, run: Run) -> None:
+        """One more row."""
+        linear = [leaf for leaf in leaves_of(run.net.layers) if isinstance(leaf, Linear)]
+        self._norms.append([_norm(layer.weight_grad) for layer in linear])
+
+
+def check_monitors(callbacks: Sequence[Callback], run: Run) -> None:
+    """ValueError where one monitors what neither fit nor a callback before it logs. What a callback
+    of the user's own logs is known after the first epoch only.
+    """
+    logged = list(run.logged)
+    for callback in callbacks:
+        if type(callback).on_epoch_end.__module__ != __name__:
+            return
+        if isinstance(callback, _Monitor):
+            callback.check_monitor(run, logged)
+        if isinstance(callback, ReduceOnPlateau):
+            logged.append("lr")
+
+
+def _norm(x: Array) -> float:
+    """In float64: squares of small float32 gradients underflow."""
+    return float(np.linalg.norm(x.astype(np.float64)))
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Them as a list; TypeError unless every one is a Callback."""
+    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    if not (isinstance(callbacks, Iterable) and all(isinstance(c, Callback) for c in listed)):
+        raise TypeError(
+            "callbacks must be a list of Callback objects, [EarlyStopping()] for instance"
+        )
+    return listed

@@ -1,0 +1,160 @@
+"""Passes over mini-batches, in C or around a loss written in Python."""
+
+from __future__ import annotations  # signatures that can be read
+
+import zlib
+
+from .. import _core
+from ..engine.executor import SLICE_SECONDS
+from ..ground.arrays import Array
+from ..ground.errors import DivergenceError
+from ..losses import Loss
+from ..losses.custom import CustomLoss
+from ..network.network import Network
+from ..optimizers import Optimizer
+from ..sample_weights import weights_at
+from .data import TrainingData
+from .hints import warn_of_schedule
+from .progress import Progress
+from .run import History, Run
+from .step import take_step
+
+
+class EpochLoop:
+    """One pass after another over the training rows, each in the order of its number."""
+
+    def __init__(
+        self,
+        net: Network,
+        data: TrainingData,
+        loss: Loss,
+        optimizer: Optimizer,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        threads: int,
+        epochs: int,
+    ) -> None:
+        self.net, self.data, self.shuffle = net, data, shuffle
+        self.loss, self.threads = loss, threads
+        self.batch_size = min(batch_size, len(data.rows))
+        self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
+        self.order = data.rows
+        self.visited = 0  # rows of the present pass
+        net.executor.context.check_rows(self.n, self.batch_size)
+        net.executor.reserve_batches(self.batch_size, threads)
+        net.use_optimizer(optimizer)
+        if epochs > 0:
+            warn_of_schedule(net.executor.context, optimizer, -(-self.n // self.batch_size))
+        # A pass that was interrupted goes on where it stopped, if this one has the same batches.
+        if net.executor.context.position and net.interrupted_batches != self.batches():
+            net.executor.context.position = 0
+
+    def leave(self, error: BaseException | None) -> None:
+        """At the end, or after an error: whatever broke a pass off, it can go on later, unless it
+        has diverged.
+        """
+        context = self.net.executor.context
+        if isinstance(error, DivergenceError):
+            context.position = 0
+        self.net.interrupted_batches = self.batches() if context.position else None
+
+    def batches(self) -> tuple[int, int, bool, int]:
+        """What tells the batches of a pass from others: how they are cut, and a checksum of a
+        thousand rows.
+        """
+        rows = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
+        checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
+        return self.n, self.batch_size, bool(self.shuffle), checksum
+
+    def run_epoch(self, run: Run, outputs: Array | None, progress: Progress) -> float:
+        """All mini-batches of the next epoch; returns the loss of its rows."""
+        context, optimizer = self.net.executor.context, run.optimizer
+        assert isinstance(optimizer, Optimizer)
+        self.net.pass_under_way = self  # what is saved from now on says in which pass
+        self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
+        self.order = self.data.rows
+        if self.shuffle:
+            self.order = self.data.rows.copy()
+            _core.shuffle(self.order, self.net.seed, context.epoch)
+        self.order = self.order[: self.n]
+        first, loss_sum, counted = context.position, 0.0, 0
+        self.visited = 0
+        before = context.t
+        rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
+        train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
+        while first + self.visited < self.n:
+            rest = None if rates is None else rates[context.t - before :]
+            loss_sum, rows, finite = train(optimizer, rest, outputs, loss_sum)
+            at = first + self.visited
+            counted += self.loss.counted(self.data.y, self.order[at : at + rows])
+            self.visited += rows
+            if not finite:
+                lr = optimizer.lr_at(context.t - context.schedule_start)
+                raise divergence(run.epoch, context.updates + 1, lr, run.history)
+            progress.advance(rows, self.loss.reduce(loss_sum, counted))
+        self.order = self.order[first:]
+        return self.loss.reduce(loss_sum, counted)
+
+    def _train(
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
+    ) -> tuple[float, int, bool]:
+        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite."""
+        return self.net.executor.context.train(
+            self.data.X,
+            self.data.y,
+            self.order,
+            self.batch_size,
+            self.loss.index,
+            _core.OPTIMIZERS[optimizer.kernel]["index"],
+            optimizer.settings,
+            outputs,
+            self.threads,
+            SLICE_SECONDS,
+            rates=rates,
+            loss_settings=self.loss.settings,
+            weights=self.data.weights,
+            loss_sum=loss_sum,
+            again=self.visited > 0,
+        )
+
+    def _train_in_python(
+        self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
+    ) -> tuple[float, int, bool]:
+        """One mini-batch with a loss that is a Python function; returns the same."""
+        assert isinstance(self.loss, CustomLoss)
+        executor, data = self.net.executor, self.data
+        first = executor.context.position
+        rows = self.order[first : first + self.batch_size]
+        total, out, finite = take_step(
+            executor,
+            self.loss,
+            data.X[rows],
+            data.y[rows],
+            weights_at(data.weights, rows),
+            optimizer,
+            self.threads,
+            None if rates is None else rates[:1],
+            len(rows),
+            self.n,
+        )
+        if outputs is not None:
+            outputs[rows] = out
+        return loss_sum + total, len(rows), finite
+
+
+def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:
+    """The error for a loss or an update that is not finite."""
+    return DivergenceError(
+        f"the loss or the update is no longer finite in epoch {epoch} (step {step}); lower the "
+        f"learning rate (lr={lr:g} now) or scale the inputs; the network keeps finite weights",
+        epoch,
+        step,
+        history,
+    )
+
+
+def check_weights(params: Array) -> None:
+    """ValueError where training would begin with weights that are not finite."""
+    if _core.first_nonfinite(params) >= 0:
+        raise ValueError("the weights of this network hold NaN or infinity; make a new network")

@@ -1,0 +1,94 @@
+"""What `fit` warns of: what can be meant, but hardly ever is."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import _core
+from ..engine.plan import leaves_of
+from ..ground.errors import LearningHint, warn
+from ..layers import Activation, Dropout, Layer, Linear
+from ..losses import Loss
+from ..network.network import Network
+from ..optimizers import Adam, Optimizer
+from ..schedules import Schedule
+from .data import TrainingData
+from .run import Run
+
+_SPENT = 1e-3  # of its highest rate: next to nothing
+_LARGE = 1000.0  # root mean square of an input: the first step then moves outputs by as much
+_LOOK = 1_000_000  # numbers of X that are looked at
+_FEW_STEPS, _DEFAULT_EPOCHS, _DEFAULT_BATCH = 100, 20, 128
+_LEARNT, _GREW = 0.5, 1.5  # of the first epoch's loss
+
+
+def warn_of_activation(layers: Sequence[Layer], loss: Loss) -> None:
+    """Where the network ends with an activation in front of the one that is in the loss."""
+    last = next((leaf for leaf in leaves_of(layers)[::-1] if not isinstance(leaf, Dropout)), None)
+    if isinstance(last, Activation) and loss.is_narrowed_by(last.name):
+        warn(f"{loss.name} {loss.link}: leave out the last {last!r}")
+
+
+def warn_of_schedule(context: _core.Context, optimizer: Optimizer, steps: int) -> None:
+    """Where a schedule that was used before has nothing left for the next `steps` steps."""
+    schedule = optimizer.lr
+    done = context.t - context.schedule_start
+    if not isinstance(schedule, Schedule) or done == 0:
+        return
+    is_over = done >= getattr(schedule, "steps", math.inf)
+    most = _SPENT * schedule.lr if is_over else 0.0
+    if all(schedule(step) <= most for step in range(done, done + steps)):
+        warn(
+            f"{schedule!r} has ended: this fit goes on with the learning rate "
+            f"{schedule(done):.3g}; to begin schedule and moments anew set net.optimizer = None "
+            "before it, or give another schedule or a number"
+        )
+
+
+class Hints:
+    """At most one line about a new network that can hardly learn as `fit` was called."""
+
+    def __init__(self, net: Network, data: TrainingData, batch_size: int) -> None:
+        self._is_new = net.step == 0 and net._gives_hints
+        self._batch_size, self._steps = batch_size, -(-len(data.rows) // batch_size)
+        if self._is_new and isinstance(leaves_of(net.layers)[0], Linear):
+            self._look_at_inputs(data)
+
+    def _look_at_inputs(self, data: TrainingData) -> None:
+        rows = max(1, _LOOK // data.X.shape[1])
+        some = data.X[data.rows[:: -(-len(data.rows) // rows)]].astype(np.float64)
+        sizes = np.sqrt(np.mean(np.square(some), axis=0))
+        column = int(np.argmax(sizes))
+        if sizes[column] >= _LARGE:
+            self._is_new = False  # one line is enough
+            warn(
+                f"column {column} of X holds values of about {sizes[column]:.2g}, with which a "
+                "network hardly learns; put Standardize() before the first layer",
+                LearningHint,
+            )
+
+    def at_end(self, run: Run) -> None:
+        """What the losses of all epochs tell."""
+        losses = run.history.get("loss", [])
+        if not self._is_new or len(losses) < 2 or run.history.stop_reason is not None:
+            return
+        first, last = losses[0], losses[-1]
+        steps = self._steps * run.epoch
+        if last - first > (_GREW - 1) * abs(first):
+            warn(
+                f"the loss has grown from {first:.4g} to {last:.4g}; lower lr, or put "
+                "Standardize() before the first layer",
+                LearningHint,
+            )
+        elif last > 0 and last > _LEARNT * first and steps <= _FEW_STEPS and self._is_default(run):
+            warn(
+                f"the loss has only gone from {first:.4g} to {last:.4g} in {steps} steps: so few "
+                f"rows need more than the default of {_DEFAULT_EPOCHS} epochs; pass epochs=1000, "
+                "or a smaller batch_size, or optimizer=Adam(0.01)",
+                LearningHint,
+            )
+
+    def _is_default(self, run: Run) -> bool:
+        of_call = (run.epochs, self._batch_size) == (_DEFAULT_EPOCHS, _DEFAULT_BATCH)
+        return of_call and run.optimizer == Adam()
