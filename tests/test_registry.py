@@ -1,4 +1,4 @@
-"""Facts of registry.h: each holds for the function itself, and none stands in Python a second time."""
+"""Facts of registry.h: each holds for the function itself, and none stands in Python again."""
 
 import ast
 from pathlib import Path
