@@ -25,6 +25,19 @@ from .linear.lasso import ElasticNet, Lasso, lasso_path
 from .linear.logistic import LogisticRegression, SoftmaxRegression
 from .linear.regression import LinearRegression, Ridge
 from .loader import DataLoader
+from .loss_functions import (
+    absolute_error,
+    binary_cross_entropy,
+    binary_focal,
+    cross_entropy,
+    focal,
+    gaussian_nll,
+    huber,
+    pinball,
+    poisson,
+    soft_cross_entropy,
+    squared_error,
+)
 from .losses import (
     AbsoluteError,
     BinaryCrossEntropy,
@@ -40,19 +53,6 @@ from .losses import (
     SquaredError,
 )
 from .losses.custom import CustomLoss
-from .losses.functions import (
-    absolute_error,
-    binary_cross_entropy,
-    binary_focal,
-    cross_entropy,
-    focal,
-    gaussian_nll,
-    huber,
-    pinball,
-    poisson,
-    soft_cross_entropy,
-    squared_error,
-)
 from .optimizers import (
     SGD,
     Adadelta,

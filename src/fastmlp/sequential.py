@@ -15,14 +15,12 @@ from . import _core
 from .analysis import derivatives, folding
 from .analysis.summary import summary_of
 from .engine.executor import SLICE_SECONDS
-from .files import model_file as checkpoint
+from .files import model_file
 from .ground.arrays import Array
 from .ground.checks import check_flag
 from .ground.conversion import as_finite
 from .ground.runtime import most_threads, resolve_threads
-from .layers import (
-    Linear,
-)
+from .layers import Linear
 from .losses import LOSS_CLASSES, Loss, LossFunction, get_loss
 from .losses.custom import CustomLoss
 from .losses.targets import as_target
@@ -31,9 +29,11 @@ from .network.network import Network
 from .optimizers import OPTIMIZERS, Adam, Optimizer, get_optimizer
 from .sample_weights import ClassWeight, Weights, as_weights
 from .second_order.methods import METHODS, FullBatchMethod
-from .training import fit as training
 from .training.callbacks import Callback
-from .training.fit import History, TrainingData
+from .training.data import TrainingData, checked_pair
+from .training.epochs import check_weights, divergence
+from .training.fit import fit, score
+from .training.run import History
 from .training.step import take_step
 
 
@@ -48,6 +48,8 @@ class Sequential(Network):
     `averaged_params`, where the optimizer keeps averages; `history` of the last fit; `epoch` (whole
     passes so far); `step` (updates so far); `metadata` of a loaded file.
     """
+
+    history: History | None  # of the last fit
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         """A TypeError, since it could mean two things."""
@@ -136,7 +138,7 @@ class Sequential(Network):
             chosen_optimizer = self._choose_method(optimizer)
             if isinstance(chosen_optimizer, FullBatchMethod):
                 weighted = sample_weight is not None or class_weight is not None
-                chosen_optimizer.check(self, get_loss(chosen), weighted)
+                chosen_optimizer.check(self.layers, self.n_params, get_loss(chosen), weighted)
             data = TrainingData(
                 self,
                 X,
@@ -147,8 +149,8 @@ class Sequential(Network):
                 sample_weight,
                 class_weight,
             )
-            training.check_weights(self.params)
-            return training.fit(
+            check_weights(self.params)
+            return fit(
                 self,
                 data,
                 chosen,
@@ -282,9 +284,9 @@ class Sequential(Network):
         """The error for a step of the present optimizer that is not finite; that of its weights
         where they were not before.
         """
-        training.check_weights(self.params)
+        check_weights(self.params)
         assert self.optimizer is not None
-        return training.divergence(self.epoch + 1, self.step + 1, self._lr(self.optimizer))
+        return divergence(self.epoch + 1, self.step + 1, self._lr(self.optimizer))
 
     def update(self, optimizer: str | Optimizer, threads: int | None = None) -> None:
         """One step of the optimizer along `grads`; raises DivergenceError where a weight would not
@@ -328,9 +330,9 @@ class Sequential(Network):
             same = self.loss is not None and chosen == get_loss(self.loss)
             metrics = self.metrics if same and self.metrics else default_metrics(chosen)
         functions = get_metrics(metrics, chosen)
-        x, target = training.checked_pair(self, X, y, chosen, "X", "y")
+        x, target = checked_pair(self, X, y, chosen, "X", "y")
         weights = as_weights(sample_weight, len(x))
-        return training.score(
+        return score(
             self, x, target, chosen, functions, threads, weights, by_row=reduction == "none"
         )
 
@@ -425,7 +427,7 @@ class Sequential(Network):
         written, for what `load` would refuse.
         """
         optimizer = check_flag(optimizer, "optimizer")
-        checkpoint.save(self, path, self.metadata if metadata is None else metadata, optimizer)
+        model_file.save(self, path, self.metadata if metadata is None else metadata, optimizer)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Sequential:
@@ -434,7 +436,7 @@ class Sequential(Network):
         Raises CheckpointError for a file that is damaged, foreign, no regular file, or too large
         for the memory, OSError for one that cannot be read.
         """
-        return checkpoint.load(cls, path)
+        return model_file.load(cls, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle: as in a model file, with the history, the optimizer and what a subclass
@@ -447,8 +449,8 @@ class Sequential(Network):
             extra |= {name: value for name, value in vars(self).items() if name not in own}
         if self._executor is None:
             return type(self)._make, (self.layers, self.seed, self.dtype.name), extra
-        content = checkpoint.to_bytes(self, {}, holds_schedule=False)
-        return checkpoint.from_bytes, (type(self), content), extra
+        content = model_file.to_bytes(self, {}, holds_schedule=False)
+        return model_file.from_bytes, (type(self), content), extra
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
         make, arguments, extra = self.__reduce__()

@@ -29,7 +29,6 @@ from ..losses import Loss, LossFunction, get_loss
 from ..losses.custom import CustomLoss
 from ..losses.targets import as_target, check_missing, suited
 from ..metrics import Metric
-from ..training.run import History
 from .state import NetworkState, zeros
 
 
@@ -52,7 +51,7 @@ class Network(NetworkState):
         leaves = leaves_of(layers)
         self._layers = layers
         super().__init__(check_seed(seed), check_dtype(dtype))
-        self.history: History | None = None
+        self.history: dict[str, list[float]] | None = None
         self.metadata: dict[str, Any] = {}
         self._loss: str | Loss | None = None
         self.metrics: Sequence[str | Metric] | None = None

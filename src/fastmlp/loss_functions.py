@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..ground.arrays import Array
-from ..ground.conversion import as_matrix, as_numbers
-from ..sample_weights import as_weights
-from . import (
+from .ground.arrays import Array
+from .ground.conversion import as_matrix, as_numbers
+from .losses import (
     AbsoluteError,
     BinaryCrossEntropy,
     BinaryFocal,
@@ -41,7 +40,8 @@ from . import (
     SoftCrossEntropy,
     SquaredError,
 )
-from .targets import as_target, meaning_of, suited, target_numbers
+from .losses.targets import as_target, meaning_of, suited, target_numbers
+from .sample_weights import as_weights
 
 Result = tuple[Any, Array]  # a number, or one for each row where reduction is "none"
 
