@@ -3,6 +3,7 @@ included.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +73,16 @@ def test_no_room_has_a_circle() -> None:
         assert free, f"a circle among {sorted(map(str, left))}"
         for module in free:
             del left[module]
+
+
+def test_the_table_names_every_module_and_every_file_of_tests() -> None:
+    folder = Path(__file__).parent
+    table = [line.split("|") for line in (folder / "README.md").read_text().splitlines()]
+    rows = [cells for cells in table if len(cells) == 4]
+    modules = {name for cells in rows for name in re.findall(r"`([^`]+)`", cells[1])}
+    tests = {name for cells in rows for name in re.findall(r"`([^`]+)`", cells[2])}
+    own = {path.as_posix() for path in MODULES if path.name != "__init__.py"}
+    assert own <= modules, f"without a line: {own - modules}"
+    gone = {m for m in modules - own if not m.startswith(("csrc/", "_core"))}
+    assert not gone, f"no such module: {gone}"
+    assert tests == {path.name for path in folder.glob("test_*.py")}
