@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 from .losses import Loss
-from .network import Sequential
+from .network.network import Network
 from .optimizers import Optimizer
 
 OPS: Final[dict[str, int]]
@@ -129,7 +129,7 @@ class QuickWay:
     ) -> None: ...
     def step(
         self,
-        net: Sequential,
+        net: Network,
         x: object,
         y: object,
         loss: object,

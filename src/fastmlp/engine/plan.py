@@ -57,8 +57,14 @@ class Planned(Protocol):
     def width_hint(self, n_in: int) -> str:
         """What to do where n_in features come in and the layer has another width."""
 
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this layer again."""
+
     def leaves(self) -> list[Any]:
         """The layers that are ops of the program, in its order."""
+
+    def named_leaves(self, name: str) -> list[tuple[str, Any]]:
+        """Those that may hold arrays, each with its name in a model file."""
 
 
 P = TypeVar("P", bound=Planned)
