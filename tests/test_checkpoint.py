@@ -212,7 +212,7 @@ def test_standard_output_by_its_name(tmp_path, name, into):
         pytest.skip(f"there is no {name} here")
     (tmp_path / "link").symlink_to("/dev/stdout")
     script = (
-        "import sys; from pathlib import Path; from fastmlp.checkpoint import write_safely\n"
+        "import sys; from pathlib import Path; from fastmlp.files.atomic import write_safely\n"
         "print('before')\nwrite_safely(Path(sys.argv[1]), b'content\\n')\nprint('after')"
     )
     command = [sys.executable, "-c", script, name]

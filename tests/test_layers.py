@@ -496,4 +496,4 @@ def test_a_copy_of_a_network_s_layer_is_free(copied):
     alone.weight[:] = 0
     assert net.layers[1].weight.all()
     assert len(pickle.dumps(net.layers[-1])) < 5_000
-    assert len(pickle.dumps(net.layers[3])) < 1_000
+    assert len(pickle.dumps(net.layers[3])) < 1_200

@@ -21,8 +21,8 @@ from quick_ways import (
     state_of,
 )
 
-import fastmlp
 from fastmlp import DivergenceError, Linear, ReLU, Sequential, Standardize
+from fastmlp.network import network
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def long_predictions(monkeypatch):
         return counted
 
     for name in ("as_finite", "as_row"):
-        monkeypatch.setattr(fastmlp.network, name, count(getattr(fastmlp.network, name)))
+        monkeypatch.setattr(network, name, count(getattr(network, name)))
     return taken
 
 

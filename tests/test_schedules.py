@@ -254,19 +254,17 @@ def test_update_follows_the_schedule():
 
 def test_a_pass_cut_into_slices_keeps_its_place(monkeypatch):
     """C comes back after every mini-batch; the rates go on where it stopped."""
-    from fastmlp.training import fit as training
-
     whole, cut = build(), build()
     for net, seconds in ((whole, 10.0), (cut, 0.0)):
-        monkeypatch.setattr(training, "SLICE_SECONDS", seconds)
+        monkeypatch.setattr("fastmlp.training.epochs.SLICE_SECONDS", seconds)
         net.fit(X, Y, optimizer=Adam(lr=EACH["cosine-warmup"]), epochs=3, batch_size=16)
     assert digest(*everything(whole)) == digest(*everything(cut))
 
 
 def test_an_interrupted_pass_goes_on_with_its_schedule(monkeypatch):
-    from fastmlp.training import fit as training
+    from fastmlp.training.progress import Progress
 
-    class Interrupt(training.Progress):
+    class Interrupt(Progress):
         def advance(self, rows, loss):
             raise KeyboardInterrupt
 
