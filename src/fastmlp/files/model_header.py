@@ -47,7 +47,7 @@ _LARGE = 1000  # characters; while a longer string grows, its spare room and a c
 
 
 class Memory:
-    """The memory left for objects made from JSON, so that loading takes 2 x file + 16 MB at most."""
+    """The memory left for objects made from JSON; loading takes at most 2 x file + 16 MB."""
 
     def __init__(self, size: int) -> None:
         self.left = 2.0 * size + _ALLOWANCE
