@@ -51,7 +51,7 @@ def predict(options: Namespace) -> int:
         writer.writerows([f"{value:.9g}"] for value in predicted)
     else:
         proba = reports.class_probabilities(target.loss, out)
-        digits = 9 if net.dtype == np.float32 else 17  # distinguish all numbers of the type
+        digits = 9 if net.dtype == np.float32 else 17  # enough for an exact round trip
         predicted = proba.argmax(axis=1)
         writer.writerow([target.name, *(f"probability_{name}" for name in target.classes)])
         for label, row in zip(predicted, proba, strict=True):
