@@ -1,6 +1,6 @@
 """Batch normalization folded into the linear layers next to it: the same outputs, less work.
 
-With its running statistics, BatchNorm is y = g x + c for each feature, with g = scale / sqrt(var +
+With its running statistics, BatchNorm is y = g x + c for each feature. Here g = scale / sqrt(var +
 eps) and c = shift - g mean. After a Linear, both together are the Linear (W g, b g + c). Before a
 Linear, they are the Linear (g W, b + c W).
 """

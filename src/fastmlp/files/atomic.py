@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from ..ground.errors import CheckpointError
 
-_LONGEST = 200  # bytes of the file name inside a temporary file's name, which may have 255
+_LONGEST = 200  # bytes of a file name inside a temporary name; most systems allow 255 in all
 
 
 def write_safely(path: Path, content: bytes) -> None:

@@ -213,7 +213,7 @@ def _read(cls: type[N], file: BinaryIO, is_shared: bool) -> N:
         raise CheckpointError(
             f"there is not enough memory for this model; its file has {size:,} bytes"
         ) from None
-    except Exception as error:  # a hostile header may cause any error
+    except Exception as error:  # a hostile header may cause any; nothing is made yet
         raise CheckpointError(f"the model file contradicts itself ({_shown(error)})") from None
 
 

@@ -47,8 +47,8 @@ class Basis(Estimator):
 class PolynomialBasis(Basis):
     """All monomials of x_1 .. x_d up to a total degree.
 
-    There are C(d + degree, d) of them, the constant 1 included. They are sorted by their degree;
-    those of degree 2 are in the order x1^2, x1 x2, x2^2.
+    There are C(d + degree, d) of them with `bias`, and one less without. They are sorted by their
+    degree; those of degree 2 are in the order x1^2, x1 x2, x2^2.
 
     degree: the highest total degree, at least 1.
     bias: whether the constant 1 is the first column.
@@ -91,8 +91,8 @@ class PolynomialBasis(Basis):
     def transform(self, X: ArrayLike) -> Matrix:
         """Return the monomials, (rows, n_out_), of X (rows, n_in).
 
-        Raises ValueError if X has another number of columns than in `fit`, if X contains NaN or
-        infinity, and if a power is too large for float64.
+        Raises ValueError for another number of columns than in `fit`, for NaN and infinity, and if
+        a power is too large for float64.
         """
         matrix = self._new_inputs(X)
         phi = np.empty((len(matrix), self.n_out_), order="F")
@@ -102,7 +102,7 @@ class PolynomialBasis(Basis):
                 places[factors] = place
                 if len(factors) < 2:
                     phi[:, place] = matrix[:, factors[0]] if factors else 1
-                else:  # The monomial without its last factor is already in a column to the left.
+                else:  # the monomial without its last factor is already in a column to the left
                     phi[:, place] = phi[:, places[factors[:-1]]] * matrix[:, factors[-1]]
         if not np.isfinite(phi).all():
             raise ValueError(
@@ -178,8 +178,7 @@ class RBFBasis(Basis):
     def transform(self, X: ArrayLike) -> Matrix:
         """Return the functions at X (rows, n_in): (rows, n_out_), with `bias` the ones first.
 
-        Raises ValueError if X has another number of columns than in `fit`, and for NaN and
-        infinity.
+        Raises ValueError for another number of columns than in `fit`, and for NaN and infinity.
         """
         matrix = self._new_inputs(X)
         first = int(bool(self.bias))

@@ -36,12 +36,12 @@ from .estimator import Estimator, check_choice, inputs, used_rows
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .sparse_classes import minimize_sparse
 
-_FAR = 0.01  # share of the cost above its minimum from which SGD warns
+_FAR = 0.01  # sgd warns if its end is farther above the minimum than this share of the cost
 _SOLVERS = ("auto", "newton", "lbfgs", "sgd")
 _OF_A_SOLVER = ("_spread", "_covariance", "n_steps_", "history_")
 # "auto" is newton up to this number of parameters, (n_in + 1) (n_classes - 1); ...
 _SMALL = 100
-_EXACT = 500  # ... up to this one if l2 = 0, because only newton detects that there is no minimum
+_EXACT = 500  # ... up to this one if l2 = 0: only newton always detects a missing minimum
 _NO_HESSIAN = 'standard errors need the Hessian; fit with solver="newton"'
 
 
@@ -54,7 +54,7 @@ class Classifier(Estimator):
         then no standard errors.
     solver: how the cost is minimized.
         "newton": iteratively reweighted least squares, with the exact Hessian; a step is halved
-        while the cost rises.
+        while the cost rises. Only newton gives standard errors, computed at the first access.
         "lbfgs": for many features. Time and memory are proportional to their number; newton's grow
         with its third power and its square.
         "sgd": mini-batches through `Sequential`. Prefer another solver if you need many digits.
@@ -116,9 +116,9 @@ class Classifier(Estimator):
         sample_weight: (rows,), how often each row counts.
 
         Raises ValueError for invalid settings, NaN, shapes that do not match, and too few or too
-        many classes. For l2 = 0, newton and lbfgs also raise it if the classes can be separated or
-        columns of X depend on each other, because there is then no finite or no single minimum.
-        lbfgs notices complete separation only.
+        many classes. For l2 = 0, newton and lbfgs also raise it if there is no finite minimum or no
+        single one: the classes can be separated, or columns of X depend on each other. lbfgs
+        notices complete separation only.
         """
         l1, l2 = self._penalties()
         tol = check_number(self.tol, "tol", positive=True)
@@ -248,9 +248,9 @@ class Classifier(Estimator):
     ) -> Matrix:
         """Train one Linear layer, from zero, on the mean cost.
 
-        l2 is divided by the sum of the weights and the weights by their mean, so that the length of
-        a step does not depend on their unit. X is centered, because columns far from zero would be
-        nearly parallel to the column of ones.
+        l2 is divided by the sum of the weights, and the weights by their mean: the length of a step
+        must not depend on their unit. X is centered, because columns far from zero would be nearly
+        parallel to the column of ones.
         """
         binary, n = self._binary, len(X)
         mean = 1.0
@@ -302,12 +302,18 @@ class LogisticRegression(Classifier):
 
     l2: the penalty of the squares, at least 0; 0 is maximum likelihood.
     l1: the penalty of the absolute values, at least 0; above 0 it makes coefficients exactly 0.
-    solver: "newton", "lbfgs", "sgd" or "auto", as described in `Classifier`.
+    solver: "newton" (exact Hessian), "lbfgs" (for many features), "sgd" (mini-batches), or "auto":
+        newton if (n_in + 1) (n_classes - 1) is at most 100 (500 if l2 = 0), and otherwise lbfgs.
+        Details are in `Classifier`.
     fit_intercept: whether there is an intercept, which is not penalized.
     tol: the tolerance of newton (change of a logit) and lbfgs (gradient of the mean cost).
     max_steps: the most steps of newton and lbfgs.
-    lr, momentum, batch_size, epochs, seed: the settings of sgd, as in `Sequential.fit`.
-    class_weight: {label: weight}, or "balanced".
+    lr: the learning rate of sgd, which falls from `lr` to 0 along half a cosine.
+    momentum: the Nesterov momentum of sgd.
+    batch_size: the rows in a mini-batch of sgd.
+    epochs: the number of epochs of sgd.
+    seed: the seed of sgd.
+    class_weight: {label: weight}, or "balanced": rows / (classes times rows of the class).
 
     Learned by `fit`:
 
@@ -371,12 +377,18 @@ class SoftmaxRegression(Classifier):
 
     l2: the penalty of the squares, at least 0; 0 is maximum likelihood.
     l1: the penalty of the absolute values, at least 0; above 0 it makes coefficients exactly 0.
-    solver: "newton", "lbfgs", "sgd" or "auto", as described in `Classifier`.
+    solver: "newton" (exact Hessian), "lbfgs" (for many features), "sgd" (mini-batches), or "auto":
+        newton if (n_in + 1) (n_classes - 1) is at most 100 (500 if l2 = 0), and otherwise lbfgs.
+        Details are in `Classifier`.
     fit_intercept: whether there is an intercept, which is not penalized.
     tol: the tolerance of newton (change of a logit) and lbfgs (gradient of the mean cost).
     max_steps: the most steps of newton and lbfgs.
-    lr, momentum, batch_size, epochs, seed: the settings of sgd, as in `Sequential.fit`.
-    class_weight: {label: weight}, or "balanced".
+    lr: the learning rate of sgd, which falls from `lr` to 0 along half a cosine.
+    momentum: the Nesterov momentum of sgd.
+    batch_size: the rows in a mini-batch of sgd.
+    epochs: the number of epochs of sgd.
+    seed: the seed of sgd.
+    class_weight: {label: weight}, or "balanced": rows / (classes times rows of the class).
 
     Learned by `fit`:
 

@@ -92,8 +92,8 @@ class LinearRegression(LinearModel):
         sample_weight: (rows,), the inverse of each row's variance up to a common factor, as in
             weighted least squares.
 
-        sigma_ml_, residual_std_ and the deviations from `predict` are then those of an observation
-        of weight 1, and "rows" in their formulas counts the rows with a positive weight. So
+        With weights, sigma_ml_, residual_std_ and the deviations of `predict` are those of an
+        observation of weight 1. "rows" in their formulas counts the rows with a positive weight. So
         weight 2 gives the same coefficients as the row twice, but not the same deviations.
 
         Raises ValueError for NaN, infinity, negative weights and shapes that do not match. With

@@ -188,8 +188,8 @@ def numbers_of(
     order: the order of dates, "clock" for times, and None for numbers.
     odd: words that count as missing, besides the known ones.
 
-    Missing values are NaN, True is 1. If no decimal mark was settled, a word is a number only if
-    "." and "," as decimal mark give the same number, or if only "." gives one.
+    Missing values are NaN, True is 1. If no decimal mark was settled, a word must be the same
+    number with "." and with "," as the mark, or a number with "." alone.
     """
     gone = {*odd, *(word for word in cells.words if word.lower() in MISSING_WORDS)}
     values = []
