@@ -64,7 +64,8 @@ class FullBatchMethod(Settings):
     curvature lasts for one call of `fit`. The moments of an earlier optimizer are dropped. New
     parameters are accepted only if the loss is finite and not above the one before.
 
-    Raises ValueError for a value outside its range.
+    Raises ValueError for a value outside its range. `fit` raises it for networks with BatchNorm or
+    Dropout, and for more parameters than the method takes.
     """
 
     needs_matrix: ClassVar[bool] = True
@@ -166,8 +167,8 @@ class LevenbergMarquardt(FullBatchMethod):
     the square roots of the sample weights.
 
     The damping is multiplied by 3 until the loss falls. If a step lowers the loss by more than 3/4
-    of the decrease that H and the gradient promise, the damping is divided by 10. If it is less
-    than 1/4, the damping is multiplied by 3. This is a trust region (Nocedal, Wright 2006,
+    of the decrease that H and the gradient promise, the damping is divided by 10. If a step lowers
+    it by less than 1/4 of that, the damping is multiplied by 3. This is a trust region (Nocedal, Wright 2006,
     algorithm 4.1). The damping is the same for all parameters: if it were a share of each element
     of diag(H), as in Marquardt's paper, parameters of little influence would run away.
 
