@@ -168,9 +168,9 @@ class LevenbergMarquardt(FullBatchMethod):
 
     The damping is multiplied by 3 until the loss falls. If a step lowers the loss by more than 3/4
     of the decrease that H and the gradient promise, the damping is divided by 10. If a step lowers
-    it by less than 1/4 of that, the damping is multiplied by 3. This is a trust region (Nocedal, Wright 2006,
-    algorithm 4.1). The damping is the same for all parameters: if it were a share of each element
-    of diag(H), as in Marquardt's paper, parameters of little influence would run away.
+    it by less than 1/4 of that, the damping is multiplied by 3. This is a trust region (Nocedal,
+    Wright 2006, algorithm 4.1). The damping is the same for all parameters: if it were a share of
+    each element of diag(H), as in Marquardt's paper, parameters of little influence would run away.
 
     J and its products are computed in blocks of rows, in the network's type. The blocks are summed
     and the equations solved in float64. This takes 16 n_params^2 bytes, so at most 10,000
