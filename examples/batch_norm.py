@@ -1,7 +1,7 @@
-"""Batch normalisation on and off: ten hidden layers of tanh whose weights begin far too large.
+"""Batch normalization on and off: ten hidden layers of tanh whose weights start far too large.
 
 Without it the units are saturated, and little of the gradient passes. With it every pre-activation
-has mean 0 and variance 1 over the mini-batch, whatever the weights, and the network learns.
+has mean 0 and variance 1 over the mini-batch, whatever the weights. So the network learns.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from fastmlp.plot import BLUE, ORANGE
 DEPTH, WIDTH = 10, 32
 rng = np.random.default_rng(0)
 X = rng.standard_normal((512, 2))
-y = (np.hypot(*X.T) > 1.18).astype(int)  # inside or outside of a circle
+y = (np.hypot(*X.T) > 1.18).astype(int)  # inside or outside a circle
 
 
 def too_large(rng, n_in, n_out):
-    """Ten times the deviation that suits tanh."""
+    """Draw weights with ten times the standard deviation that suits tanh."""
     return 10 * rng.standard_normal((n_in, n_out)) / np.sqrt(n_in)
 
 

@@ -1,8 +1,8 @@
-"""Batch, mini-batch and stochastic gradient descent: the same rate, 1,000, 32 or 1 examples a step.
+"""Batch, mini-batch and stochastic gradient descent: 1,000, 32 or 1 examples per step, one rate.
 
-A step along one example points downhill only on average. It costs a thousandth of a step along all,
-though: seen by the examples read, the noisy paths are far ahead, and end in a cloud whose size
-grows with the rate. The loop is the one of the lecture: loader, forward, backward, update.
+A step with one example points downhill only on average, but it costs a thousandth of a step with
+all. For the same number of examples read, the noisy paths are far ahead. They end in a cloud whose
+size grows with the rate. The loop is the lecture's: loader, forward, backward, update.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ best = np.array([line.intercept_[0], line.coef_[0, 0]])
 
 
 def train(batch_size):
-    """theta before and after every step, and the examples read until then."""
+    """Return theta before and after every step, and the number of examples read until then."""
     layer = Linear(1, 1, init="zeros")
     net, read, path = Sequential([layer], dtype="float64"), [0], [np.zeros(2)]
     loader = DataLoader(x, y, batch_size=batch_size, shuffle=True, seed=0)

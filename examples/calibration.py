@@ -1,7 +1,7 @@
-"""Calibration: of the rows that are given the probability 0.8, are eight tenths of class 1?
+"""Calibration: of the rows that get the probability 0.8, are eight tenths of class 1?
 
-A network that has learnt 500 noisy examples by heart is far too sure of itself. Early stopping and
-L2 bring its probabilities back to what they say; label smoothing keeps it from being sure.
+A network that fits 500 noisy examples perfectly predicts probabilities far too near 0 and 1. Early
+stopping and L2 make them match the shares again. Label smoothing keeps them away from 0 and 1.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ BINS = 10
 
 
 def examples(n, seed):
-    """x (n, 5), and y = 1 with the probability sigmoid(2 x_1 - 2 x_2 x_3)."""
+    """Draw x (n, 5), and y = 1 with the probability sigmoid(2 x_1 - 2 x_2 x_3)."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, 5))
     p = 1 / (1 + np.exp(-2 * x[:, :1] + 2 * x[:, 1:2] * x[:, 2:3]))
@@ -22,7 +22,7 @@ def examples(n, seed):
 
 
 def miscalibration(y, p):
-    """|share of y = 1 - mean p| over the intervals, weighed by their rows (Naeini et al. 2015)."""
+    """Average |share of y = 1 - mean p| over intervals of p by rows (Naeini et al. 2015)."""
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     return sum(abs(np.sum((y - p)[place == k])) for k in range(BINS)) / len(y)
 

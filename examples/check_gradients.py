@@ -1,7 +1,7 @@
 """Gradient check: back-propagation against differences of the loss; the Jacobian and the Hessian.
 
-A difference with a large step is wrong by the curvature, one with a small step by rounding. Between
-them lies a step at which ten digits agree, as they do only if back-propagation is right.
+With a large step a difference is wrong because of the curvature, with a small step because of
+rounding. With a step between them ten digits agree, but only if back-propagation is right.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ start, direction = net.params.copy(), rng.standard_normal(net.n_params)
 
 
 def loss_at(h):
-    """The loss, h along the direction."""
+    """Return the loss after a step h along the direction."""
     net.set_params(start + h * direction)
     loss, _ = net.gradient(X, y)
     net.set_params(start)
@@ -35,7 +35,7 @@ central = [abs((loss_at(h) - loss_at(-h)) / (2 * h) - slope) for h in steps]
 jacobian, hessian = net.jacobian(X), net.hessian(X, y)
 print(f"best forward difference, error: {min(forward):.2e}")
 print(f"best central difference, error: {min(central):.2e}")
-change, h = [], 1e-5  # of outputs and gradient along the direction
+change, h = [], 1e-5  # changes of outputs and gradient along the direction
 for side in (h, -h):
     net.set_params(start + side * direction)
     change.append((net.predict(X), net.gradient(X, y)[1]))

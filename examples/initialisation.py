@@ -1,4 +1,4 @@
-"""How large the activations are, layer after layer, for several initialisations.
+"""The size of the activations, layer after layer, for several initializations.
 
 A random input goes through 20 layers of 256 units, one layer at a time. Var(w) = 1/n keeps
 tanh in its linear range, where activations shrink slowly; larger weights saturate it. ReLU halves
@@ -16,7 +16,7 @@ x = np.random.default_rng(0).standard_normal((500, WIDTH)).astype(np.float32)
 
 
 def large(rng, n_in, n_out):
-    """Var(w) = 9/n, too large: tanh saturates, ReLU explodes."""
+    """Draw weights with Var(w) = 9/n, which is too large: tanh saturates, ReLU explodes."""
     return 3 / np.sqrt(n_in) * rng.standard_normal((n_in, n_out))
 
 

@@ -1,7 +1,7 @@
-"""Two more bands of confidence, for noise that depends on x: a network that also predicts the
-variance (Gaussian negative log-likelihood), and one that predicts quantiles (pinball loss).
+"""Two confidence bands for noise that depends on x, from two networks.
 
-sigma_ML is one number for all x; here the network learns where y is certain and where it is not.
+One also predicts the variance (Gaussian negative log-likelihood), the other predicts quantiles
+(pinball loss). sigma_ML is one number for all x; these networks learn how the noise varies with x.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ rng = np.random.default_rng(0)
 
 
 def draw(n):
-    """A sine whose noise grows from left to right."""
+    """Draw a sine whose noise grows from left to right."""
     x = rng.uniform(0, 1, (n, 1))
     return x, np.sin(6 * x) + (0.05 + 0.45 * x) * rng.standard_normal((n, 1))
 
 
 def fitted(loss, n_out):
-    """A network of 32 units that has learnt with this loss."""
+    """Train a network with two hidden layers of 32 units on this loss."""
     net = Sequential([Linear(1, 32), Tanh(), Linear(32, 32), Tanh(), Linear(32, n_out)], seed=0)
     optimizer = Adam(CosineDecay(5e-3, steps=4000))
     net.fit(x, y, loss=loss, optimizer=optimizer, batch_size=100, epochs=400)
@@ -33,7 +33,7 @@ grid = np.linspace(0, 1, 200)[:, None]
 
 
 def gaussian_band(net, x):
-    """Mean and 90 % of the Gaussian that is predicted."""
+    """Return the mean and the central 90 % of the predicted Gaussian: (low, mean, high)."""
     mean, std = net.predict_response(x).T
     return mean - 1.645 * std, mean, mean + 1.645 * std
 

@@ -1,6 +1,7 @@
-"""The path of the lasso: which features come in, one after another, as the penalty falls.
+"""The path of the lasso: the features come in one after another as the penalty falls.
 
-200 examples, 30 features, of which five count. Ridge shrinks all coefficients and drops none.
+There are 200 examples with 30 features, of which five count. Ridge shrinks all coefficients and
+drops none.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ TRUE[:5] = 3.0, -2.0, 1.5, -1.0, 0.6
 
 
 def examples(n, seed):
-    """X (n, 30), correlated, and y with noise."""
+    """Draw correlated X (n, 30), and y with noise."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, 30)) + 0.5 * rng.standard_normal((n, 1))
     return X, X @ TRUE + 2.0 * rng.standard_normal(n)
@@ -44,7 +45,7 @@ axes[2].axvline(l1s[best], color="0.4", linestyle="--", linewidth=1, label="best
 axes[2].set(xlabel="l1", ylabel="RMSE on 2,000 other examples", title="lasso")
 axes[2].invert_xaxis()
 axes[2].legend(frameon=False, fontsize=9)
-early = np.argsort(np.sum(coefs != 0, axis=1))[::-1][:5]  # the longest in use came in first
+early = np.argsort(np.sum(coefs != 0, axis=1))[::-1][:5]  # in use for most l1: came in first
 print(f"features that count among the first five: {np.sum(early < 5):d}")
 print(f"features in use at the best l1: {np.count_nonzero(coefs[:, best]):d}")
 print(f"zeros of ridge: {np.count_nonzero(ridge == 0):d}")

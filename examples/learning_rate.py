@@ -1,7 +1,7 @@
 """A learning rate that is too small, one that fits, and one that is too large.
 
-Linear regression y = theta_0 + x theta_1 by batch gradient descent. The cost is a paraboloid, so
-steps shrink the error only for rates below 2 / (largest eigenvalue of its Hessian).
+Batch gradient descent fits the line y = theta_0 + x theta_1. The cost is a paraboloid, so steps
+shrink the error only for rates below 2 / (largest eigenvalue of its Hessian).
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ largest = float(np.linalg.eigvalsh(2 / len(x) * A.T @ A).max())
 
 
 def descend(lr):
-    """The costs before each step, and the thetas, from theta = 0."""
+    """Return costs and thetas before each step, from theta = 0 on."""
     layer = Linear(1, 1, init="zeros")
     net = Sequential([layer], dtype="float64")
     costs, path = [], []
@@ -41,7 +41,7 @@ print(f"largest rate that converges: {2 / largest:.4f}")
 print(f"smallest cost: {line.sigma_ml_[0] ** 2:.6f}")
 for name, lr, colour, marker in rates:
     costs, path = descend(lr)
-    path = path[:8] if name == "too large" else path  # it leaves the picture
+    path = path[:8] if name == "too large" else path  # later steps leave the picture
     left.plot(*path.T, marker=marker, color=colour, markersize=4, linewidth=0.9)
     right.plot(costs, color=colour, label=f"{name}, lr = {lr:.3g}")
     print(f"{name} begins: {costs[0]:.6f}")

@@ -1,8 +1,8 @@
 """A surface with two minima: descent ends in the nearer one, momentum may roll on into the other.
 
-The surface is (theta_1^2 - 1)^2 + 0.3 theta_1 + theta_2^2, as a loss of one's own: a function of
-outputs and targets that returns the value of each row and its gradient. What rolls out of a poor
-minimum can roll out of a good one as well: momentum is no search for the best.
+The surface is (theta_1^2 - 1)^2 + 0.3 theta_1 + theta_2^2, written as a custom loss: a function of
+outputs and targets that returns the value of each row and its gradient. Momentum can roll out of a
+poor minimum, but out of a good one too. It is no search for the best minimum.
 """
 
 import numpy as np
@@ -15,22 +15,22 @@ STEPS, START = 120, (1.9, 1.2)
 
 
 def surface(theta_1, theta_2):
-    """The height."""
+    """Return the height of the surface."""
     return (theta_1**2 - 1) ** 2 + 0.3 * theta_1 + theta_2**2
 
 
 def height(pred, target):
-    """The same as a loss: pred (rows, 2) are the two thetas; there is no target."""
+    """Return the surface as a loss: pred (rows, 2) are the two thetas; target is not used."""
     a, b = pred.T
     return surface(a, b), np.column_stack([4 * a * (a**2 - 1) + 0.3, 2 * b])
 
 
 def descend(optimizer):
-    """Thetas before every step and after the last one."""
+    """Return the thetas before every step and after the last one."""
     net = Sequential([Linear(1, 2, bias=False)], dtype="float64")
     net.set_params(START)
     path = [net.params.copy()]
-    for _ in range(STEPS):  # the input 1: the outputs are the weights
+    for _ in range(STEPS):  # with the input 1 the outputs are the weights
         net.train_step([[1.0]], [[0.0]], loss=height, optimizer=optimizer)
         path.append(net.params.copy())
     return np.array(path)

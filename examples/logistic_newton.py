@@ -1,7 +1,7 @@
 """Logistic regression by gradient descent and by Newton's method.
 
-Both minimise the same convex cost from theta = 0. Newton's method divides the gradient by the
-Hessian and doubles the right digits with each step; gradient descent has to choose a rate.
+Both minimize the same convex cost from theta = 0. Newton's method divides the gradient by the
+Hessian and doubles the correct digits with each step. Gradient descent needs a learning rate.
 """
 
 import warnings
@@ -18,7 +18,7 @@ X = rng.standard_normal((200, 2)) * [1.5, 1] + np.where(y[:, None], [1.2, 0.8], 
 
 
 def cost(model):
-    """Mean negative log-likelihood."""
+    """Return the mean negative log-likelihood."""
     return binary_cross_entropy(model.decision_function(X)[:, None], y[:, None])[0]
 
 

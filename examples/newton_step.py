@@ -1,7 +1,7 @@
-"""One Newton step solves linear regression, from wherever it starts.
+"""One Newton step solves linear regression from any start.
 
 The cost is quadratic, so theta - H^-1 gradient is its minimum: the closed form. Gradient descent
-needs many steps for the same, more the longer the valley is.
+needs many steps, and the longer the valley is, the more.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ rng = np.random.default_rng(0)
 x = rng.uniform(0, 2, (50, 1))
 y = 1 + 2 * x + 0.3 * rng.standard_normal((50, 1))
 line = LinearRegression().fit(x, y)
-best = np.array([line.coef_[0, 0], line.intercept_[0]])  # as net.params has them
+best = np.array([line.coef_[0, 0], line.intercept_[0]])  # in the order of net.params
 
 
 def distance(theta):
-    """From the closed form."""
+    """Return the distance from the closed form."""
     return float(np.linalg.norm(theta - best))
 
 

@@ -1,7 +1,7 @@
 """SGD, momentum, AdaGrad and Adam on one surface: a narrow valley, 30 times steeper across.
 
-Two parameters, no bias: y = x_1 theta_1 + x_2 theta_2, with inputs of very different spread, as
-where nothing has normalised them. All start from the same point.
+The model y = x_1 theta_1 + x_2 theta_2 has two parameters and no bias. Its inputs differ much in
+their spread, because they are not normalized. All optimizers start from the same point.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ y = np.zeros((2, 1))
 
 
 def descend(optimizer):
-    """Costs before each step, and the thetas."""
+    """Return costs and thetas before each step."""
     net = Sequential([Linear(2, 1, bias=False)], dtype="float64")
     net.set_params(START)
     costs, path = [], []

@@ -1,6 +1,6 @@
 """A network that is too large for its data overfits; dropout, L2 and early stopping hold it back.
 
-80 noisy examples of two interleaved half-moons, 4,000 others to validate with.
+There are 80 noisy examples of two interleaved half-moons, and 4,000 others for validation.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ EPOCHS = 300
 
 
 def moons(n, seed):
-    """Points (n, 2) of two half circles with noise, and their classes."""
+    """Draw points (n, 2) of two half circles with noise, and their classes."""
     rng = np.random.default_rng(seed)
     y, t = rng.integers(0, 2, n), rng.uniform(0, np.pi, n)
     x = np.stack([np.cos(t) + y - 0.5, np.sin(t) * (1 - 2 * y) + 0.3 * y - 0.15], axis=1)
@@ -21,7 +21,7 @@ def moons(n, seed):
 
 
 def layers(p):
-    """Two wide hidden layers, with dropout behind each where p > 0."""
+    """Return two wide hidden layers, each followed by dropout if p > 0."""
     drop = [[Dropout(p)] if p else [] for _ in range(2)]
     return [Linear(2, 128), ReLU(), *drop[0], Linear(128), ReLU(), *drop[1], Linear(2)]
 

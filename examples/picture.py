@@ -1,4 +1,4 @@
-"""What the examples share: panels to draw on, and where the picture goes."""
+"""Shared by the examples: panels to draw on, and the place of the picture."""
 
 import sys
 from pathlib import Path
@@ -13,13 +13,13 @@ plt.rcParams |= {"axes.spines.top": False, "axes.spines.right": False, "font.siz
 
 
 def panels(columns, width=4.2, height=3.6, **settings):
-    """A figure, and its axes side by side."""
+    """Return a figure and its axes, side by side."""
     size = (width * columns, height)
     return plt.subplots(1, columns, figsize=size, dpi=90, layout="constrained", **settings)
 
 
 def save(figure, name):
-    """Write docs/gallery/<name>.png, or the path given on the command line, in 256 colours."""
+    """Write docs/gallery/<name>.png, or the path given on the command line, in 256 colors."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else GALLERY / f"{name}.png"
     figure.canvas.draw()
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")

@@ -1,8 +1,8 @@
-"""BFGS, L-BFGS and Levenberg-Marquardt on a small network, beside gradient descent and Adam.
+"""BFGS, L-BFGS and Levenberg-Marquardt on a small network, next to gradient descent and Adam.
 
-All take the same steps over all rows. Second-order methods learn the curvature from gradients
-(BFGS), from the last few of them (L-BFGS), or from the Jacobian (Levenberg-Marquardt): far fewer
-steps, each of which costs more, and more with every parameter.
+All take the same number of steps over all rows. Second-order methods estimate the curvature from
+gradients (BFGS), from the last few of them (L-BFGS), or from the Jacobian (Levenberg-Marquardt).
+They need far fewer steps. Each step costs more, and the cost grows with the number of parameters.
 """
 
 import numpy as np

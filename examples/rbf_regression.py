@@ -1,7 +1,7 @@
 """Regression with radial basis functions exp(-|x - mu|^2 / lambda), one on each training point.
 
-lambda is how far a point is heard: too small and the curve is a row of bumps, too large and it is
-too stiff. The weights are ridge regression's.
+lambda sets the reach of a point: if it is too small, the curve is a row of bumps; if it is too
+large, the curve is too stiff. The weights are those of ridge regression.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ grid = np.linspace(0, 10, 400)[:, None]
 
 
 def curve(x):
-    """What the examples are drawn from."""
+    """Return the curve from which the examples are drawn."""
     return np.sin(x[:, 0]) + 0.1 * x[:, 0]
 
 

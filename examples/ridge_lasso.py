@@ -1,7 +1,7 @@
 """Ridge keeps the parameters in a circle, lasso in a diamond, which touches at its corners.
 
 The ellipses are lines of equal cost |y - X theta|^2 about the least-squares solution (star). The
-penalised solution lies where the smallest of them touches the circle or the diamond.
+penalized solution is the point where the smallest of them touches the circle or the diamond.
 """
 
 import numpy as np

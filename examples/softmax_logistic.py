@@ -1,7 +1,7 @@
 """Softmax regression with two classes is logistic regression.
 
 The softmax of two logits depends on their difference alone: theta = theta_1 - theta_0. The
-penalties match where the softmax one is twice as large, for it is spread over two vectors.
+penalties match if the l2 of softmax is twice as large, because it is spread over two vectors.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""Inputs of very different size: without normalisation the cost is a gorge, and training crawls.
+"""Inputs of very different size: without normalization the cost is a gorge, and training crawls.
 
-The lecture's case: x_1 in 1 .. 1000, x_2 in 0 .. 1. The largest rate that converges is set by x_1;
-at that rate the weight of x_2 hardly moves. The layer Standardize keeps mean and deviation of the
-inputs inside the network, which takes raw inputs from then on.
+In the lecture's case x_1 is in 1 .. 1000 and x_2 in 0 .. 1. The largest rate that converges depends
+on x_1; at that rate the weight of x_2 hardly moves. The layer Standardize stores mean and standard
+deviation of the inputs inside the network, which then takes raw inputs.
 """
 
 import numpy as np
@@ -38,7 +38,7 @@ for ax, name, first, colour in (
     path = np.array(path) - centre
     reach = 1.25 * np.abs(path[:, :2]).max(axis=0)
     w1, w2 = np.meshgrid(*(np.linspace(-r, r, 120) for r in reach))
-    w = np.stack([w1, w2, np.zeros_like(w1)], axis=-1)  # along the weights, the bias at its best
+    w = np.stack([w1, w2, np.zeros_like(w1)], axis=-1)  # a grid of weights, with the best bias
     cost = np.einsum("...i,ij,...j->...", w, hessian, w) / 2 + noise
     ax.contour(w1, w2, cost, np.geomspace(0.03, cost.max(), 12), colors="0.8", linewidths=0.8)
     ax.plot(path[:, 0], path[:, 1], "o-", color=colour, markersize=3, linewidth=0.9)

@@ -1,4 +1,4 @@
-"""The four tasks of the lecture by the same hidden layers: only outputs and loss differ."""
+"""The four tasks of the lecture with the same hidden layers: only outputs and loss differ."""
 
 import numpy as np
 from picture import panels, save
@@ -11,7 +11,7 @@ figure, (regression, binary, classes, labels) = panels(4, width=2.9, height=3.1)
 
 
 def trained(name, ax, X, y, n_out, loss, metric="accuracy"):
-    """A network with two hidden layers; its score on the examples becomes the title."""
+    """Train a network with two hidden layers and write its score on the examples as the title."""
     net = Sequential([Linear(32), Tanh(), Linear(32), Tanh(), Linear(n_out)], seed=0)
     net.fit(X, y, loss=loss, optimizer=Adam(3e-3), batch_size=32, epochs=300)
     score = net.evaluate(X, y, metrics=[metric])[metric]
@@ -20,7 +20,7 @@ def trained(name, ax, X, y, n_out, loss, metric="accuracy"):
     return net
 
 
-# regression: here two values a row
+# regression: here two values per row
 x, grid = rng.uniform(-1, 1, (200, 1)), np.linspace(-1, 1, 200)[:, np.newaxis]
 y = np.column_stack([np.sin(4 * x), np.cos(3 * x) * x]) + 0.1 * rng.standard_normal((200, 2))
 net = trained("regression", regression, x, y, 2, "squared_error", "r2")
@@ -35,13 +35,13 @@ X = rng.uniform(-1, 1, (300, 2))
 y = (np.hypot(*X.T) < 0.7).astype(int)
 decision_boundary(trained("binary", binary, X, y, 1, "binary_cross_entropy"), X, y, binary)
 
-# multi-class: a logit for each class, one of which is right
+# multi-class: one logit per class; exactly one class is right
 y, t = rng.integers(0, 3, 300), rng.uniform(0.1, 1, 300)
 turn = 2 * np.pi * (y / 3 + 0.6 * t)
 X = np.column_stack([t * np.cos(turn), t * np.sin(turn)]) + 0.03 * rng.standard_normal((300, 2))
 decision_boundary(trained("multi-class", classes, X, y, 3, "cross_entropy"), X, y, classes)
 
-# multi-label: a logit for each label, any number of which are right
+# multi-label: one logit per label; any number of labels can be right
 X, line = rng.uniform(-1, 1, (300, 2)), np.linspace(-1.1, 1.1, 150)
 Y = np.column_stack([np.hypot(X[:, 0] - side, X[:, 1]) < 0.6 for side in (-0.3, 0.3)])
 net = trained("multi-label", labels, X, Y.astype(float), 2, "binary_cross_entropy")

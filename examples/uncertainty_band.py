@@ -1,7 +1,8 @@
 """Maximum likelihood gives the spread of y too, and with it a confidence in the prediction.
 
-sigma_ML = sqrt(|y - X theta|^2 / rows). The band is two predictive standard deviations: the spread
-about the curve together with what is unknown about the curve, so it widens where data end.
+sigma_ML = sqrt(|y - X theta|^2 / rows). The band is two predictive standard deviations. They
+combine the spread about the curve and the uncertainty of the curve, so the band widens where the
+data end.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ rng = np.random.default_rng(0)
 
 
 def draw(n):
-    """Inputs in [-1, 1] and a cubic of them with noise."""
+    """Draw inputs in [-1, 1] and a cubic of them with noise."""
     x = rng.uniform(-1, 1, (n, 1))
     return x, 3 * x[:, 0] ** 3 - x[:, 0] + SIGMA * rng.standard_normal(n)
 

@@ -1,7 +1,7 @@
 """The vanishing gradient: ten hidden layers of sigmoids against ten of ReLUs.
 
-The slope of the sigmoid is at most 1/4, so the gradient shrinks with every layer on its way back;
-that of ReLU is 1 where the unit is on. Both have the initialisation that suits them.
+The slope of the sigmoid is at most 1/4, so the gradient shrinks with every layer on its way back.
+The slope of ReLU is 1 if the unit is on. Each network has the initialization that suits it.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from fastmlp.plot import BLUE, ORANGE, gradient_norms
 DEPTH, WIDTH = 10, 32
 rng = np.random.default_rng(0)
 X = rng.standard_normal((512, 2))
-y = (np.hypot(*X.T) > 1.18).astype(int)  # inside or outside of a circle
+y = (np.hypot(*X.T) > 1.18).astype(int)  # inside or outside a circle
 
 figure, (left, right) = panels(2)
 for name, activation, colour, marker in (

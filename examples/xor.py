@@ -1,8 +1,8 @@
-"""XOR: no line separates it, one hidden layer does.
+"""XOR: no line separates the classes, one hidden layer does.
 
-Four clouds of points; the class is the exclusive or of the signs of the two features. The line is
-the most likely one (logistic regression by Newton), so its failure is not one of training; no
-other gets more than three of the four corners.
+There are four clouds of points; the class is the exclusive or of the signs of the two features. The
+line is the most likely one (logistic regression by Newton), so training is not the reason that it
+fails. No other line gets more than three of the four corners.
 """
 
 import numpy as np

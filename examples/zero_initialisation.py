@@ -1,6 +1,6 @@
 """Weights that start at zero stay symmetric: all hidden units remain copies of one.
 
-Each column of the picture is a hidden unit, each row what it takes from one of the inputs.
+Each column of the picture is a hidden unit, each row has the weights of one input.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from fastmlp.plot import weights
 
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (400, 4))
-y = (X[:, 0] * X[:, 1] > 0).astype(int)  # an exclusive or, beside two features of noise
+y = (X[:, 0] * X[:, 1] > 0).astype(int)  # an exclusive or; the other two features are noise
 
 figure, axes = panels(2)
 for ax, init in zip(axes, ("zeros", "glorot_uniform"), strict=True):

@@ -1,1 +1,1 @@
-"""What is computed from a network: derivatives, folding, summary."""
+"""Analysis of a network: derivatives, folding, summary."""

@@ -1,7 +1,7 @@
 """Gradient, Jacobian and Hessian of a network, and the check of its gradient against differences.
 
-What needs differences runs in a float64 copy of the network, so that it is as exact for a float32
-network; that also leaves the network itself alone.
+Differences are computed in a float64 copy of the network. So they are as exact for a float32
+network, and the network itself does not change.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -26,11 +26,11 @@ from ..sample_weights import as_weights
 from ..second_order.objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, jacobian_scratch
 from .difference_steps import step_along, warn_of_kinks
 
-_ROUNDINGS = 8  # of the loss in a difference
+_ROUNDINGS = 8  # units of rounding of the loss that a difference may contain
 
 
 def _executor(net: Network, X: ArrayLike) -> Executor:
-    """What runs the network, once X has told its width."""
+    """Return the executor of the network; X fixes an input width that is still open."""
     net._see(X)
     return net.executor
 
@@ -118,11 +118,11 @@ def hessian(
 
 
 def _along(objective: Objective, params: Vector, v: Vector, step: float | None) -> Vector:
-    """The fourth-order central difference of the gradient along v."""
+    """Return the fourth-order central difference of the gradient along v."""
     size = float(np.abs(v).max(initial=0.0))
     if size == 0:
         return np.zeros_like(v)
-    v = v / size  # step / size may overflow
+    v = v / size  # not step / size, which may overflow
     if step is None:
         step = step_along(objective, params, v)
     h = step * v
@@ -141,7 +141,7 @@ def _objective(
     threads: int | None,
     executor: Executor,
 ) -> Objective:
-    """Checked arrays in the executor's type."""
+    """Return the objective of the checked arrays, in the executor's type."""
     chosen = net._choose_loss(loss, y)
     n_threads = resolve_threads(threads)
     x = as_finite(X, executor.dtype, net.n_in)
@@ -158,7 +158,7 @@ def _exact_objective(
     sample_weight: ArrayLike | None,
     threads: int | None,
 ) -> Objective:
-    """The same in a float64 copy of the network."""
+    """Return the objective in a float64 copy of the network; each activation is its own op."""
     dtype = np.dtype(np.float64)
     with _executor(net, X).turns.reading:
         layout = plan(net.layers, net.n_in, dtype, fuse=False)  # for step_along
@@ -174,11 +174,14 @@ def _exact_objective(
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """One parameter array: how far its gradient is from central differences of the loss.
+    """The check of one parameter array: its gradient a against central differences b of the loss.
 
-    difference: the largest absolute one; relative: ||a - b|| / (||a|| + ||b||), 0 where both are 0;
-    ok: whether that is within `tolerance`, or every difference within `noise`, what rounding alone
-    may leave of it.
+    name: the path of the array, for instance "layers.0.weight".
+    shape: the shape of the array.
+    difference: max |a - b|.
+    relative: ||a - b|| / (||a|| + ||b||); 0 if both are 0.
+    tolerance: the largest `relative` that is accepted.
+    noise: the largest `difference` that rounding alone may explain.
     """
 
     name: str
@@ -190,7 +193,7 @@ class GradientCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether the two agree."""
+        """Whether relative <= tolerance or difference <= noise."""
         return self.relative <= self.tolerance or self.difference <= self.noise
 
 
@@ -204,19 +207,32 @@ def check_gradients(
     threads: int | None = None,
     verbose: bool = True,
 ) -> list[GradientCheck]:
-    """Compare the gradient of the mean loss, in the network's type, with central differences of the
-    loss in a float64 copy of it; prints a table unless verbose=False and returns its lines.
+    """Compare the gradient of the mean loss with central differences of the loss.
 
         for line in check_gradients(net, X[:8], y[:8]): assert line.ok
 
-    About ten passes for each parameter: a few rows and a small network will do. X (rows, n_in), y,
-    loss and sample_weight as in `fit`; at inference, without dropout and with BatchNorm's running
-    statistics. The differences are of fourth order with the steps of `hessian_vector`; the
-    tolerance on the relative difference is the square root of the network's eps (1.5e-8 in float64,
-    3.5e-4 in float32). Differences up to 8 |loss| (eps64 / step + eps) count as rounding. A row
-    that brings an activation to its kink (ReLU) may fail it, and is named by a warning then; so may
-    a float32 network on inputs of 1e4 and more, whose outputs are off by as much: scale them.
-    Raises ValueError and TypeError for bad input.
+    The gradient is in the network's type; the differences are computed in a float64 copy. The
+    network runs as at inference: without dropout, with BatchNorm's running statistics.
+
+    net: the network. It costs about ten passes per parameter, so use a small one.
+    X: the inputs, (rows, n_in); a few rows are enough.
+    y: the targets, as in `fit`.
+    loss: the loss, as in `fit`.
+    sample_weight: (rows,), as in `fit`.
+    threads: the number of threads, as in `fit`.
+    verbose: whether to print a table.
+
+    Returns one `GradientCheck` per parameter array, the lines of the table.
+
+    The differences are of fourth order, with the steps of `hessian_vector`. The tolerance on the
+    relative difference is the square root of the network's eps: 1.5e-8 in float64, 3.5e-4 in
+    float32. Differences up to 8 |loss| (eps64 / step + eps) count as rounding.
+
+    The check may fail for a row that brings an activation to its kink (ReLU); a warning then names
+    the row. It may also fail for a float32 network on inputs of 1e4 and more, because its outputs
+    have errors of that scale; then scale the inputs.
+
+    Raises ValueError and TypeError for invalid input.
     """
     value, gradients = gradient(net, X, y, loss, sample_weight, threads)
     analytic = gradients.astype(np.float64)
@@ -240,7 +256,7 @@ def check_gradients(
 
 
 def _differences(objective: Objective, params: Vector) -> tuple[Vector, Vector]:
-    """Fourth-order central differences of the loss by each parameter, and their steps."""
+    """Return fourth-order central differences of the loss by each parameter, and their steps."""
     slopes, steps, unit = np.empty_like(params), np.empty_like(params), np.zeros_like(params)
     for i in range(len(params)):
         unit[i] = 1
@@ -256,18 +272,18 @@ def _differences(objective: Objective, params: Vector) -> tuple[Vector, Vector]:
 
 
 def parameter_places(net: Network) -> Iterator[tuple[str, tuple[int, ...], slice]]:
-    """Name, shape and place in the flat arrays of every array that is trained."""
+    """Yield name, shape and slice of the flat parameters for every trained array."""
     for index, layer in enumerate(net.layers):
         for path, leaf in layer.named_leaves(f"layers.{index}"):
             for name, array in leaf.arrays().items():
-                if np.may_share_memory(array, net.params):  # else statistics
+                if np.may_share_memory(array, net.params):  # statistics are elsewhere
                     bytes_before = array.ctypes.data - net.params.ctypes.data
                     first = bytes_before // net.dtype.itemsize
                     yield f"{path}.{name}", array.shape, slice(first, first + array.size)
 
 
 def format_checks(lines: list[GradientCheck]) -> str:
-    """The table that check_gradients prints."""
+    """Return the table that `check_gradients` prints."""
     width = max(20, *(len(line.name) for line in lines))
     head = f"{'parameters':{width}} {'shape':>12} {'max |a - b|':>12} {'relative':>10}  verdict"
     shown = [

@@ -1,11 +1,13 @@
-"""How far to go for a derivative by differences: so far that what comes into the bends of a network
-moves a little, whatever the size of its inputs and weights.
+"""The step lengths of derivatives by differences.
 
-A difference is off by a power of the step, and by rounding divided by it. Both are counted where
-the network is not linear: at what comes into activations and normalizations, and into the loss. A
-smooth function may be moved by eps^(1/5) of its own scale, where both errors of a fourth-order
-difference are near 1e-12. A kink (ReLU) makes a wrong term of every value that crosses it, so what
-comes into one moves by a millionth of its usual size.
+A difference has two errors: a power of the step, and rounding divided by the step. Both depend on
+how far the step moves the inputs of the nonlinear parts of a network, which are called bends here:
+activations, normalizations and the loss. So the step is chosen by that movement, whatever the size
+of the inputs and weights.
+
+The input of a smooth bend may move by eps^(1/5) of its own scale; both errors of a fourth-order
+difference are then near 1e-12. Every value that crosses a kink (ReLU) adds a wrong term. So the
+input of a bend with a kink moves by only a millionth of its usual size.
 """
 
 import math
@@ -17,11 +19,11 @@ from ..ground.arrays import Array, Vector
 from ..ground.errors import warn
 from ..second_order.objective import BLOCK_ROWS, Objective
 
-START = 1e-6  # the first that is tried, and the one where nothing moves
+START = 1e-6  # the first step tried, and the result if no bend moves
 _EPS = float(np.finfo(np.float64).eps)
-_SMOOTH, _KINK = math.pow(_EPS, 0.2), 1e-6  # how far, as a share of the scale
+_SMOOTH, _KINK = math.pow(_EPS, 0.2), 1e-6  # allowed movements, as shares of the scale
 _TRIES, _LONGEST = 8, 1e6
-_REACH = 3 * _KINK  # 2 h, at 1.5 of what is allowed
+_REACH = 3 * _KINK  # the farthest movement: a step of 2 h, at 1.5 times the allowed movement
 _LAYER_NORM, _RMS_NORM, _ACTIVATION = (
     _core.OPS[name] for name in ("layer_norm", "rms_norm", "activation")
 )
@@ -29,8 +31,9 @@ _ACTIVATIONS = list(_core.ACTIVATIONS.values())
 
 
 def step_along(objective: Objective, params: Vector, v: Vector) -> float:
-    """The step h of a fourth-order difference at params + h v and params + 2 h v, for an objective
-    in float64 whose activations are ops of their own.
+    """Return the step h of a fourth-order difference, at params +- h v and params +- 2 h v.
+
+    The objective must be in float64, with each activation as its own op.
     """
     h = START
     for _ in range(_TRIES):
@@ -42,8 +45,9 @@ def step_along(objective: Objective, params: Vector, v: Vector) -> float:
 
 
 def warn_of_kinks(objective: Objective, params: Vector) -> None:
-    """Where the input of an activation lies so near to its kink that steps carry it across: on it,
-    for instance, where all that comes into a unit is 0, and its bias too, as in a new network.
+    """Warn if the input of an activation is so near to its kink that a step may cross it.
+
+    In a new network, for instance, a unit is on the kink if all of its inputs and its bias are 0.
     """
     rows = _rows_at_kinks(objective, params)
     if not rows:
@@ -79,7 +83,7 @@ def _rows_at_kinks(objective: Objective, params: Vector) -> list[int]:
 
 
 def _movement(objective: Objective, params: Vector, shift: Vector) -> float:
-    """The largest change of what comes into a bend, as a share of what is allowed there."""
+    """Return the largest movement of the inputs of all bends, as a share of the allowed one."""
     moved = 0.0
     for first in range(0, len(objective.x), BLOCK_ROWS):
         x = objective.x[first : first + BLOCK_ROWS]
@@ -94,7 +98,7 @@ def _movement(objective: Objective, params: Vector, shift: Vector) -> float:
 
 
 def _inputs_of_bends(objective: Objective, x: Array) -> list[tuple[Array, Array | float]]:
-    """What comes into each, and how far it may move."""
+    """Return the inputs of every bend for x, with their allowed movement."""
     executor, found = objective.executor, []
     executor.reserve(len(x))
     out = executor.context.forward(x, False, objective.threads).copy()
@@ -108,17 +112,17 @@ def _inputs_of_bends(objective: Objective, x: Array) -> list[tuple[Array, Array 
             facts = _ACTIVATIONS[int(op["variant"])]
             room = _room(values, facts["form"], not math.isnan(facts["kink"]))
             found.append((values.copy(), room))
-    # of a user's own function nothing is known: it may have kinks
+    # Nothing is known about a user's own loss, so it may have kinks.
     facts = _core.LOSSES.get(objective.loss.name, {"form": "curved", "kinked": True})
     return [*found, (out, _room(out, facts["form"], facts["kinked"]))]
 
 
 def _room(x: Array, form: str, kinked: bool) -> float:
-    """How far the input x of an activation or a loss may move."""
+    """Return the allowed movement of the input x of an activation or a loss."""
     size, largest = float(np.sqrt(np.mean(np.square(x)))) or 1.0, float(np.abs(x).max())
     room = _KINK * size if kinked else math.inf
     if form == "parabola":
         return _SMOOTH * size  # a parabola has no scale of its own
-    if form == "curved":  # else 1, and rounding that grows with x
+    if form == "curved":  # the scale is 1; the rounding grows with x
         room = min(room, math.pow(_EPS * max(1.0, largest), 0.2))
     return room

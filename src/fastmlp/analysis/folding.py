@@ -1,8 +1,8 @@
-"""Batch normalization folded into the linear layers around it: the same outputs, less work.
+"""Batch normalization folded into the linear layers next to it: the same outputs, less work.
 
-With its running statistics BatchNorm is y = g x + c for each feature, g = scale / sqrt(var + eps),
-c = shift - g mean. Behind a Linear that is another Linear, (W g, b g + c); before one it is
-(g W, b + c W).
+With its running statistics, BatchNorm is y = g x + c for each feature. Here g = scale / sqrt(var +
+eps) and c = shift - g mean. After a Linear, both together are the Linear (W g, b g + c). Before a
+Linear, they are the Linear (g W, b + c W).
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ N = TypeVar("N", bound=Network)
 
 
 class _Affine(NamedTuple):
-    """Y = factor x + offset, for each feature."""
+    """The map y = factor x + offset of each feature."""
 
     factor: Array
     offset: Array
 
     def then(self, other: "_Affine") -> "_Affine":
-        """The same, followed by another."""
+        """Return this map followed by another."""
         return _Affine(self.factor * other.factor, self.offset * other.factor + other.offset)
 
 
-_Transparent = Dropout | ACTIVATION_CLASSES["Identity"]  # what does nothing at inference
-_Values = dict[Layer, dict[str, Array]]  # what the arrays of each new layer will hold
+_Transparent = Dropout | ACTIVATION_CLASSES["Identity"]  # no effect at inference
+_Values = dict[Layer, dict[str, Array]]  # the future contents of each new layer's arrays
 
 
 def fold(net: N) -> N:
@@ -49,9 +49,9 @@ def fold(net: N) -> N:
 
 
 def _folded(layers: Sequence[Layer], values: _Values, where: str) -> list[Layer]:
-    """New layers, without batch normalization; `values` receives what they hold."""
+    """Return new layers without batch normalization; `values` receives their contents."""
     out: list[Layer] = []
-    waiting: tuple[int, _Affine] | None = None  # for the Linear behind it
+    waiting: tuple[int, _Affine] | None = None  # (index, map) for the next Linear
     for i, layer in enumerate(layers):
         if isinstance(layer, BatchNorm):
             affine = _affine_of(layer)
@@ -76,7 +76,7 @@ def _folded(layers: Sequence[Layer], values: _Values, where: str) -> list[Layer]
 
 
 def _last_that_acts(layers: list[Layer]) -> int:
-    """The place of the last layer that changes its input at inference, or -1."""
+    """Return the index of the last layer that changes its input at inference, or -1."""
     acting = [i for i, layer in enumerate(layers) if not isinstance(layer, _Transparent)]
     return acting[-1] if acting else -1
 

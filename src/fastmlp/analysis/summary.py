@@ -1,4 +1,4 @@
-"""What a network is made of, as a table."""
+"""The layers of a network as a table."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ..network.network import Network
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: str = "  ") -> str:
-    """Columns aligned: the first to the left, the others to the right."""
+    """Return a text table whose first column is aligned left and the others right."""
     lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
 
@@ -31,7 +31,7 @@ def summary_of(net: Network) -> str:
 
 
 def _lines(net: Network, layers: Sequence[Layer], width: int, indent: str = "") -> list[list[str]]:
-    """One for each of the layers that follow on each other, and below a block those inside."""
+    """Return one row per layer; the layers inside a block follow it, indented."""
     rows = []
     for layer in layers:
         n_out = layer.n_out if isinstance(layer, Linear) else width

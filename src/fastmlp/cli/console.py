@@ -1,4 +1,4 @@
-"""What the command line says: to a terminal, to a pipe, or to nobody when the reader has gone."""
+"""Output of the command line: to a terminal, to a pipe, or dropped if the reader has gone."""
 
 import os
 import sys
@@ -7,15 +7,16 @@ from typing import TextIO
 
 
 class Voice:
-    """Prints lines on standard output, or says nothing. What it says is never worth an error: the
-    work goes on when it cannot be delivered.
+    """A printer of lines to standard output or standard error, or to nothing if `quiet`.
+
+    A line that cannot be written raises no error, so the work goes on.
     """
 
     def __init__(self, quiet: bool = False, on_stderr: bool = False) -> None:
         self.quiet, self._on_stderr = quiet, on_stderr
 
     def say(self, title: str, text: str = "") -> None:
-        """A line "title  text", or a paragraph."""
+        """Print a line "title  text", or a paragraph."""
         if self.quiet:
             return
         line = f"{title:<11}{text}".rstrip() if text else title
@@ -24,13 +25,13 @@ class Voice:
             encoding = getattr(stream, "encoding", None) or "utf-8"
             line = line.encode(encoding, "backslashreplace").decode(encoding)
             print(line, file=stream, flush=True)
-        except OSError:  # `| head`, or a terminal that was closed
+        except OSError:  # the reader has gone: `| head`, or a closed terminal
             self.quiet = True
             silence(stream)
 
 
 def flush() -> None:
-    """Deliver what is left to say, or drop it."""
+    """Flush standard output and standard error; drop the rest if that fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -39,7 +40,7 @@ def flush() -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Lead what was and will be written to nowhere, so that no error follows at the end."""
+    """Redirect a stream to the null device, so that no error follows at the exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

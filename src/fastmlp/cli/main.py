@@ -28,7 +28,7 @@ A class table has the predicted class and a probability for each; a regression t
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for a user's error, 130 after Ctrl-C."""
+    """Run the command line and return the exit code: 0, 2 for a user's error, 130 after Ctrl-C."""
     options = make_parser().parse_args(argv)
     try:
         code = run(options)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command of parsed options."""
+    """Run the command of parsed options and return the exit code."""
     if options.command == "config":
         config.show_config()
         return 0
@@ -76,7 +76,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """Return the parser of all commands and their options."""
     parser = argparse.ArgumentParser(
         prog="fastmlp", description="Multi-layer perceptrons, trained on CPUs."
     )
@@ -176,7 +176,7 @@ def _add_columns(group: "argparse._ArgumentGroup") -> None:
 
 
 def _add_reading(group: "argparse._ActionsContainer") -> None:
-    """What settles how cells of text are read, if it is not to be found out or as in training."""
+    """Add the options for the reading of text cells; unset ones are found out from the data."""
     group.add_argument(
         "--na", action="extend", type=_names, metavar="WORD,...", help="words for missing values"
     )

@@ -1,4 +1,4 @@
-"""`fastmlp predict` and `fastmlp info`: what one does with a model file."""
+"""The commands that use a model file: `fastmlp predict` and `fastmlp info`."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from .train import check_overwrites_none, check_writable, reading_of
 
 
 def predict(options: Namespace) -> int:
-    """`fastmlp predict`: a CSV with a row for every row of the data."""
+    """Run `fastmlp predict`: write a CSV with one row per row of the data."""
     if options.output == "-":
         options.output = None
     if options.output is not None:
@@ -51,14 +51,14 @@ def predict(options: Namespace) -> int:
         writer.writerows([f"{value:.9g}"] for value in predicted)
     else:
         proba = reports.class_probabilities(target.loss, out)
-        digits = 9 if net.dtype == np.float32 else 17  # that tell all numbers of the type
+        digits = 9 if net.dtype == np.float32 else 17  # enough for an exact round trip
         predicted = proba.argmax(axis=1)
         writer.writerow([target.name, *(f"probability_{name}" for name in target.classes)])
         for label, row in zip(predicted, proba, strict=True):
             writer.writerow([target.classes[label], *(reports.probability(p, digits) for p in row)])
     if options.output is not None:
         path = Path(options.output)
-        voice = Voice(on_stderr=files.is_stream(path))  # which may be standard output itself
+        voice = Voice(on_stderr=files.is_stream(path))  # the CSV may go to standard output
         files.write_safely(path, text.getvalue().encode())
         voice.say(f"{reports.plural(len(out), 'row')} written to {options.output}")
         _tell_truth(voice, preparation.truth(table), target, predicted)
@@ -85,7 +85,7 @@ def _tell_counts(table: Table, preparation: Preparation, counts: Counts) -> None
 
 
 def _name_columns(table: Table, preparation: Preparation) -> Table:
-    """A matrix without its target column goes by the order of the features."""
+    """Name the columns of a matrix without its target column by the order of the features."""
     names = [spec["name"] for spec in preparation.specs]
     if table.source.endswith(".npy") and len(table.columns) == len(names):
         return replace(table, columns=dict(zip(names, table.columns.values(), strict=True)))
@@ -93,7 +93,7 @@ def _name_columns(table: Table, preparation: Preparation) -> Table:
 
 
 def _tell_truth(voice: Voice, values: Array | None, target: Target, predicted: Array) -> None:
-    """How good the predictions are, where the table holds the target too."""
+    """Report how good the predictions are, if the table has the target too."""
     if values is None:
         return
     if target.task == "regression":
@@ -111,7 +111,7 @@ def _tell_truth(voice: Voice, values: Array | None, target: Target, predicted: A
 
 
 def load_model(path: str) -> tuple[Sequential, Preparation]:
-    """A model that `fastmlp train` wrote; TableError for any other file."""
+    """Load a model that `fastmlp train` wrote; raises TableError for any other file."""
     net = _load_network(path)
     try:
         preparation = Preparation.from_dict(net.metadata["preparation"])
@@ -140,7 +140,7 @@ def _load_network(path: str) -> Sequential:
 
 
 def info(options: Namespace) -> int:
-    """`fastmlp info`: what a model file holds."""
+    """Run `fastmlp info`: print the contents of a model file."""
     net = _load_network(options.model)
     print(net.summary())
     print()
@@ -167,7 +167,7 @@ def _optimizer(net: Sequential) -> str:
 
 
 def _of_reading(reading: Reading) -> str:
-    """How cells are read, as the options would say it."""
+    """Return how cells are read, as command-line options."""
     chosen = {"--decimal": reading.decimal, "--thousands": reading.thousands}
     chosen |= {"--na": ",".join(reading.na), "--dates": reading.dates}
     return " ".join(f"{option} {value}" for option, value in chosen.items() if value)

@@ -1,4 +1,4 @@
-"""What the command line shows: aligned tables, test metrics, the picture of the learning curve."""
+"""Reports of the command line: aligned tables, test metrics, the picture of the learning curve."""
 
 import io
 import math
@@ -17,31 +17,31 @@ from ..training.run import History
 Scores = dict[str, float]
 
 _MAX_CLASS_ROWS = 20
-_TINY = 1e-15
+_TINY = 1e-15  # smallest probability in the log loss
 
 
 def number(value: float) -> str:
-    """Four significant digits, as people write them."""
+    """Return a number with four significant digits, or with all digits before the point."""
     if not math.isfinite(value):
         return "-"
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def plural(count: int, thing: str) -> str:
-    """1 row, 2 rows, 3 classes."""
+    """Return a count with its noun: 1 row, 2 rows, 3 classes."""
     ending = "es" if thing.endswith("s") else "s"
     return f"{count:,} {thing}{ending if count != 1 else ''}"
 
 
 def listed(counts: Mapping[str, int], most: int = 6) -> str:
-    """a (3), b (5), ...: columns with their number of cells, 0 for all."""
+    """Return columns with their number of cells, as "a (3), b (5), ..."; 0 means all cells."""
     shown = [f"{name} ({n:,})" if n else name for name, n in list(counts.items())[:most]]
     more = f", ... ({len(counts)} columns)" if len(counts) > most else ""
     return ", ".join(shown) + more
 
 
 def notes(told: Sequence[Note]) -> list[str]:
-    """What was decided while reading, a line for each kind."""
+    """Return the decisions made while reading, one line per kind."""
     kinds: dict[str, dict[str, int]] = {}
     for note in told:
         kinds.setdefault(note.what, {})[note.column] = note.cells
@@ -54,28 +54,30 @@ def notes(told: Sequence[Note]) -> list[str]:
 
 
 def class_probabilities(loss: str, out: Array) -> Array:
-    """(rows, classes) of raw outputs, also where one is for two classes. In float64, and none as 1
-    less another: a small one would be 0, and its log loss infinite.
+    """Return the probabilities (rows, classes) of raw outputs; one output means two classes.
+
+    They are float64, and none is computed as 1 minus another: a small one would become 0, and its
+    log loss infinite.
     """
     z = out.astype(np.float64)
     return probabilities(loss, np.hstack([-z, z]) if z.shape[1] == 1 else z)
 
 
 def probability(value: float, digits: int) -> str:
-    """It with so many digits, or more where it would read as 1 and is not."""
+    """Return a probability with so many digits, or all digits if it would be rounded to 1."""
     text = f"{value:.{digits}g}"
     return repr(float(value)) if text == "1" else text
 
 
 def class_scores(labels: Array, proba: Array) -> Scores:
-    """Accuracy and log loss of probabilities (rows, classes)."""
+    """Return accuracy and log loss of probabilities (rows, classes)."""
     of_label = np.clip(proba[np.arange(len(labels)), labels], _TINY, 1)
     accuracy = float(np.mean(proba.argmax(axis=1) == labels))
     return {"accuracy": accuracy, "log loss": float(-np.log(of_label).mean())}
 
 
 def value_scores(y: Array, predicted: Array) -> Scores:
-    """RMSE, MAE and R2, in the target's own units."""
+    """Return RMSE and MAE, in the unit of the target, and R2."""
     error = predicted - y
     spread = float(np.square(y - y.mean()).sum())
     return {
@@ -86,7 +88,7 @@ def value_scores(y: Array, predicted: Array) -> Scores:
 
 
 def baseline(target: Target, train: Array, test: Array) -> tuple[str, Scores]:
-    """(name, scores) of a model that ignores the features; train and test are the raw targets."""
+    """Return (name, scores) of a model that ignores the features, from the raw targets."""
     if target.task == "regression":
         return "baseline (mean)", value_scores(test, np.full(len(test), train.mean()))
     labels = target.encode(train)
@@ -95,13 +97,13 @@ def baseline(target: Target, train: Array, test: Array) -> tuple[str, Scores]:
 
 
 def comparison(scores: Scores, name: str, base: Scores, what: str) -> str:
-    """The table of the model's scores beside the baseline's."""
+    """Return the table of the model's scores next to those of the baseline."""
     rows = [[metric, number(scores[metric]), number(base[metric])] for metric in scores]
     return table(rows, [what, "network", name])
 
 
 def per_class(target: Target, labels: Array, predicted: Array) -> str:
-    """Precision and recall of every class; a dash where nothing was predicted or there."""
+    """Return the table of precision and recall of every class; "-" means no such rows."""
     rows = []
     for label, name in enumerate(target.classes):
         hits = int(np.sum((labels == label) & (predicted == label)))
@@ -121,12 +123,12 @@ def shows_classes(target: Target) -> bool:
 
 
 def require_plots() -> None:
-    """ImportError now rather than after the training."""
+    """Raise ImportError before the training if matplotlib is missing."""
     import matplotlib.figure  # noqa: F401
 
 
 def learning_curve(history: History, target: Target, title: str) -> bytes:
-    """The PNG: losses on one panel, the task's metric on the other, the best epoch marked."""
+    """Return a PNG with a panel of the losses and one of the metric, and the best epoch marked."""
     from matplotlib.figure import Figure
 
     metric = "rmse" if target.task == "regression" else "accuracy"
@@ -167,6 +169,6 @@ def _panel(axes: Any, history: History, name: str, scale: float) -> None:
 
 
 def best_epoch(history: History) -> int:
-    """The epoch (from 1) of the lowest validation loss; 0 without one."""
+    """Return the epoch, counted from 1, of the lowest validation loss, or 0 without one."""
     values = history.get("val_loss", [])
     return int(np.nanargmin(values)) + 1 if np.isfinite(values).any() else 0

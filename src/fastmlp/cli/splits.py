@@ -1,4 +1,4 @@
-"""Which rows train, which decide when to stop, and which test."""
+"""The split of rows into training, validation (when to stop) and test."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,10 @@ from ..ground.arrays import Array
 def split_rows(
     labels: Array | None, rows: int, validation: float, test: float, seed: int
 ) -> tuple[Array, Array, Array]:
-    """(train, validation, test) rows; with labels, every class keeps its share in each part.
+    """Return (train, validation, test) rows; with labels, stratified by class.
 
-    Rows shuffled, then sorted by class: evenly spaced picks of that list are a stratified sample.
-    A class is never without a training row.
+    The rows are shuffled, then sorted by class; evenly spaced picks of that list are a stratified
+    sample. Every class gets at least one training row.
     """
     order = np.random.default_rng(seed).permutation(rows)
     if labels is not None:
@@ -33,6 +33,6 @@ def split_rows(
 
 
 def _spaced(n: int, picks: int) -> NDArray[np.bool_]:
-    """Mask of `picks` evenly spaced places out of n."""
+    """Return a mask of `picks` evenly spaced places out of n."""
     steps = (np.arange(n + 1) * picks + n // 2) // max(n, 1)
     return np.asarray(np.diff(steps) > 0)

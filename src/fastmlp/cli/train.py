@@ -1,4 +1,4 @@
-"""`fastmlp train`: from a table to a tested model; __main__.py reads the options."""
+"""`fastmlp train`: from a table to a tested model. main.py parses the options."""
 
 import os
 import time
@@ -27,21 +27,21 @@ from .console import Voice
 from .splits import split_rows
 
 ACTIVATIONS = {kind.name: kind for kind in ACTIVATION_CLASSES.values()}
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as in shells
 
 
 @dataclass
 class Split:
-    """The prepared rows of one part."""
+    """The prepared rows of one part: training, validation or test."""
 
     X: Array
     y: Array
-    raw: Array  # the target as it stands in the file
+    raw: Array  # the target as in the file
     counts: Counts
 
 
 class _Units(Callback):
-    """Progress in the target's own units, as the table of the test has them."""
+    """Makes the progress line use the unit of the target, as the table of test scores does."""
 
     def __init__(self, target: Target) -> None:
         self._std = target.std
@@ -52,7 +52,7 @@ class _Units(Callback):
 
 
 def train(options: Namespace) -> int:
-    """`fastmlp train`; returns the exit code."""
+    """Run `fastmlp train` and return the exit code."""
     voice = Voice(options.quiet)
     if options.output == "-":
         raise TableError("standard output has the report; give -o a file for the model")
@@ -74,7 +74,7 @@ def train(options: Namespace) -> int:
     started = time.perf_counter()
     end, best = _fit(options, net, optimizer, preparation.target, parts, weights)
     if isinstance(end, DivergenceError) and not best:
-        raise end  # what is left of the weights is not worth a file
+        raise end  # the remaining weights are useless, so no file is written
     if end and net.step == 0:
         warn = Voice(on_stderr=True)
         warn.say("fastmlp: interrupted before the first step; nothing was saved")
@@ -108,7 +108,7 @@ def _save(
     preparation: Preparation,
     results: dict[str, float],
 ) -> list[str]:
-    """Write the model and, where an epoch was finished, its learning curve; returns their names."""
+    """Write the model and, if an epoch was finished, its learning curve; return their names."""
     history, target = net.history or History(), preparation.target
     metadata = {
         "preparation": preparation.to_dict(),
@@ -125,7 +125,10 @@ def _save(
 
 
 def reading_of(options: Namespace) -> Reading:
-    """How the options say that cells are read; `predict` has no options about columns."""
+    """Return the reading of cells that the options ask for.
+
+    `predict` has no options about columns. Raises TableError if two marks are the same.
+    """
     columns = {
         name: tuple(getattr(options, name, None) or ())
         for name in ("drop", "categorical", "numeric")
@@ -137,7 +140,7 @@ def reading_of(options: Namespace) -> Reading:
 
 
 def _load(options: Namespace, reading: Reading) -> tuple[Table, str]:
-    """The table and the name of its target column."""
+    """Return the table and the name of its target column."""
     suffix = Path(options.data).suffix.lower()
     by_place = suffix in (".npz", ".npy")
     if options.target is not None and options.target in reading.drop:
@@ -161,7 +164,7 @@ def _load(options: Namespace, reading: Reading) -> tuple[Table, str]:
 def _prepare(
     options: Namespace, voice: Voice, table: Table, name: str, reading: Reading
 ) -> tuple[Preparation, dict[str, Split]]:
-    """Say what the data are and make matrices of them."""
+    """Report on the data and convert them to matrices."""
     voice.say(
         "data",
         f"{table.source}: {reports.plural(table.rows, 'row')}, "
@@ -206,7 +209,7 @@ def _split(
 
 
 def _tell_strangers(voice: Voice, parts: dict[str, Split]) -> None:
-    """What validation and test rows hold that training rows do not."""
+    """Report values of validation and test rows that no training row has."""
     for name in ("validation", "test"):
         for what, effect in (
             ("unknown", "text that no training row has: no category"),
@@ -253,7 +256,7 @@ def _tell_columns(voice: Voice, preparation: Preparation) -> None:
 
 
 def make_optimizer(options: Namespace) -> Optimizer:
-    """The optimizer of the options; TableError for a decay that it does not have."""
+    """Return the optimizer of the options; raises TableError for weight decay with adam."""
     decay = options.weight_decay
     if options.optimizer == "adam":
         if decay:
@@ -265,7 +268,7 @@ def make_optimizer(options: Namespace) -> Optimizer:
 
 
 def class_weights_of(options: Namespace, target: Target) -> str | dict[int, float] | None:
-    """The class_weight of `fit` by --class-weight; TableError for classes that are none."""
+    """Return `fit`'s class_weight from --class-weight; raises TableError for unknown classes."""
     asked = options.class_weight
     if asked is None:
         return None
@@ -284,9 +287,9 @@ def class_weights_of(options: Namespace, target: Target) -> str | dict[int, floa
 
 
 def build_network(options: Namespace, preparation: Preparation) -> Sequential:
-    """Linear, activation and dropout for every hidden width, then the outputs."""
+    """Return a network: Linear, activation and dropout per hidden width, then the outputs."""
     dropout = options.dropout
-    if dropout is None:  # its noise costs precise values more than it gains
+    if dropout is None:  # in regression, its noise costs more precision than it gains
         dropout = 0.0 if preparation.target.task == "regression" else 0.4
     layers: list[Layer] = []
     width = preparation.n_in
@@ -307,8 +310,10 @@ def _fit(
     parts: dict[str, Split],
     weights: str | dict[int, float] | None,
 ) -> tuple[KeyboardInterrupt | DivergenceError | None, int]:
-    """Train; returns what broke training off, if anything, and the epoch that the weights are of,
-    where the best were restored (else 0).
+    """Train the network.
+
+    Returns the exception that stopped training, or None, and the epoch of the restored best
+    weights, or 0.
     """
     part, held = parts["train"], parts["validation"]
     has_validation = len(held.y) > 0
@@ -359,9 +364,7 @@ def _tell_end(
 def _test(
     net: Sequential, target: Target, parts: dict[str, Split]
 ) -> tuple[dict[str, float], list[str]]:
-    """The scores on the test rows, which training has not seen, and what to say of them: paragraphs
-    that show them beside a baseline's.
-    """
+    """Return the scores on the test rows, and paragraphs that compare them with a baseline."""
     test = parts["test"]
     if len(test.y) == 0:
         return {}, [f"{'test':<11}no rows were set aside (--test-size 0)"]
@@ -387,8 +390,9 @@ def _suggest(voice: Voice, options: Namespace, model: Path) -> None:
 
 
 def check_overwrites_none(outputs: Sequence[str | Path], inputs: Sequence[str]) -> None:
-    """TableError where writing would destroy what is read, or what is written beside it: by any
-    name or link of the same file.
+    """Raise TableError if an output would overwrite an input or another output.
+
+    Other names of a file, and links to it, are detected.
     """
     for i, output in enumerate(outputs):
         for other in (*inputs, *outputs[:i]):
@@ -397,7 +401,7 @@ def check_overwrites_none(outputs: Sequence[str | Path], inputs: Sequence[str]) 
 
 
 def check_writable(path: Path) -> None:
-    """TableError where a file cannot be written, before hours are spent on what goes into it."""
+    """Raise TableError if a file cannot be written, before hours are spent on its contents."""
     if path.is_dir():
         raise TableError(f"{path} is a folder; name a file in it")
     if files.is_stream(path):

@@ -1,1 +1,1 @@
-"""Model files, and files that a crash leaves whole."""
+"""Model files, and file writing that survives a crash."""

@@ -1,5 +1,6 @@
-"""Files written so that a crash leaves the old one or the new one, and what is no file left in
-place.
+"""Writing files so that a crash leaves the old or the new file, never a part of one.
+
+Devices and pipes are written to, never replaced.
 """
 
 import os
@@ -11,14 +12,14 @@ from typing import BinaryIO, cast
 
 from ..ground.errors import CheckpointError
 
-_LONGEST = 200  # bytes of the name that a temporary file carries; most systems allow 255 in all
+_LONGEST = 200  # bytes of a file name inside a temporary name; most systems allow 255 in all
 
 
 def write_safely(path: Path, content: bytes) -> None:
     """Replace `path` by a file of this content: temporary file, fsync, rename, fsync the folder.
 
     A device, a pipe, or standard output by a name such as /dev/stdout is written to, never
-    replaced. A process that is killed meanwhile leaves a hidden file `.NAME.*.tmp` behind.
+    replaced. If the process is killed meanwhile, a hidden file `.NAME.*.tmp` remains.
     """
     if is_stream(path):
         _write_stream(path, content)
@@ -26,13 +27,13 @@ def write_safely(path: Path, content: bytes) -> None:
     path = Path(os.path.realpath(path))
     old = path.stat().st_mode & 0o777 if path.exists() else None
     name = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
-    # not by tempfile, whose import a signal handler that saves could find unfinished
+    # Not tempfile: a signal handler that saves could run while its import is unfinished.
     temporary = path.with_name(f".{name}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(temporary, flags, 0o666 if old is None else old)
     try:
         with os.fdopen(handle, "wb") as file:
-            if old is not None:  # in spite of the umask
+            if old is not None:  # os.open applied the umask
                 os.fchmod(handle, old)
             file.write(content)
             file.flush()
@@ -50,14 +51,15 @@ def write_safely(path: Path, content: bytes) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether `path` names a device or a pipe, or what standard output or errors go to, although
-    that may be a regular file.
+    """Whether `path` is a device, a pipe, or the target of standard output or error.
+
+    The target of standard output may be a regular file.
     """
     return (os.path.exists(path) and not os.path.isfile(path)) or _standard(path) is not None
 
 
 def _standard(path: Path) -> int | None:
-    """1 or 2 if `path` is the file that standard output or errors go to."""
+    """Return 1 or 2 if `path` is the target of standard output or standard error."""
     for number in (1, 2):
         with suppress(OSError):
             if os.path.samestat(os.stat(path), os.fstat(number)):
@@ -69,12 +71,12 @@ def _write_stream(path: Path, content: bytes) -> None:
     number = _standard(path)
     if number is not None and sys.stdout is not None:
         sys.stdout.flush()
-    # standard output goes on at its own position: opened anew, it would begin at the start
+    # Duplicate standard output to keep its position; a new open would begin at the start.
     with open(path, "wb") if number is None else os.fdopen(os.dup(number), "wb") as stream:
         stream.write(content)
 
 
-# ---- what is read -------------------------------------------------------------------------------
+# ---- reading ------------------------------------------------------------------------------------
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -86,10 +88,12 @@ _KINDS = (
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to read from; CheckpointError at once for what may never end or never begin: a
-    pipe, a device, a socket or a folder. OSError for what cannot be opened.
+    """Open a regular file for reading.
+
+    Raises CheckpointError at once for a pipe, a device, a socket or a folder, because reading them
+    may never begin or never end. Raises OSError if the file cannot be opened.
     """
-    _check_is_regular(os.stat(path).st_mode)  # opening a device may already do something
+    _check_is_regular(os.stat(path).st_mode)  # before the open, which may act on a device
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     file = cast(BinaryIO, os.fdopen(handle, "rb", buffering=0))
     try:
@@ -107,8 +111,10 @@ def _check_is_regular(mode: int) -> None:
 
 
 def is_same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
-    """Whether writing to one would change the other: one file by two names or links, or one name
-    that is not there yet. Devices are no files.
+    """Whether writing to one path would change the other.
+
+    This is true for one file with two names or links, and for the same path of a file that does not
+    exist yet. Devices do not count as files.
     """
     if os.path.exists(a) and os.path.exists(b):
         return os.path.isfile(a) and os.path.samefile(a, b)

@@ -1,9 +1,10 @@
-"""Model files: safetensors layout, written by files.py.
+"""Model files in the safetensors layout.
 
-Eight bytes of header length, a JSON header, then the tensors. Everything that is no tensor stands
-as JSON text in the header's `__metadata__`: the layers, the optimizer and how far training has
-come, the user's own data, and a SHA-256 of the whole file with the checksum's own digits as zeros.
-Nothing is ever executed. model_header.py reads the header and holds the limits.
+A file is eight bytes of header length, a JSON header, then the tensors. Everything else is JSON
+text in the header's `__metadata__`: the layers, the optimizer and the progress of training, the
+user's own data, and a SHA-256 of the whole file. The checksum's own digits count as zeros in it.
+Nothing is ever executed. model_header.py reads the header and contains the limits; atomic.py writes
+the file.
 """
 
 import dataclasses
@@ -43,15 +44,15 @@ from .model_header import (
 
 N = TypeVar("N", bound=Network)
 
-_MAX_OPS = 4096  # as in C, which counts when they exist
+_MAX_OPS = 4096  # the limit of C, checked here before any layer is made
 _DTYPE_NAMES = {"float32": "F32", "float64": "F64"}
 _PROGRESS = ("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged")
-_OF_OPTIMIZER = ("t", "schedule_start", "n_averaged")  # of those, what begins anew without it
+_OF_OPTIMIZER = ("t", "schedule_start", "n_averaged")  # reset if no optimizer state is saved
 _AVERAGE_STATS = "average.stats"
-_LATER = {  # absent in older files
+_LATER = {  # defaults of entries that older files do not have
     "schedule_start": 0, "n_averaged": 0, "running": (0.0, 0.0), "holds_state": True,
 }  # fmt: skip
-_LONGEST_ERROR = 300
+_LONGEST_ERROR = 300  # characters
 
 
 # ---- write ---------------------------------------------------------------------------------------
@@ -61,13 +62,16 @@ def save(
     net: Network, path: str | os.PathLike[str], metadata: dict[str, Any], optimizer: bool
 ) -> None:
     """See Sequential.save."""
-    with net.executor.turns.reading:  # not in the middle of another thread's step
+    with net.executor.turns.reading:  # wait for the end of another thread's step
         content = _to_bytes(net, metadata, True, optimizer, is_file=True)
     write_safely(Path(path), content)
 
 
 def to_bytes(net: Network, metadata: dict[str, Any], holds_schedule: bool = True) -> bytes:
-    """The contents of a model file; of a schedule only the highest rate unless `holds_schedule`."""
+    """Return the contents of a model file.
+
+    Unless `holds_schedule`, a schedule is replaced by its highest learning rate.
+    """
     with net.executor.turns.reading:
         return _to_bytes(net, metadata, holds_schedule)
 
@@ -105,7 +109,7 @@ def _to_bytes(
 
 
 def _check_readable(text: bytes, size: int) -> None:
-    """ValueError for a header that `load` would refuse: nothing must be lost in a file."""
+    """Raise ValueError for a header that `load` would refuse, so that no network is lost."""
     try:
         header, memory = check_header(text, size)
         Description(header["__metadata__"], memory)
@@ -184,12 +188,12 @@ def load(cls: type[N], path: str | os.PathLike[str]) -> N:
 
 
 def from_bytes(cls: type[N], content: bytes) -> N:
-    """The network in the contents of a model file; CheckpointError for anything else."""
+    """Return the network in the contents of a model file, or raise CheckpointError."""
     return _read(cls, io.BytesIO(content), is_shared=False)
 
 
 def _read(cls: type[N], file: BinaryIO, is_shared: bool) -> N:
-    """`is_shared`: others may write to the file meanwhile."""
+    """Read a network; `is_shared` says that other processes may write to the file meanwhile."""
     size = 0
     try:
         size = size_of(file)
@@ -209,7 +213,7 @@ def _read(cls: type[N], file: BinaryIO, is_shared: bool) -> N:
         raise CheckpointError(
             f"there is not enough memory for this model; its file has {size:,} bytes"
         ) from None
-    except Exception as error:  # whatever a hostile header leads to: nothing has been done yet
+    except Exception as error:  # a hostile header may cause any; nothing is made yet
         raise CheckpointError(f"the model file contradicts itself ({_shown(error)})") from None
 
 
@@ -219,7 +223,7 @@ def _shown(error: Exception) -> str:
 
 
 class Description:
-    """What the metadata of a file say, checked: all of a network but its numbers."""
+    """The checked metadata of a file: everything of a network except its numbers."""
 
     def __init__(self, meta: dict[str, str], memory: Memory) -> None:
         network = memory.parse(meta["network"], copies=4)
@@ -249,8 +253,9 @@ class Description:
         self.batches = self._batches(training["interrupted_batches"])
 
     def _batches(self, batches: Any) -> tuple[int, int, bool, int] | None:
-        """Where in a pass training was interrupted; older files do not say in which, so it begins
-        anew.
+        """Return the batches of an interrupted pass.
+
+        Older files do not describe the pass, so for them it begins again.
         """
         position = self.progress["position"]
         if batches is None or len(batches) != 4:
@@ -267,7 +272,7 @@ def _restore(cls: type[N], header: dict[str, Any], memory: Memory, file: BinaryI
     layout, dtype = what.layout, what.dtype
     states = sum(name.startswith("optimizer.") for name in header)
     n = layout.n_params * (1 + states) + layout.n_stats * (1 + (_AVERAGE_STATS in header))
-    if n * dtype.itemsize != size - file.tell():  # before any memory is taken
+    if n * dtype.itemsize != size - file.tell():  # before any memory is allocated
         raise CheckpointError("the model file is damaged: layers and data differ in size")
     net = cls._make(what.layers, what.seed, dtype, what.n_in, draws=False)
     net.metadata = what.user
@@ -290,7 +295,7 @@ def _restore(cls: type[N], header: dict[str, Any], memory: Memory, file: BinaryI
 
 
 def _names(names: Any, n_in: int) -> list[str] | None:
-    """Those of the columns, in files of networks that have seen some."""
+    """Return the column names, or None if the network was not trained on a frame with names."""
     if names is None:
         return None
     if (
@@ -303,7 +308,10 @@ def _names(names: Any, n_in: int) -> list[str] | None:
 
 
 def _check_number_of_layers(configs: Any) -> None:
-    """Before any is made: C takes 4,096 ops, and one may carry an activation."""
+    """Check the number of ops before any layer is made.
+
+    C takes 4,096 ops, and an activation may be part of another op.
+    """
     n_ops, n_activations = 0, 0
     waiting = [configs]
     while waiting:
@@ -326,8 +334,9 @@ def _layer(config: dict[str, Any]) -> Layer:
 
 
 def _fill(net: Network, header: dict[str, Any], file: BinaryIO) -> None:
-    """Read every tensor to its place; each must be there, of the right shape, and all of the data
-    used.
+    """Read every tensor into its array.
+
+    Each tensor must exist with the right shape, and together they must use all of the data.
     """
     used = 0
     places = dict(_tensors(net))
@@ -355,5 +364,5 @@ def _read_into(file: BinaryIO, place: Array) -> None:
 
 
 def _bytes_of(array: Array) -> memoryview:
-    """Of a whole array; contiguous, as all are that a file holds."""
+    """Return the bytes of a contiguous array; all arrays of a file are contiguous."""
     return array.data.cast("B")

@@ -1,8 +1,8 @@
-"""The header of a model file: looked through as raw bytes, against its checksum and for the memory
-that it would take, before anything is made of it.
+"""The header of a model file, checked before any object is made from it.
 
-`read_header` is what `load` begins with; `check_header` is the same for a header that `save` is
-about to write, so that there is one set of limits.
+The raw bytes are compared with the checksum, then scanned for the memory that they would take.
+`load` begins with `read_header`. `save` calls `check_header` before it writes, so that both have
+the same limits.
 """
 
 import hashlib
@@ -16,46 +16,48 @@ from ..ground.errors import CheckpointError
 
 FORMAT, VERSION = "fastmlp", "1"
 NO_CHECKSUM = "0" * 64
-_CHUNK = 2**20  # bytes that are read and hashed at a time
-_MAX_HEADER = 16 * 2**20
-_MAX_ENTRIES = 20_000
-_MAX_DEPTH = 200  # lists in lists
-_ALLOWANCE = 12 * 2**20  # bytes of memory beside twice the size of the file
+_CHUNK = 2**20  # bytes read and hashed at a time
+_MAX_HEADER = 16 * 2**20  # bytes
+_MAX_ENTRIES = 20_000  # tensors and `__metadata__`
+_MAX_DEPTH = 200  # levels of nested lists and dictionaries
+_ALLOWANCE = 12 * 2**20  # bytes of memory allowed beyond twice the size of the file
 
-# The checksum is the first thing in a header; the end of the last tensor, if any, is the last.
+# A header begins with the checksum and finishes with the end of the last tensor, if there is one.
 _START = re.compile(rb'\s*\{\s*"__metadata__"\s*:\s*\{\s*"checksum"\s*:\s*"([0-9a-f]{64})"')
 _END = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d+)\s*\]\s*\}\s*\}\s*\Z')
-_LONGEST_END = 200
+_LONGEST_END = 200  # bytes
 
-# A string with the colon behind a key, what opens or ends a list, or a number or literal.
+# A string, with its colon if it is a key; a bracket or brace; or a number or literal.
 _TOKEN = re.compile(
     r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)(\s*+:)?|[\[\]{}]|[^"\[\]{},:\s]++',
     re.DOTALL,
 )
-# An escape of a letter beyond Latin-1, behind an even number of backslashes, and of one outside
-# the BMP: a string with one takes two or four bytes for each of its letters.
+# An escape of a character beyond Latin-1, after an even number of backslashes, and one of a
+# character outside the BMP. A string with one of them takes two or four bytes per character.
 _WIDE = re.compile(r"(?<!\\)(?:\\\\)*+\\u")
 _WIDEST = re.compile(r"(?<!\\)(?:\\\\)*+\\u[dD][89abAB]")
-# Bytes that Python takes at most, with the place in a list: for a list, a dictionary with a few
-# keys, a number, one of the objects that are always there, a string, and a key that was not there
-# before, in two dictionaries of any size.
+# Upper bounds of the bytes that an object of Python takes, its place in a list included. In this
+# order: a list, a dictionary with a few keys, a number, an object that always exists, a string,
+# and a new key in two dictionaries of any size.
 _OF_LIST, _OF_DICT, _OF_NUMBER, _OF_KNOWN, _OF_TEXT, _OF_KEY = 110, 200, 41, 9, 73, 300
-_OF_KNOWN_KEY = 25
+_OF_KNOWN_KEY = 25  # bytes of a key that occurred before
 _KNOWN = {"true", "false", "null", *"0123456789"}
-_LONG = 64  # characters of a number that Python would not have written
-_LARGE = 1000  # of a string whose way to its size counts, with room to grow and a copy
+_LONG = 64  # characters; Python writes no number that is longer
+_LARGE = 1000  # characters; while a longer string grows, its spare room and a copy count too
 
 
 class Memory:
-    """What may still be taken for the objects that JSON makes: 2 x file + 16 MB in all."""
+    """The memory left for objects made from JSON; loading takes at most 2 x file + 16 MB."""
 
     def __init__(self, size: int) -> None:
         self.left = 2.0 * size + _ALLOWANCE
 
     def parse(self, text: str, copies: int = 0) -> Any:
-        """The value of a JSON text; CheckpointError before that where it would take too much.
+        """Return the value of a JSON text.
 
-        `copies`: how often an error may repeat the text.
+        copies: how often an error message may repeat the text.
+
+        Raises CheckpointError before parsing if the value would take too much memory.
         """
         self._charge(text, copies)
         try:
@@ -103,7 +105,7 @@ def _cost_of_text(text: str, match: re.Match[str], keys: set[int]) -> float:
     cost = _OF_TEXT if match.start(1) < 0 else _OF_TEXT + _OF_KEY
     letters, of_letter = end - begin, 1.25 if is_large else 1.0
     if text.find("\\u", begin, end) >= 0 and _WIDE.search(text, begin, end):
-        if text.find("\\\\", begin, end) < 0:  # else an escaped backslash may stand before a u
+        if text.find("\\\\", begin, end) < 0:  # no escaped backslash, so every \u is an escape
             letters -= 5 * text.count("\\u", begin, end)
         of_letter = 3.5 if is_large else 2.0
         if _WIDEST.search(text, begin, end):
@@ -112,10 +114,12 @@ def _cost_of_text(text: str, match: re.Match[str], keys: set[int]) -> float:
 
 
 def read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], Memory, "hashlib._Hash"]:
-    """The checked header of a file of `size` bytes, which then stands where the data begin.
+    """Return the checked header of a file of `size` bytes, the memory left, and a hash.
 
-    Also the memory that is left, and the hash of what stands before the data. CheckpointError for
-    a file that is damaged, foreign or too large. Nothing is parsed before the checksum is right.
+    The hash is that of all bytes before the data. Afterwards the position of the file is the
+    beginning of the data. Nothing is parsed before the checksum is verified.
+
+    Raises CheckpointError for a file that is damaged, foreign or too large.
     """
     start = file.read(8)
     if len(start) < 8:
@@ -148,8 +152,12 @@ def read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], Memory, "has
 
 
 def check_header(text: bytes, size: int) -> tuple[dict[str, Any], Memory]:
-    """What read_header makes of a header that is about to be written to a file of `size` bytes;
-    CheckpointError where it would refuse it.
+    """Return header and memory as `read_header` would, for a header about to be written.
+
+    text: the header.
+    size: the size of the file, in bytes.
+
+    Raises CheckpointError if `read_header` would refuse it.
     """
     if len(text) > _MAX_HEADER:
         raise CheckpointError(
@@ -163,7 +171,7 @@ def check_header(text: bytes, size: int) -> tuple[dict[str, Any], Memory]:
 def _parse(text: str, memory: Memory) -> dict[str, Any]:
     memory.left -= len(text)
     header: dict[str, Any] = memory.parse(text)
-    memory.left += len(text)  # which the caller gives up now
+    memory.left += len(text)  # the caller drops the text now
     meta = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
         raise CheckpointError("the model file is damaged: its header is malformed")
@@ -178,7 +186,7 @@ def _parse(text: str, memory: Memory) -> dict[str, Any]:
 
 
 def size_of(file: BinaryIO) -> int:
-    """Bytes of an open file; it stands at the beginning afterwards."""
+    """Return the size of an open file in bytes, and go to its beginning."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size

@@ -1,1 +1,1 @@
-"""Linear models and bases."""
+"""Linear models and the basis functions that extend them."""

@@ -5,7 +5,7 @@ kernel)").
     model = LinearRegression().fit(basis.fit_transform(X), y)
     model.predict(basis.transform(X_new))
 
-The column of ones is left to the model, which has an intercept; `bias=True` adds it.
+The model fits an intercept, so a basis has no column of ones; `bias=True` adds one.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -23,42 +23,51 @@ from ..ground.checks import check_count, check_number
 from ..ground.frames import ColumnNames, column_names
 from .estimator import Estimator, inputs
 
-_MOST_COLUMNS = 10_000_000  # beyond that even one row is too long to be meant
+_MOST_COLUMNS = 10_000_000  # columns of phi; a larger degree is a mistake: one row has 80 MB
 
 
 class Basis(Estimator):
-    """Base: `fit` learns what the functions are, `transform` evaluates them."""
+    """Base of the bases: `fit` determines the functions, `transform` evaluates them."""
 
     n_out_: int
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
-        """Learn from X (rows, n_in); y is not used."""
+        """Learn the functions from X (rows, n_in); y is not used."""
         raise NotImplementedError
 
     def transform(self, X: ArrayLike) -> Matrix:
-        """phi(X), of the shape (rows, n_out_)."""
+        """Return phi(X), (rows, n_out_), for X (rows, n_in)."""
         raise NotImplementedError
 
     def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> Matrix:
-        """`fit`, then `transform`."""
+        """Call `fit`, then `transform`, with the same X (rows, n_in)."""
         return self.fit(X, y).transform(X)
 
 
 class PolynomialBasis(Basis):
-    """All monomials of x_1 .. x_d of a total degree from 1 (0 with `bias`) to `degree`.
+    """All monomials of x_1 .. x_d up to a total degree.
 
-    In the order of the degree, and within one as in x1^2, x1 x2, x2^2. There are C(d + degree, d)
-    of them, the constant 1 included. Learned: `n_in_` = d, `n_out_`, and `powers_` (n_out_, d), the
-    exponent of each input in each column.
+    There are C(d + degree, d) of them with `bias`, and one less without. They are sorted by their
+    degree; those of degree 2 are in the order x1^2, x1 x2, x2^2.
+
+    degree: the highest total degree, at least 1.
+    bias: whether the constant 1 is the first column.
+
+    Learned by `fit`:
+
+    n_in_: the number d of inputs.
+    n_out_: the number of columns of phi.
+    powers_: (n_out_, d), the exponent of each input in each column.
     """
 
     def __init__(self, degree: int = 2, *, bias: bool = False) -> None:
         self.degree, self.bias = degree, bias
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
-        """Learn the width of X (rows, n_in).
+        """Learn the number of inputs from X (rows, n_in); y is not used.
 
-        Raises ValueError for a degree below 1, NaN, infinity, or more than ten million columns.
+        Raises ValueError for a degree below 1, for NaN and infinity, and for more than ten million
+        columns of phi.
         """
         degree = check_count(self.degree, "degree")
         n_in = inputs(X).shape[1]
@@ -80,9 +89,10 @@ class PolynomialBasis(Basis):
         return self
 
     def transform(self, X: ArrayLike) -> Matrix:
-        """The monomials (rows, n_out_) of X (rows, n_in).
+        """Return the monomials, (rows, n_out_), of X (rows, n_in).
 
-        Raises ValueError where a power is too large for float64.
+        Raises ValueError for another number of columns than in `fit`, for NaN and infinity, and if
+        a power is too large for float64.
         """
         matrix = self._new_inputs(X)
         phi = np.empty((len(matrix), self.n_out_), order="F")
@@ -92,7 +102,7 @@ class PolynomialBasis(Basis):
                 places[factors] = place
                 if len(factors) < 2:
                     phi[:, place] = matrix[:, factors[0]] if factors else 1
-                else:  # the monomial without its last factor stands further left
+                else:  # the monomial without its last factor is already in a column to the left
                     phi[:, place] = phi[:, places[factors[:-1]]] * matrix[:, factors[-1]]
         if not np.isfinite(phi).all():
             raise ValueError(
@@ -101,8 +111,12 @@ class PolynomialBasis(Basis):
         return np.ascontiguousarray(phi)
 
     def names(self, inputs: Sequence[str] | None = None) -> list[str]:
-        """The name of each column, "x1^2 x2" for instance. `inputs` names x1 .. xd otherwise; left
-        out, so do the columns of the frame that `fit` has seen.
+        """Return the name of each column of phi, for instance "x1^2 x2".
+
+        inputs: the names of the d inputs. Default: the column names of the frame passed to `fit`,
+            or x1 .. xd if it was an array.
+
+        Raises ValueError before `fit`, and if the number of names is not d.
         """
         self._check_fitted()
         if inputs is None:
@@ -122,11 +136,19 @@ class PolynomialBasis(Basis):
 
 
 class RBFBasis(Basis):
-    """Radial basis functions exp(-|x - mu|^2 / lam), one for each centre mu; lam is the lecture's
-    lambda, in the squared unit of x (for a normal density of deviation s it is 2 s^2).
+    """Radial basis functions exp(-|x - mu|^2 / lam), one for each center mu.
 
-    centres: (n_centres, n_in); left out, the rows that `fit` sees (the lecture's "SVM-like" case,
-    one on each training point). Learned: `n_in_`, `centres_` and `n_out_`.
+    centres: the centers mu, (n_centres, n_in). Default: one center on each row passed to `fit`
+        (the lecture's "SVM-like" case).
+    lam: the lecture's lambda, above 0, in the squared unit of x. The shape of a normal density
+        with standard deviation s has lam = 2 s^2.
+    bias: whether a column of ones comes first.
+
+    Learned by `fit`:
+
+    n_in_: the number of inputs.
+    centres_: (n_centres, n_in), the centers.
+    n_out_: the number of columns of phi.
     """
 
     def __init__(
@@ -135,9 +157,10 @@ class RBFBasis(Basis):
         self.centres, self.lam, self.bias = centres, lam, bias
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
-        """Learn the centres, from X (rows, n_in) where none were given.
+        """Check the centers, or take the rows of X (rows, n_in) if none were given; y is not used.
 
-        Raises ValueError for lam <= 0, centres of another width than X, NaN and infinity.
+        Raises ValueError for lam <= 0, for centers with another number of columns than X, and for
+        NaN and infinity.
         """
         check_number(self.lam, "lam", positive=True)
         matrix = inputs(X)
@@ -153,11 +176,14 @@ class RBFBasis(Basis):
         return self
 
     def transform(self, X: ArrayLike) -> Matrix:
-        """The functions (rows, n_out_) at X (rows, n_in), after the column of ones with `bias`."""
+        """Return the functions at X (rows, n_in): (rows, n_out_), with `bias` the ones first.
+
+        Raises ValueError for another number of columns than in `fit`, and for NaN and infinity.
+        """
         matrix = self._new_inputs(X)
         first = int(bool(self.bias))
         phi = np.ones((len(matrix), self.n_out_))
-        # Differences, not |x|^2 - 2 x mu + |mu|^2, which cancels where x is close to mu.
+        # Sum squared differences: |x|^2 - 2 x mu + |mu|^2 cancels if x is close to mu.
         squares = np.zeros((len(matrix), len(self.centres_)))
         for x, mu in zip(matrix.T, self.centres_.T, strict=True):
             squares += np.subtract.outer(x, mu) ** 2

@@ -1,6 +1,7 @@
-"""What the linear models and the bases share: settings that stay as they were given, and checks at
-the door. They compute in float64 whatever comes in, with NumPy's BLAS and LAPACK: unlike those of
-networks, the last digits of their results depend on how many threads these take.
+"""Base of the linear models and the bases: settings stored as given, and checks of the arrays.
+
+Everything is computed in float64, whatever the type of the input, by NumPy's BLAS and LAPACK.
+Unlike the results of networks, the last digits therefore depend on the number of BLAS threads.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -20,16 +21,23 @@ FLOAT64 = np.dtype(np.float64)
 
 
 class Estimator:
-    """Base: the constructor stores its arguments, `fit` checks them and learns `n_in_` and more.
+    """Base of the linear models and the bases.
 
-    If X is a frame whose columns have names, `feature_names_in_` keeps them: another frame must
-    then have the same in the same order, while an array is taken as it stands. The last digits of
-    what linear models learn depend on the threads of NumPy's BLAS; OPENBLAS_NUM_THREADS=1, set
-    before NumPy is imported, fixes them.
+    The constructor only stores its arguments; `fit` checks them and sets the attributes whose names
+    end in an underscore. If X is a frame with column names, a later frame must have the same names
+    in the same order. An array has no names, so its columns are taken in the order of the fit.
+
+    The last digits of fitted parameters depend on the number of threads of NumPy's BLAS. Setting
+    OPENBLAS_NUM_THREADS=1 before NumPy is imported fixes them.
+
+    Learned by `fit`:
+
+    n_in_: the number of columns of X.
+    feature_names_in_: (n_in_,), the column names; set only if X was a frame with names.
     """
 
     n_in_: int
-    feature_names_in_: NDArray[np.object_]  # where X had names
+    feature_names_in_: NDArray[np.object_]  # set only if X was a frame with column names
 
     def __repr__(self) -> str:
         given = [
@@ -44,7 +52,7 @@ class Estimator:
             raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit first")
 
     def _learn_names(self, X: ArrayLike) -> None:
-        """Keep the names of the columns in place of those of an earlier fit."""
+        """Store the column names of X, and drop the names from an earlier fit."""
         vars(self).pop("feature_names_in_", None)
         if (names := column_names(X)) is not None:
             self.feature_names_in_ = np.array(names, object)
@@ -54,7 +62,7 @@ class Estimator:
         return ColumnNames(None if names is None else list(names))
 
     def _new_inputs(self, X: ArrayLike) -> Matrix:
-        """X (rows, n_in) for a fitted estimator; ValueError for other columns, NaN or infinity."""
+        """Return X as (rows, n_in); raises ValueError for other columns, NaN and infinity."""
         self._check_fitted()
         self._column_names().check(X)
         matrix = inputs(X)
@@ -67,12 +75,12 @@ class Estimator:
 
 
 def inputs(X: ArrayLike, name: str = "X") -> Matrix:
-    """X as a finite float64 array (rows, n_in); ValueError or TypeError else."""
+    """Return X as a finite float64 array (rows, n_in), or raise ValueError or TypeError."""
     return as_finite(X, FLOAT64, None, name)
 
 
 def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:
-    """y as a finite float64 array (rows, n_out), and whether it had one dimension only."""
+    """Return y as a finite float64 array (rows, n_out), and whether y had one dimension."""
     array = np.asarray(y)
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"y has the shape {array.shape}, expected ({rows},) or ({rows}, n_out)")
@@ -83,8 +91,10 @@ def values(y: ArrayLike, rows: int) -> tuple[Matrix, bool]:
 def used_rows(
     sample_weight: ArrayLike | None, rows: int
 ) -> tuple[NDArray[np.intp], Weights] | None:
-    """The rows of a weight above 0, with their weights, for the others are as good as left out;
-    None where all rows count alike. ValueError for what are no weights, and where no row counts.
+    """Return the indices of the rows with a positive weight, and these weights.
+
+    Rows of weight 0 are dropped. Returns None without sample weights. Raises ValueError for invalid
+    weights, and if every weight is 0.
     """
     weights = as_weights(sample_weight, rows)
     if weights is None:
@@ -96,17 +106,17 @@ def used_rows(
 
 
 def weighted(A: Matrix, weights: Weights | None) -> Matrix:
-    """Rows times the root of their weight, so that squares count as often as it says."""
+    """Multiply each row by the square root of its weight, so that its squares get the weight."""
     return A if weights is None else A * np.sqrt(weights)[:, np.newaxis]
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
-    """One of the choices; else ValueError."""
+    """Return `value` if it is one of the choices, or raise ValueError."""
     if value not in choices:
         raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(choices)}")
     return value
 
 
 def with_ones(X: Matrix, fit_intercept: bool) -> Matrix:
-    """[1, X]: the lecture's x_0 = 1 in front, where there is an intercept."""
+    """Return [1, X] with an intercept (the lecture's x_0 = 1), and X without one."""
     return np.column_stack([np.ones(len(X)), X]) if fit_intercept else X

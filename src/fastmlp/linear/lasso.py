@@ -3,10 +3,12 @@
     1/2 |y - intercept - X w|^2 + l1 |w|_1 + l2 / 2 |w|^2        (the lecture, "Ridge, Lasso")
 
 scikit-learn divides the first term by the rows: its `alpha` is (l1 + l2) / rows and its `l1_ratio`
-l1 / (l1 + l2). Solved by coordinate descent on the features in use, with products of columns kept
-("covariance updates": Friedman, Hastie, Tibshirani 2010, section 2.2; csrc/kernels/lasso.c) and,
-where that takes long, a jump to the exact solution for the signs found (Lee et al. 2007); stopped
-by the conditions of Karush, Kuhn and Tucker.
+l1 / (l1 + l2).
+
+The solver is coordinate descent on the features in use. It keeps the products of their columns
+("covariance updates": Friedman, Hastie, Tibshirani 2010, section 2.2; csrc/kernels/lasso.c). If
+the sweeps take long, it jumps to the exact solution for the present signs (Lee et al. 2007). It
+stops by the conditions of Karush, Kuhn and Tucker.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -29,25 +31,37 @@ from .least_squares import centred, solve_minimum_norm
 from .regression import LinearModel, regression_data, ridge_theta
 
 _EPS = float(np.finfo(np.float64).eps)
-_AT_ONCE = 32  # features taken in together, since their products then read X once ...
-_AHEAD = 0.2  # ... if they are that near, in shares of l1, to violating their condition
-_FEW = 256  # features, all of which are taken in at once
-_PER_DECADE = 20  # values of l1 on the way down
-_SAFETY = 1000  # sweeps that end so far within the tolerance are as good as a jump
+# Features that join together, because one pass over X computes all of their products; ...
+_AT_ONCE = 32
+_AHEAD = 0.2  # ... they join if they are at most this share of l1 from violating their condition
+_FEW = 256  # features; up to this number all of them are used from the start
+_PER_DECADE = 20  # values of l1 for each factor 10 of a path down to l1
+_SAFETY = 1000  # factor by which sweeps must beat the tolerance to be as exact as a jump
 
 
 class ElasticNet(LinearModel):
-    """Linear regression with both penalties; the intercept is not penalised.
+    """Linear regression with the penalty l1 |w|_1 + l2 / 2 |w|^2.
 
-    `fit` ends when every condition for a minimum holds within tol |x_j| |y| (columns and y less
-    their means). Where `max_sweeps` passes over the features in use are not enough, it comes down
-    to l1 from larger ones, as `lasso_path` does, with as many for each, and warns with
-    ConvergenceWarning if these are not enough either. Without l1 it is `Ridge` and solved like it
-    (`n_sweeps_` is then 0), without l2 `Lasso`.
+    The minimized cost is 1/2 |y - intercept - X w|^2 + l1 |w|_1 + l2 / 2 |w|^2 (the lecture,
+    "Ridge, Lasso"). The sum over the rows is not divided by their number: scikit-learn's alpha is
+    (l1 + l2) / rows, and its l1_ratio is l1 / (l1 + l2).
 
-    Learned: `coef_` (exact zeros where a feature is not used), `intercept_`, `n_sweeps_`, and
-    `dual_gap_`: the cost is at most that much above the smallest possible one, for l1 = 0 as well
-    (to the rounding of the cost). These two are the largest over the outputs.
+    l1: the penalty of the absolute values, at least 0. With l1 = 0 this is `Ridge`, solved like it.
+    l2: the penalty of the squares, at least 0. With l2 = 0 this is `Lasso`.
+    fit_intercept: whether there is an intercept, which is not penalized.
+    tol: `fit` ends when every condition for a minimum holds within tol |x_j| |y|, for columns x_j
+        and y minus their means.
+    max_sweeps: the most sweeps over the features in use. If they are not enough, `fit` comes down
+        to l1 from larger values as `lasso_path` does, with at most `max_sweeps` for each value. If
+        that fails too, it warns with ConvergenceWarning.
+
+    Learned by `fit`:
+
+    coef_: (n_in,) or (n_in, n_out), exactly 0 for the features that are not used.
+    intercept_: a float or (n_out,); 0 without an intercept.
+    n_sweeps_: the number of sweeps, the largest over the outputs; 0 if l1 = 0.
+    dual_gap_: a bound of how far the cost is above its minimum, up to rounding; the largest over
+        the outputs. It holds for l1 = 0 too.
     """
 
     def __init__(
@@ -63,12 +77,15 @@ class ElasticNet(LinearModel):
         self.tol, self.max_sweeps = tol, max_sweeps
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), each output by itself, rows
-        counting sample_weight (rows,) times (in the formula above for scikit-learn, "rows" is then
-        the sum of the weights).
+        """Fit the coefficients to X and y, for each output separately.
 
-        Raises ValueError for negative penalties and weights, NaN, infinity and shapes that do not
-        fit.
+        X: the inputs, (rows, n_in).
+        y: the targets, (rows,) or (rows, n_out).
+        sample_weight: (rows,), how often each row counts. In scikit-learn's alpha, "rows" is then
+            the sum of the weights.
+
+        Raises ValueError for negative penalties and weights, for NaN, infinity and shapes that do
+        not match.
         """
         l1, l2, tol = self._check_settings()
         max_sweeps = check_count(self.max_sweeps, "max_sweeps")
@@ -94,7 +111,18 @@ class ElasticNet(LinearModel):
 
 
 class Lasso(ElasticNet):
-    """Linear regression with the penalty l1 |w|_1; see ElasticNet, whose l2 is 0 here."""
+    """Linear regression with the penalty l1 |w|_1: `ElasticNet` with l2 = 0.
+
+    The minimized cost is 1/2 |y - intercept - X w|^2 + l1 |w|_1 (the lecture, "Ridge, Lasso");
+    scikit-learn's alpha is l1 / rows.
+
+    l1: the penalty of the absolute values, at least 0.
+    fit_intercept: whether there is an intercept, which is not penalized.
+    tol: the tolerance of the conditions for a minimum, as in `ElasticNet`.
+    max_sweeps: the most sweeps over the features in use, as in `ElasticNet`.
+
+    Learned by `fit`: coef_, intercept_, n_sweeps_ and dual_gap_, as in `ElasticNet`.
+    """
 
     def __init__(
         self,
@@ -124,13 +152,27 @@ def lasso_path(
     max_sweeps: int = 10_000,
     sample_weight: ArrayLike | None = None,
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """Lasso (elastic net for l2 > 0) for many l1, from the largest on, each begun at the last.
+    """Fit the lasso (elastic net for l2 > 0) for many values of l1.
 
-    Returns (l1s, coefs, intercepts) of the shapes (k,), (n_in, k) and (k,), in falling order of l1.
-    Left out, `l1s` are n_l1s numbers in equal ratios from the smallest l1 for which all
-    coefficients are zero, max_j |x_j^T y|, down to `ratio` times it: 1e-3, or 1e-2 where X has more
-    columns than rows, for which smaller l1 take long. y and sample_weight have the shape (rows,).
-    Raises ValueError as ElasticNet.fit does.
+    The values are solved in falling order; each solution is the start for the next.
+
+    X: the inputs, (rows, n_in).
+    y: the targets, (rows,).
+    l1s: the values of l1. Default: `n_l1s` values in equal ratios, from max_j |x_j^T y|, the
+        smallest l1 for which all coefficients are zero, down to `ratio` times it.
+    n_l1s: the number of values if `l1s` is not given.
+    ratio: the smallest over the largest value, between 0 and 1, if `l1s` is not given. Default:
+        1e-3, or 1e-2 if X has more columns than rows, because smaller l1 then take long.
+    l2: the penalty of the squares, the same for every l1.
+    fit_intercept: whether there is an intercept, which is not penalized.
+    tol: the tolerance of the conditions for a minimum, as in `ElasticNet`.
+    max_sweeps: the most sweeps for each l1. If they are not enough, a ConvergenceWarning is given.
+    sample_weight: (rows,), how often each row counts.
+
+    Returns (l1s, coefs, intercepts), in falling order of l1: (k,), (n_in, k) and (k,).
+
+    Raises ValueError as `ElasticNet.fit` does, and for an empty `l1s`, for a `ratio` out of range
+    and for y with more than one column.
     """
     matrix, target, weights, _ = regression_data(X, y, sample_weight)
     if target.shape[1] != 1:
@@ -177,8 +219,9 @@ def _warn_unless_converged(results: list[_Result], max_sweeps: int) -> None:
 
 
 class _Problem:
-    """One output: X and y less their means, rows times the roots of their weights, and the products
-    x_i^T x_j of the columns i in use.
+    """The lasso of one output: X and y minus their means, and the products of columns in use.
+
+    Rows of X and y are multiplied by the square roots of their weights.
     """
 
     def __init__(
@@ -198,7 +241,7 @@ class _Problem:
         if not np.isfinite(size):
             raise ValueError("products of X with itself or y overflow float64; scale X and y down")
         self.moment = self.columns @ self.y
-        # x_i^T x_j for the i in use and all j, with room for more; gram: for the j in use
+        # products: x_i^T x_j for i in use and all j, with room for more i; gram: for j in use.
         if n_in <= min(_FEW, len(X)):
             self.used = np.arange(n_in)
             self._space = self.products = self.gram = self.columns @ self.columns.T
@@ -208,13 +251,14 @@ class _Problem:
             self.products = self._space[:0]
 
     def intercept(self, coef: Matrix) -> float:
-        """The best intercept for these coefficients."""
+        """Return the best intercept for these coefficients."""
         return float(self.y_mean - self.x_mean @ coef)
 
     def minimize(self, l1: float, l2: float, tol: float, max_sweeps: int) -> _Result:
-        """`solve`; where that does not converge, along a path: with fewer rows than features, a
-        small l1 takes in so many at first that they depend on each other, and jumps are not
-        possible. From above the features in use stay few.
+        """Call `solve`; if it does not converge, follow a path of falling l1.
+
+        With fewer rows than features, a small l1 may take in so many features at once that they
+        depend on each other; then no jump is possible. On a path the features in use stay few.
         """
         result = self.solve(l1, l2, tol, max_sweeps)
         top = float(np.max(np.abs(self.moment)))
@@ -232,8 +276,9 @@ class _Problem:
     def solve(
         self, l1: float, l2: float, tol: float, max_sweeps: int, start: Matrix | None = None
     ) -> _Result:
-        """Minimise over the features in use; take in those that violate their condition; repeat.
-        Without l1 that is ridge regression, and of minimum norm without l2.
+        """Minimize over the features in use, add those that violate their condition, and repeat.
+
+        l1 = 0 is ridge regression; with l2 = 0 too, the solution of minimum norm.
         """
         if l1 == 0:
             X, Y, fit_intercept, weights = self._given
@@ -272,13 +317,16 @@ class _Problem:
         self.gram = np.ascontiguousarray(self.products[:, self.used])
 
     def dual_gap(self, coef: Matrix, l1: float, l2: float) -> float:
-        """Cost less the value of a dual: an upper bound of the distance from the minimum, the least
-        of those that there are.
+        """Return the cost minus the value of a dual: an upper bound of cost minus minimum.
 
-        At s r, the residual scaled to be feasible, where the l2 term counts as rows sqrt(l2) I
-        below X, 0 below y: of no use for l1 = 0, where s is 0 but at the minimum itself. For l2 > 0
-        at r, which is feasible as it stands where the penalty's conjugate is that of both terms.
-        For l1 = l2 = 0 at what r has at right angles to the columns of X.
+        The smallest of the following bounds, for the residual r = y - X w:
+
+        - The dual at s r, with the largest s <= 1 that makes s r feasible. The l2 term counts as
+          rows sqrt(l2) I below X and 0 below y. Useless for l1 = 0: s is then 0, except at the
+          minimum.
+        - For l2 > 0, the dual at r itself: it is always feasible if the conjugate of the penalty is
+          that of both terms together.
+        - For l1 = l2 = 0, the dual at the part of r that is orthogonal to the columns of X.
         """
         residual = self.y - coef @ self.columns
         squares = float(residual @ residual)
@@ -299,8 +347,10 @@ class _Problem:
 
 
 class CoordinateDescent:
-    """Minimise 1/2 w^T G w - c^T w + l1 |w|_1 in w, in place, until every condition holds within
-    allowed; in the lasso G = X^T X + l2 I and c = X^T y of the features in use.
+    """Minimize 1/2 w^T G w - c^T w + l1 |w|_1 in w, in place, by coordinate descent.
+
+    It ends when every condition for a minimum holds within `allowed`. In the lasso, G = X^T X +
+    l2 I and c = X^T y for the features in use.
     """
 
     def __init__(self, G: Matrix, c: Matrix, l1: float, w: Matrix, allowed: Matrix) -> None:
@@ -309,8 +359,8 @@ class CoordinateDescent:
 
     def run(self, max_sweeps: int) -> int:
         """Sweep and jump until the conditions hold; returns the number of sweeps."""
-        # A jump takes as long as a number of sweeps that grows with the features; of few features
-        # sweeps take less than a line of Python.
+        # The number of sweeps that take as long as one jump grows with the number of features. If
+        # the features are few, a sweep takes less time than a line of Python.
         at_once, sweeps = max(100 - len(self.w), 10 + len(self.w) // 8), 0
         while not self.converged and sweeps < max_sweeps:
             most = min(at_once, max_sweeps - sweeps)
@@ -327,16 +377,17 @@ class CoordinateDescent:
         return bool((off <= self.allowed).all())
 
     def _jump(self) -> None:
-        """Go to the exact minimum for the present signs; a coefficient that would change its sign
-        on the way becomes zero, and the minimum is sought anew without it. Each leg lowers the
-        cost.
+        """Go to the exact minimum for the present signs.
+
+        The first coefficient that would change its sign on the way becomes zero, and the search
+        repeats without it. Each leg lowers the cost.
         """
         while True:
             used = np.flatnonzero(self.w)
             signs = np.sign(self.w[used])
             exact = self.c[used] - self.l1 * signs
             if not cholesky_solve(-self.G[np.ix_(used, used)], exact):
-                return  # dependent columns are left to the sweeps
+                return  # the columns depend on each other: only sweeps can go on
             before, cost = self.w.copy(), self._cost()
             step = exact - before[used]
             crossing = np.sign(exact) != signs
@@ -349,7 +400,7 @@ class CoordinateDescent:
                 self.w[used] = exact
             if (
                 not self._cost() <= cost + self._rounding()
-            ):  # columns that all but depend on each other
+            ):  # the columns nearly depend on each other
                 self.w[:] = before
                 return
             if not crossing.any():

@@ -3,10 +3,13 @@
     model = LogisticRegression().fit(X, y)       # y: any two labels
     model.predict(X_new), model.predict_proba(X_new)
 
-Both minimise, summed over the rows, -log p(y | x, theta) + l1 |coefficients|_1 + l2 / 2
-|coefficients|^2; the intercept is not penalised. scikit-learn's C is 1 / (l1 + l2), its l1_ratio
-l1 / (l1 + l2); l2 = 0 is maximum likelihood. A row of weight 2 counts
-as if it stood there twice, in the standard errors too (frequency weights), one of weight 0 as none.
+Both minimize a cost summed over the rows, in which the intercept is not penalized:
+
+    -log p(y | x, theta) + l1 |coefficients|_1 + l2 / 2 |coefficients|^2
+
+scikit-learn's C is 1 / (l1 + l2), and its l1_ratio is l1 / (l1 + l2). Without penalties this is
+maximum likelihood. Sample weights are frequency weights: a row of weight 2 counts as two rows, in
+the standard errors too, and a row of weight 0 is left out.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -33,40 +36,50 @@ from .estimator import Estimator, check_choice, inputs, used_rows
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .sparse_classes import minimize_sparse
 
-_FAR = 0.01  # above the minimum, as a share of the cost
+_FAR = 0.01  # sgd warns if its end is farther above the minimum than this share of the cost
 _SOLVERS = ("auto", "newton", "lbfgs", "sgd")
 _OF_A_SOLVER = ("_spread", "_covariance", "n_steps_", "history_")
-_SMALL = 100  # parameters of a class times classes less one, up to which "auto" is newton ...
-_EXACT = 500  # ... and without penalties, where newton alone tells whether there is a minimum
+# "auto" is newton up to this number of parameters, (n_in + 1) (n_classes - 1); ...
+_SMALL = 100
+_EXACT = 500  # ... up to this one if l2 = 0: only newton always detects a missing minimum
 _NO_HESSIAN = 'standard errors need the Hessian; fit with solver="newton"'
 
 
 class Classifier(Estimator):
-    """Base of the two: labels, solvers, and the probabilities.
+    """Base of logistic and softmax regression: labels, solvers and probabilities.
 
-    solver: "newton" (iteratively reweighted least squares: exact Hessian, the step halved while the
-    cost rises), "lbfgs" (for many features: time and memory grow with their number, not its third
-    power and square), "sgd" (mini-batches through `Sequential`: `lr`, `momentum`, `batch_size`,
-    `epochs` and `seed` are its own), or "auto": newton where (n_in + 1) (n_classes - 1) is at most
-    100, with l2 = 0 at most 500, else lbfgs. newton ends when no logit changes by more than `tol`,
-    lbfgs when no element of the gradient of the mean cost exceeds it and no step promises to lower
-    that cost by more than its square; both take at most `max_steps` steps and warn with
-    ConvergenceWarning if those are not enough. What was learned from the Hessian, standard errors
-    for instance, is there after newton alone, and computed when it is asked for.
-
-    l1 > 0 makes coefficients exactly 0, by newton steps whose model keeps the penalty ("auto" and
-    "newton" mean these for any size). There are then no standard errors.
-
-    sgd has Nesterov momentum, and a rate that falls from `lr` to 0 along half a cosine; with all
-    rows in one batch, whose gradient has no noise, the rate stays. It ends after `epochs`, near the
-    minimum where columns are standardised, and warns with ConvergenceWarning where gradient and
-    Hessian say that the cost is more than 1% above it. Take one of the others where digits count.
-
-    class_weight: {label: weight}, 1 for labels that it lacks, or "balanced": rows / (classes times
-    rows of the class), every row counting as its sample_weight, as in scikit-learn; both multiply.
+    l2: the penalty l2 / 2 |coefficients|^2, at least 0.
+    l1: the penalty l1 |coefficients|_1, at least 0. l1 > 0 makes coefficients exactly 0, by newton
+        steps whose model keeps the penalty ("auto" and "newton" mean these, at any size). There are
+        then no standard errors.
+    solver: how the cost is minimized.
+        "newton": iteratively reweighted least squares, with the exact Hessian; a step is halved
+        while the cost rises. Only newton gives standard errors, computed at the first access.
+        "lbfgs": for many features. Time and memory are proportional to their number; newton's grow
+        with its third power and its square.
+        "sgd": mini-batches through `Sequential`. Prefer another solver if you need many digits.
+        "auto": newton if (n_in + 1) (n_classes - 1) is at most 100 (500 if l2 = 0), and otherwise
+        lbfgs.
+    fit_intercept: whether there is an intercept, which is not penalized.
+    tol: newton ends when no logit changes by more than `tol`. lbfgs ends when no element of the
+        gradient of the mean cost exceeds `tol` and no step promises to lower that cost by more than
+        tol^2.
+    max_steps: the most steps of newton and lbfgs. If they are not enough, a ConvergenceWarning is
+        given.
+    lr: the learning rate of sgd. It falls from `lr` to 0 along half a cosine. If one batch has all
+        rows, it stays constant, because the gradient has no noise.
+    momentum: the Nesterov momentum of sgd.
+    batch_size: the rows in a mini-batch of sgd.
+    epochs: the number of epochs of sgd, which always runs all of them. It ends near the minimum if
+        the columns of X are standardized. If gradient and Hessian show that the cost is more than
+        1% above its minimum, it warns with ConvergenceWarning.
+    seed: the seed of sgd.
+    class_weight: {label: weight}, with weight 1 for the other labels, or "balanced". "balanced" is
+        rows / (classes times rows of the class), as in scikit-learn; each row counts as its
+        sample_weight. Class and sample weights are multiplied.
     """
 
-    _binary: ClassVar[bool]  # whether SGD trains one logit with a sigmoid
+    _binary: ClassVar[bool]  # whether the model has one logit, with a sigmoid
     classes_: Array
     coef_: Matrix
     intercept_: float | Matrix
@@ -96,23 +109,26 @@ class Classifier(Estimator):
         self.batch_size, self.epochs = batch_size, epochs
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn from X (rows, n_in) and labels y (rows,): integers, booleans or strings; rows count
-        sample_weight (rows,) times.
+        """Fit the coefficients to X and y.
 
-        Raises ValueError for bad settings, NaN, shapes that do not fit, too few or too many
-        classes; for l2 = 0, with newton and lbfgs, also where classes can be separated or columns
-        of X depend on each other, for then there is no finite or no single minimum (lbfgs notices
-        complete separation only).
+        X: the inputs, (rows, n_in).
+        y: the labels, (rows,): integers, booleans or strings.
+        sample_weight: (rows,), how often each row counts.
+
+        Raises ValueError for invalid settings, NaN, shapes that do not match, and too few or too
+        many classes. For l2 = 0, newton and lbfgs also raise it if there is no finite minimum or no
+        single one: the classes can be separated, or columns of X depend on each other. lbfgs
+        notices complete separation only.
         """
         l1, l2 = self._penalties()
         tol = check_number(self.tol, "tol", positive=True)
         max_steps = check_count(self.max_steps, "max_steps")
         matrix, classes, labels, weights = self._data(X, y, sample_weight)
         contrast = self._contrast(classes)
-        for name in _OF_A_SOLVER:  # what another one has learned is not true of this fit
+        for name in _OF_A_SOLVER:  # drop the results of an earlier fit with another solver
             vars(self).pop(name, None)
         if l1 > 0 and not self._binary:
-            contrast = np.eye(len(classes))  # each class has a penalty of its own
+            contrast = np.eye(len(classes))  # the l1 of each class is separate
         cost = SoftmaxCost(matrix, labels, contrast, l2, bool(self.fit_intercept), weights)
         solver = self._solver(cost.zero.size, l2)
         if solver == "sgd":
@@ -138,7 +154,7 @@ class Classifier(Estimator):
         return self
 
     def _penalties(self) -> tuple[float, float]:
-        """l1 and l2; ValueError for those that the solver cannot take."""
+        """Return l1 and l2; raises ValueError if the solver cannot take them."""
         check_choice(self.solver, "solver", _SOLVERS)
         l1, l2 = check_number(self.l1, "l1"), check_number(self.l2, "l2")
         if l1 > 0 and self.solver in ("lbfgs", "sgd"):
@@ -149,14 +165,15 @@ class Classifier(Estimator):
         return l1, l2
 
     def _solver(self, n_params: int, l2: float) -> str:
-        """The one that "auto" stands for."""
+        """Return the solver that "auto" stands for, or the chosen one."""
         if self.solver != "auto":
             return self.solver
         return "newton" if n_params <= (_SMALL if l2 > 0 else _EXACT) else "lbfgs"
 
     def _phi_covariance(self) -> Matrix:
-        """The inverse Hessian of phi for [1, X], (p, q, p, q), made at the first call; ValueError
-        without a Hessian.
+        """Return the inverse Hessian of phi for [1, X], (p, q, p, q), computed at the first call.
+
+        Raises ValueError if the solver was not newton.
         """
         if not hasattr(self, "_spread"):
             raise ValueError(_NO_HESSIAN)
@@ -168,34 +185,44 @@ class Classifier(Estimator):
         return self._covariance
 
     def decision_function(self, X: ArrayLike) -> Matrix:
-        """The logits X coef_ + intercept_: (rows,), or (rows, n_classes) for softmax."""
+        """Return the logits X coef_ + intercept_ for X (rows, n_in).
+
+        They are (rows,) for LogisticRegression and (rows, n_classes) for SoftmaxRegression. Raises
+        ValueError before `fit`, for other columns than in `fit`, and for NaN and infinity.
+        """
         return np.asarray(self._new_inputs(X) @ self.coef_ + self.intercept_)
 
     def predict(self, X: ArrayLike) -> Array:
-        """The most probable label for each row, (rows,)."""
+        """Return the most probable label of each row of X (rows, n_in): (rows,).
+
+        Raises ValueError as `decision_function` does.
+        """
         places = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[places])
 
     def predict_proba(self, X: ArrayLike) -> Matrix:
-        """Probabilities (rows, n_classes), in the order of `classes_`."""
+        """Return the probabilities of X (rows, n_in): (rows, n_classes), ordered as `classes_`.
+
+        Raises ValueError as `decision_function` does.
+        """
         return probabilities("cross_entropy", self._logits(X))
 
     def _contrast(self, classes: Array) -> Matrix:
-        """B (n_classes, q): the logits are X phi B^T."""
+        """Return B (n_classes, q), with which the logits are X phi B^T."""
         raise NotImplementedError
 
     def _learn(self, coef: Matrix, intercept: Matrix) -> None:
-        """Keep coef (n_in, n_classes) and intercept (n_classes,)."""
+        """Store coef (n_in, n_classes) and intercept (n_classes,)."""
         raise NotImplementedError
 
     def _logits(self, X: ArrayLike) -> Matrix:
-        """One logit a class, (rows, n_classes)."""
+        """Return one logit per class, (rows, n_classes)."""
         raise NotImplementedError
 
     def _data(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[Matrix, Array, NDArray[np.int64], Weights | None]:
-        """X, the classes, labels 0, 1, .. and weights of the rows that count."""
+        """Return X, the classes, labels 0, 1, .. and weights, without the rows of weight 0."""
         matrix = inputs(X)
         classes, labels = encode_labels(y, len(matrix))
         weights = None
@@ -219,9 +246,11 @@ class Classifier(Estimator):
         n_classes: int,
         l2: float,
     ) -> Matrix:
-        """Train one Linear layer from zero on the mean cost, so that l2 counts by the row, weights
-        by their share: steps are as long in whatever unit they come. X is centred: columns far from
-        zero would be all but parallel to the ones.
+        """Train one Linear layer, from zero, on the mean cost.
+
+        l2 is divided by the sum of the weights, and the weights by their mean: the length of a step
+        must not depend on their unit. X is centered, because columns far from zero would be nearly
+        parallel to the column of ones.
         """
         binary, n = self._binary, len(X)
         mean = 1.0
@@ -234,7 +263,7 @@ class Classifier(Estimator):
         n_out = 1 if binary else n_classes
         layer = Linear(X.shape[1], n_out, init="zeros", bias=bool(self.fit_intercept))
         net = Sequential([layer], seed=self.seed, dtype="float64")
-        net._gives_hints = False  # the classifier says by itself where it ended
+        net._gives_hints = False  # the classifier gives its own warning
         self.history_: History = net.fit(
             X,
             labels.astype(np.float64) if binary else labels,
@@ -253,7 +282,7 @@ class Classifier(Estimator):
         return np.column_stack([np.zeros(len(theta)), theta]) if binary else theta.copy()
 
     def _warn_if_far(self, cost: SoftmaxCost, phi: Matrix) -> None:
-        with np.errstate(all="ignore"):  # of weights that grew without bound
+        with np.errstate(all="ignore"):  # weights may have grown without bound
             distance, value = cost.distance(phi), cost.value(phi)
         if not (math.isfinite(value) and distance <= _FAR * value):
             warn(
@@ -265,12 +294,38 @@ class Classifier(Estimator):
 
 
 class LogisticRegression(Classifier):
-    """Two classes: p(y = 1 | x) = sigmoid(x theta), 1 standing for the second of `classes_`.
+    """Logistic regression for two classes, p(y = 1 | x) = sigmoid(x theta).
 
-    Learned: `classes_` (sorted), `coef_` (n_in,), `intercept_` (0 without one); with newton and
-    lbfgs `n_steps_`; with sgd `history_`. With newton also `covariance_` (p, p) of theta, intercept
-    first: the inverse Hessian (X^T S X + l2 I)^-1, and its square roots `coef_std_` and
-    `intercept_std_`: the usual standard errors for l2 = 0, those of the Laplace approximation else.
+    The lecture, "Logistic regression". Class 1 is the second of `classes_`. It minimizes
+
+        sum over the rows of -log p(y | x, theta), plus l1 |coef_|_1 + l2 / 2 |coef_|^2
+
+    l2: the penalty of the squares, at least 0; 0 is maximum likelihood.
+    l1: the penalty of the absolute values, at least 0; above 0 it makes coefficients exactly 0.
+    solver: "newton" (exact Hessian), "lbfgs" (for many features), "sgd" (mini-batches), or "auto":
+        newton if (n_in + 1) (n_classes - 1) is at most 100 (500 if l2 = 0), and otherwise lbfgs.
+        Details are in `Classifier`.
+    fit_intercept: whether there is an intercept, which is not penalized.
+    tol: the tolerance of newton (change of a logit) and lbfgs (gradient of the mean cost).
+    max_steps: the most steps of newton and lbfgs.
+    lr: the learning rate of sgd, which falls from `lr` to 0 along half a cosine.
+    momentum: the Nesterov momentum of sgd.
+    batch_size: the rows in a mini-batch of sgd.
+    epochs: the number of epochs of sgd.
+    seed: the seed of sgd.
+    class_weight: {label: weight}, or "balanced": rows / (classes times rows of the class).
+
+    Learned by `fit`:
+
+    classes_: the two labels, sorted.
+    coef_: (n_in,).
+    intercept_: a float; 0 without an intercept.
+    n_steps_: the number of steps; after newton and lbfgs.
+    history_: the `History` of the training; after sgd.
+    covariance_: (p, p), the inverse Hessian (X^T S X + l2 I)^-1 of theta, intercept first; after
+        newton with l1 = 0.
+    coef_std_, intercept_std_: the square roots of its diagonal: for l2 = 0 the usual standard
+        errors, for l2 > 0 those of the Laplace approximation.
     """
 
     _binary = True
@@ -285,7 +340,10 @@ class LogisticRegression(Classifier):
 
     @property
     def covariance_(self) -> Matrix:
-        """Of theta, intercept first, (p, p). AttributeError unless newton was the solver."""
+        """The covariance of theta, (p, p), intercept first.
+
+        Raises AttributeError unless newton was the solver, with l1 = 0.
+        """
         try:
             return np.asarray(self._phi_covariance()[:, 0, :, 0])
         except ValueError as error:
@@ -293,12 +351,12 @@ class LogisticRegression(Classifier):
 
     @property
     def coef_std_(self) -> Matrix:
-        """The standard errors of coef_, (n_in,)."""
+        """The standard errors of coef_, (n_in,); raises AttributeError as `covariance_` does."""
         return np.sqrt(self.covariance_.diagonal())[int(bool(self.fit_intercept)) :]
 
     @property
     def intercept_std_(self) -> float:
-        """The standard error of intercept_, 0 without one."""
+        """The standard error of intercept_; 0 without an intercept."""
         return float(np.sqrt(self.covariance_[0, 0])) if self.fit_intercept else 0.0
 
     def _logits(self, X: ArrayLike) -> Matrix:
@@ -307,14 +365,38 @@ class LogisticRegression(Classifier):
 
 
 class SoftmaxRegression(Classifier):
-    """Two classes or more: p(y = c | x) = softmax_c(x theta).
+    """Softmax regression for two classes or more, p(y = c | x) = softmax_c(x theta).
 
-    A shift of all theta_c changes no probability; of all equal solutions the one is taken whose
-    coefficients, and intercepts, sum to zero over the classes. So with two classes theta_1 -
-    theta_0 is the theta of logistic regression, with half the l2.
+    The lecture, "Softmax regression". It minimizes
 
-    Learned: `classes_` (sorted), `coef_` (n_in, n_classes), `intercept_` (n_classes,); with newton
-    and lbfgs `n_steps_`; with sgd `history_`.
+        sum over the rows of -log p(y | x, theta), plus l1 |coef_|_1 + l2 / 2 |coef_|^2
+
+    The same shift of all theta_c changes no probability. Of all equal solutions, `fit` takes the
+    one whose coefficients, and intercepts, sum to zero over the classes. So with two classes,
+    theta_1 - theta_0 is the theta of logistic regression with half the l2.
+
+    l2: the penalty of the squares, at least 0; 0 is maximum likelihood.
+    l1: the penalty of the absolute values, at least 0; above 0 it makes coefficients exactly 0.
+    solver: "newton" (exact Hessian), "lbfgs" (for many features), "sgd" (mini-batches), or "auto":
+        newton if (n_in + 1) (n_classes - 1) is at most 100 (500 if l2 = 0), and otherwise lbfgs.
+        Details are in `Classifier`.
+    fit_intercept: whether there is an intercept, which is not penalized.
+    tol: the tolerance of newton (change of a logit) and lbfgs (gradient of the mean cost).
+    max_steps: the most steps of newton and lbfgs.
+    lr: the learning rate of sgd, which falls from `lr` to 0 along half a cosine.
+    momentum: the Nesterov momentum of sgd.
+    batch_size: the rows in a mini-batch of sgd.
+    epochs: the number of epochs of sgd.
+    seed: the seed of sgd.
+    class_weight: {label: weight}, or "balanced": rows / (classes times rows of the class).
+
+    Learned by `fit`:
+
+    classes_: the labels, sorted.
+    coef_: (n_in, n_classes).
+    intercept_: (n_classes,).
+    n_steps_: the number of steps; after newton and lbfgs.
+    history_: the `History` of the training; after sgd.
     """
 
     _binary = False
@@ -328,10 +410,14 @@ class SoftmaxRegression(Classifier):
         self.coef_, self.intercept_ = coef, intercept
 
     def log_odds(self, reference: Any) -> tuple[Matrix, Matrix]:
-        """theta_c - theta_reference for each class c, and their standard errors: (p, n_classes)
-        both, the intercept first where there is one. This is what statistics packages print.
+        """Return theta_c - theta_reference for each class c, and the standard errors.
 
-        Needs solver="newton". Raises ValueError for a label that was not learned.
+        Both are (p, n_classes), with the intercept, if any, first. Statistics packages print these.
+
+        reference: the label of the reference class.
+
+        Raises ValueError unless newton was the solver, with l1 = 0, and for a label that is none of
+        `classes_`.
         """
         self._check_fitted()
         covariance = self._phi_covariance()
@@ -349,7 +435,7 @@ class SoftmaxRegression(Classifier):
 
 
 def _by_index(by_label: Mapping[Any, float], classes: Array) -> dict[int, float]:
-    """{index of a class: weight}; ValueError for labels that y does not hold and bad weights."""
+    """Return {index of a class: weight}; raises ValueError for unknown labels and bad weights."""
     known = classes.tolist()
     strange = [label for label in by_label if label not in known]
     if strange:

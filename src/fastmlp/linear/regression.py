@@ -3,13 +3,13 @@
     model = LinearRegression().fit(X, y)
     y_hat, std = model.predict(X_new, return_std=True)
 
-All penalised models of the package minimise one form, summed over the examples:
+All penalized models of the package minimize one form, summed over the rows:
 
     negative log-likelihood + l1 |theta|_1 + l2 / 2 |theta|^2
 
-which for regression, with sigma = 1, is 1/2 |y - X theta|^2 + ...; `l2` is then the lecture's
-delta^2, and what other libraries call alpha in ridge regression. With a sample_weight every row's
-term counts that many times, the penalty once: a weight 2 is the row twice, a weight 0 none.
+For regression, with sigma = 1, the first term is 1/2 |y - X theta|^2. Then `l2` is the lecture's
+delta^2; other libraries call it alpha in ridge regression. A sample weight multiplies the term of
+its row but not the penalty: weight 2 counts the row twice, weight 0 leaves it out.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -30,52 +30,75 @@ _SOLVERS = ("qr", "svd", "normal")
 
 
 class LinearModel(Estimator):
-    """Base of the models that predict x theta. y of one dimension gives coef_ (n_in,) and a float
-    intercept_; y (rows, n_out) gives coef_ (n_in, n_out) and intercept_ (n_out,).
+    """Base of the models that predict x theta.
+
+    Learned by `fit`:
+
+    coef_: (n_in,) for y (rows,), and (n_in, n_out) for y (rows, n_out).
+    intercept_: a float for y (rows,), and (n_out,) for y (rows, n_out).
     """
 
     coef_: Matrix
     intercept_: float | Matrix
 
     def predict(self, X: ArrayLike) -> Matrix:
-        """X coef_ + intercept_, of the shape (rows,) or (rows, n_out)."""
+        """Return X coef_ + intercept_ for X (rows, n_in): (rows,) or (rows, n_out), as y was.
+
+        Raises ValueError before `fit`, for other columns than in `fit`, and for NaN and infinity.
+        """
         matrix = self._new_inputs(X)
         return np.asarray(matrix @ self.coef_ + self.intercept_)
 
     def _learn(self, coef: Matrix, intercept: Matrix, one_dimension: bool) -> None:
-        """Keep coef (n_in, n_out) and intercept (n_out,) in the shape that y had."""
+        """Store coef (n_in, n_out) and intercept (n_out,), without n_out if y was (rows,)."""
         self.n_in_ = len(coef)
         self.coef_ = coef[:, 0] if one_dimension else coef
         self.intercept_ = float(intercept[0]) if one_dimension else intercept
 
 
 class LinearRegression(LinearModel):
-    """Least squares, theta_ML = (X^T X)^-1 X^T y, with the deviation of y about it.
+    """Least squares, theta_ML = (X^T X)^-1 X^T y, with standard errors.
 
-    solver: "qr" (scaled, and refined where X is ill-conditioned; where columns of X depend on each
-    other it warns and goes on as "svd"), "svd" (of all solutions the one of minimum norm), or
-    "normal" (the lecture's formula as printed, which loses twice the digits).
+    The lecture, "Maximum likelihood estimation". Below, p is the number of coefficients, intercept
+    included, and r = y - X theta is the residual.
 
-    Learned: `coef_`, `intercept_` (0 without one), `rank_` (of the design matrix, intercept
-    included), `sigma_ml_` (the lecture's sqrt(|r|^2 / rows), r = y - X theta), `residual_std_`
-    (sqrt(|r|^2 / (rows - rank)), without bias; NaN where rows = rank), `covariance_` of theta,
-    intercept first: residual_std_^2 (X^T X)^-1, (p, p) or (n_out, p, p), and its square roots
-    `coef_std_` and `intercept_std_`, shaped as coef_ and intercept_.
+    solver: how theta is computed.
+        "qr": QR of the scaled columns, refined if X is ill-conditioned. If columns of X depend on
+        each other, it warns and continues as "svd".
+        "svd": the solution of minimum norm.
+        "normal": the lecture's formula as printed, which loses twice as many digits.
+    fit_intercept: whether theta has an intercept; without one, intercept_ is 0.
+
+    Learned by `fit`:
+
+    coef_: (n_in,) or (n_in, n_out), as for all linear models.
+    intercept_: a float or (n_out,).
+    rank_: the rank of the design matrix, intercept included.
+    sigma_ml_: the lecture's sqrt(|r|^2 / rows), in the unit of y; a float or (n_out,).
+    residual_std_: sqrt(|r|^2 / (rows - rank)), whose square is unbiased; NaN if rows = rank.
+    covariance_: residual_std_^2 (X^T X)^-1 of theta, intercept first; (p, p) or (n_out, p, p).
+    coef_std_: the standard errors of coef_, in its shape: square roots of the diagonal.
+    intercept_std_: the standard error of intercept_, in its shape; 0 without an intercept.
     """
 
     def __init__(self, *, solver: str = "qr", fit_intercept: bool = True) -> None:
         self.solver, self.fit_intercept = solver, fit_intercept
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out).
+        """Fit theta to X and y.
 
-        sample_weight (rows,): the inverse of a row's variance, up to a common factor, as in
-        weighted least squares. sigma_ml_, residual_std_ and the deviations that predict tells are
-        those of an observation of weight 1, and "rows" above counts those of a weight above 0. So
-        coefficients are as if a row of weight 2 stood there twice; deviations are not.
+        X: the inputs, (rows, n_in).
+        y: the targets, (rows,) or (rows, n_out).
+        sample_weight: (rows,), the inverse of each row's variance up to a common factor, as in
+            weighted least squares.
 
-        Raises ValueError for NaN, infinity, negative weights and shapes that do not fit, and with
-        solver="normal" where X^T X is singular; warns with numpy's RankWarning as said above.
+        With weights, sigma_ml_, residual_std_ and the deviations of `predict` are those of an
+        observation of weight 1. "rows" in their formulas counts the rows with a positive weight. So
+        weight 2 gives the same coefficients as the row twice, but not the same deviations.
+
+        Raises ValueError for NaN, infinity, negative weights and shapes that do not match. With
+        solver="normal", raises ValueError if X^T X is singular. With solver="qr", warns with
+        NumPy's RankWarning if columns of X depend on each other.
         """
         check_choice(self.solver, "solver", _SOLVERS)
         matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
@@ -128,12 +151,18 @@ class LinearRegression(LinearModel):
     @overload
     def predict(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Matrix, Matrix]: ...
     def predict(self, X: ArrayLike, return_std: bool = False) -> Matrix | tuple[Matrix, Matrix]:
-        """X theta, (rows,) or (rows, n_out); with return_std also the predictive standard
-        deviation.
+        """Return the prediction X theta, and its standard deviation if `return_std` is true.
 
-        That of a new observation at x: residual_std_ sqrt(1 + x (X^T X)^-1 x^T), the spread of y
-        about the line together with what is unknown about the line (Draper, Smith 1998). Raises
-        ValueError with return_std where rows = rank, for then no spread was left.
+        X: the inputs, (rows, n_in).
+        return_std: whether to return (mean, std) instead of mean. Both are (rows,) or
+            (rows, n_out), as y was.
+
+        The deviation is that of a new observation at x: residual_std_ sqrt(1 + x (X^T X)^-1 x^T).
+        It combines the spread of y about the line and the uncertainty of the line (Draper, Smith
+        1998).
+
+        Raises ValueError before `fit`, for other columns than in `fit`, and for NaN and infinity;
+        with `return_std` also if rows = rank, because then no residual is left to estimate from.
         """
         mean = super().predict(X)
         if not return_std:
@@ -149,13 +178,20 @@ class LinearRegression(LinearModel):
 
 
 class Ridge(LinearModel):
-    """Ridge regression: theta = (X^T X + l2 I)^-1 X^T y, l2 being the lecture's delta^2.
+    """Ridge regression, theta = (X^T X + l2 I)^-1 X^T y.
 
-    The intercept is not penalised; `penalize_intercept=True` is the lecture's formula as printed,
-    with x_0 = 1 a column like any other. Computed by QR of X over sqrt(l2) I, so X^T X is never
-    formed; l2 = 0 is least squares of minimum norm.
+    The lecture, "Regularisation". Computed by QR of X stacked on sqrt(l2) I, so X^T X is never
+    formed.
 
-    Learned: `coef_` and `intercept_`.
+    l2: the lecture's delta^2, at least 0. l2 = 0 gives the least-squares solution of minimum norm.
+    fit_intercept: whether theta has an intercept, which is not penalized.
+    penalize_intercept: penalize the intercept too. This is the lecture's formula as printed, in
+        which x_0 = 1 is a column like any other.
+
+    Learned by `fit`:
+
+    coef_: (n_in,) or (n_in, n_out), as for all linear models.
+    intercept_: a float or (n_out,); 0 without an intercept.
     """
 
     def __init__(
@@ -165,11 +201,14 @@ class Ridge(LinearModel):
         self.penalize_intercept = penalize_intercept
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn from X (rows, n_in) and y (rows,) or (rows, n_out), rows counting sample_weight
-        (rows,) times.
+        """Fit theta to X and y.
 
-        Raises ValueError for a negative l2, NaN, infinity, negative weights and shapes that do not
-        fit.
+        X: the inputs, (rows, n_in).
+        y: the targets, (rows,) or (rows, n_out).
+        sample_weight: (rows,), how often each row counts.
+
+        Raises ValueError for a negative l2, for NaN, infinity, negative weights and shapes that do
+        not match.
         """
         l2 = check_number(self.l2, "l2")
         matrix, target, weights, one_dimension = regression_data(X, y, sample_weight)
@@ -187,8 +226,9 @@ class Ridge(LinearModel):
 def regression_data(
     X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[Matrix, Matrix, Weights | None, bool]:
-    """X (rows, n_in), y (rows, n_out) and weights of the rows that count; whether y had one
-    dimension.
+    """Return X (rows, n_in), y (rows, n_out), weights, and whether y had one dimension.
+
+    Rows of weight 0 are dropped.
     """
     matrix = inputs(X)
     target, one_dimension = values(y, len(matrix))
@@ -202,15 +242,18 @@ def regression_data(
 def ridge_theta(
     X: Matrix, Y: Matrix, l2: float, fit_intercept: bool, weights: Weights | None
 ) -> Matrix:
-    """theta (p, n_out) of 1/2 |Y - A theta|^2 + l2 / 2 |coefficients|^2, A = [1, X] or X."""
+    """Return theta (p, n_out) that minimizes 1/2 |Y - A theta|^2 + l2 / 2 |coefficients|^2.
+
+    A is [1, X] with an intercept, and X without one.
+    """
     rows, n_in = X.shape
-    if rows < n_in:  # rows that depend on each other would look like directions
+    if rows < n_in:  # QR would mistake dependent rows for further directions
         return solve_minimum_norm(X, Y, fit_intercept, weights, l2).theta
     penalty = np.sqrt(l2) * np.eye(n_in)
     if fit_intercept:
         penalty = np.column_stack([np.zeros(n_in), penalty])
     A = np.vstack([weighted(with_ones(X, fit_intercept), weights), penalty])
     solution = solve_qr(A, np.vstack([weighted(Y, weights), np.zeros((n_in, Y.shape[1]))]))
-    if solution is None:  # l2 is too small to tell apart columns that depend on each other
+    if solution is None:  # dependent columns, and l2 is too small to separate them
         solution = solve_minimum_norm(X, Y, fit_intercept, weights, l2)
     return solution.theta

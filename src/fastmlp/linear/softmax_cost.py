@@ -1,10 +1,11 @@
-"""The cost of logistic and softmax regression with its gradient and Hessian, and what minimises it.
+"""The cost of logistic and softmax regression, its gradient and Hessian, and two of its solvers.
 
-With A = [1, X - mean] / scale (rows, p), B (n_classes, q) and phi (p, q) the logits are
-Z = A phi B^T; without an intercept A = X / scale. Columns far from zero would be all but parallel
-to the ones, and costs all but equal along the valley. B = (0, 1)^T makes it logistic regression;
-orthonormal columns that sum to zero make it softmax regression without the direction that changes
-nothing.
+With A = [1, X - mean] / scale (rows, p), B (n_classes, q) and phi (p, q), the logits are
+Z = A phi B^T. Without an intercept A = X / scale. X is centered because columns far from zero would
+be nearly parallel to the column of ones, and the cost nearly flat along a valley.
+
+B = (0, 1)^T makes this logistic regression. If the columns of B are orthonormal and sum to zero,
+it is softmax regression without the shift of all logits, which changes nothing.
 """
 
 import math
@@ -25,13 +26,13 @@ from .least_squares import power_of_two_norms
 _EPS = float(np.finfo(np.float64).eps)
 MAX_HALVINGS = 40
 _CG_STEPS = 30
-_MEMORY = 20  # steps of L-BFGS that are kept
-_FLAT = 10 * _EPS**0.5  # gradients that change a cost by its rounding: no line search sees them
+_MEMORY = 20  # steps that L-BFGS keeps
+_FLAT = 10 * _EPS**0.5  # gradient too small for a line search: it changes the cost by its rounding
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The cost at some phi, its gradient (p, q), and the probabilities P (rows, n_classes)."""
+    """The cost at one phi, its gradient (p, q), and the probabilities P (rows, n_classes)."""
 
     value: float
     gradient: Matrix
@@ -39,8 +40,9 @@ class State:
 
 
 class SoftmaxCost:
-    """sum_i weight_i (log sum_c exp z_ic - z_i,label) + l2 / 2 |coefficients|^2, as a function of
-    phi; without weights they are 1.
+    """The cost as a function of phi; every weight_i is 1 without weights.
+
+    sum_i weight_i (log sum_c exp z_ic - z_i,label) + l2 / 2 |coefficients|^2
     """
 
     def __init__(
@@ -67,33 +69,33 @@ class SoftmaxCost:
         self.zero = np.zeros((A.shape[1], B.shape[1]))
 
     def theta(self, phi: Matrix) -> Matrix:
-        """The parameters (p, n_classes) of [1, X] or X: logits are [1, X] theta."""
+        """Return the parameters (p, n_classes) for [1, X] or X: the logits are [1, X] theta."""
         theta = phi / self.scale[:, np.newaxis] @ self.B.T
         if self.fit_intercept:
             theta[0] -= self.mean @ theta[1:]
         return np.asarray(theta)
 
     def phi(self, theta: Matrix) -> Matrix:
-        """The inverse of `theta`, for (p, n_classes) up to what changes no probability."""
+        """Return phi of theta (p, n_classes), up to shifts that change no probability."""
         centred = theta.copy()
         if self.fit_intercept:
             centred[0] += self.mean @ theta[1:]
         return np.asarray(self.scale[:, np.newaxis] * centred @ self.B)
 
     def logits(self, phi: Matrix) -> Matrix:
-        """Z (rows, n_classes)."""
+        """Return Z (rows, n_classes)."""
         return np.asarray(self.A @ phi @ self.B.T)
 
     def value(self, phi: Matrix) -> float:
-        """The cost."""
+        """Return the cost at phi."""
         return self._value(phi, self._rows(phi)[0])
 
     def probabilities(self, phi: Matrix) -> Matrix:
-        """softmax(Z), (rows, n_classes)."""
+        """Return softmax(Z), (rows, n_classes)."""
         return self._rows(phi)[1]
 
     def at(self, phi: Matrix) -> State:
-        """All of it, from the logits made once."""
+        """Return cost, gradient and probabilities; the logits are computed once for all three."""
         nll, P = self._rows(phi)
         return State(self._value(phi, nll), self.gradient(phi, P), P)
 
@@ -101,8 +103,8 @@ class SoftmaxCost:
         return float(self.weights @ nll + np.sum(self.penalty * phi**2) / 2)
 
     def _rows(self, phi: Matrix) -> tuple[Matrix, Matrix]:
-        """-log p of each row's own class, and P."""
-        if self.is_binary:  # one logit a row
+        """Return -log p of each row's own class, (rows,), and P."""
+        if self.is_binary:  # one logit per row
             z = (self.A @ phi)[:, 0]
             small = np.exp(-np.abs(z))
             nll = np.log1p(small) + np.maximum(np.where(self.labels, -z, z), 0)
@@ -119,7 +121,7 @@ class SoftmaxCost:
         return nll, P
 
     def gradient(self, phi: Matrix, P: Matrix) -> Matrix:
-        """A^T (P - onehot(labels)) B + penalty phi: the lecture's X^T (y_hat - y), (p, q)."""
+        """Return A^T (P - onehot(labels)) B + penalty phi (p, q), the lecture's X^T (y_hat - y)."""
         if self.is_binary:
             off = self.weights * np.where(self.labels, -P[:, 0], P[:, 1])
             return np.asarray((off @ self.A)[:, np.newaxis] + self.penalty * phi)
@@ -129,8 +131,10 @@ class SoftmaxCost:
         return np.asarray(self.A.T @ (off @ self.B) + self.penalty * phi)
 
     def hessian(self, P: Matrix, columns: NDArray[np.intp] | None = None) -> Matrix:
-        """Blocks A^T S_jk A, S_jk = diag(sum_c B_cj P_c B_ck - (P B)_j (P B)_k), as (p q, p q): the
-        lecture's X^T S X for q = 1. Of some columns of A alone where they are named.
+        """Return the Hessian (p q, p q), for q = 1 the lecture's X^T S X.
+
+        Its blocks are A^T S_jk A with S_jk = diag(sum_c B_cj P_c B_ck - (P B)_j (P B)_k). If
+        `columns` is given, A has only these columns.
         """
         A = self.A if columns is None else self.A[:, columns]
         penalty = self.penalty[:, 0] if columns is None else self.penalty[columns, 0]
@@ -150,9 +154,11 @@ class SoftmaxCost:
         return flat
 
     def distance(self, phi: Matrix) -> float:
-        """g^T H^-1 g / 2, how far the cost is above its minimum by a step of Newton's: from below,
-        by conjugate gradients, which need no Hessian (Nocedal, Wright 2006, algorithm 5.2).
-        Infinite where the cost falls along a straight line, all rows being certain of a class.
+        """Estimate the cost minus its minimum as g^T H^-1 g / 2, the promise of a Newton step.
+
+        Conjugate gradients approach this value from below and need no Hessian (Nocedal, Wright
+        2006, algorithm 5.2). It is infinite if the cost falls along a straight line, because every
+        row is then certain of a class.
         """
         P = self.probabilities(phi)
         rest = self.gradient(phi, P)
@@ -171,15 +177,19 @@ class SoftmaxCost:
         return found
 
     def spread(self, phi: Matrix) -> tuple[Matrix, Matrix]:
-        """The Hessian, and what phi is for [1, X] as a matrix: all that `covariance` needs."""
+        """Return the Hessian for phi, and the matrix that maps phi to the parameters of [1, X].
+
+        Both together give the covariance.
+        """
         back = np.diag(1 / self.scale)
         if self.fit_intercept:
             back[0, 1:] = -self.mean / self.scale[1:]
         return self.hessian(self.probabilities(phi)), back
 
     def check_overlap(self, phi: Matrix) -> None:
-        """ValueError where these weights put every row into its own class: without a penalty,
-        larger weights of that direction are better still.
+        """Raise ValueError if phi puts every row into its own class.
+
+        Without a penalty, a larger multiple of phi then has a still lower cost.
         """
         if self.is_binary:
             z = (self.A @ phi)[:, 0]
@@ -194,7 +204,7 @@ class SoftmaxCost:
             raise ValueError(_SEPARABLE)
 
     def no_minimum(self) -> ValueError:
-        """Why the Hessian is singular."""
+        """Return the error that says why the Hessian is singular."""
         if self.penalized:
             return ValueError(
                 "the Hessian is singular in float64; raise l2, or scale the columns of X alike"
@@ -216,10 +226,11 @@ _SEPARABLE = (
 
 
 def minimize_newton(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matrix, int]:
-    """phi and the number of steps phi -= H^-1 g (the lecture, "Iteratively Reweighted Least
-    Square"), each halved while the cost rises; ends when no logit changes by more than tol.
+    """Return phi and the number of Newton steps phi -= H^-1 g.
 
-    Without a penalty, raises ValueError where there is no minimum.
+    The lecture, "Iteratively Reweighted Least Square". Each step is halved while the cost rises. It
+    ends when no logit changes by more than tol. Without a penalty, raises ValueError if there is
+    no minimum.
     """
     phi, state = cost.zero, cost.at(cost.zero)
     for step in range(1, max_steps + 1):
@@ -251,17 +262,19 @@ class _MeanCost:
         self._cost, self._total = cost, float(cost.weights.sum())
 
     def at(self, params: Vector) -> Point:
-        """Value and gradient; params: phi as a vector."""
-        with np.errstate(all="ignore"):  # a trial too far is refused
+        """Return value and gradient of the mean cost; params is phi as a vector."""
+        with np.errstate(all="ignore"):  # the line search refuses a trial that overflows
             state = self._cost.at(params.reshape(self._cost.zero.shape))
         value = state.value / self._total
         return Point(params, value, value, state.gradient.ravel() / self._total)
 
 
 def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matrix, int]:
-    """phi and the number of steps of L-BFGS (`second_order.py`) on the mean cost; ends when no
-    element of its gradient exceeds tol and no step promises to lower it by more than tol^2: along
-    flat directions the gradient is small far from the minimum.
+    """Return phi and the number of steps of L-BFGS (`second_order/methods.py`) on the mean cost.
+
+    It ends when no element of the gradient exceeds tol and no step promises to lower the mean cost
+    by more than tol^2. The promise matters along flat directions: there the gradient is small far
+    from the minimum.
     """
 
     def is_over(point: Point) -> bool:
@@ -284,13 +297,13 @@ def minimize_lbfgs(cost: SoftmaxCost, tol: float, max_steps: int) -> tuple[Matri
 
 
 def _solve_positive(H: Matrix, g: Matrix) -> Matrix | None:
-    """H^-1 g; None where H, its columns scaled alike, is not positive definite in float64."""
+    """Return H^-1 g, or None if H, with its diagonal scaled to 1, is not positive definite."""
     diagonal = H.diagonal()
     if not np.all(diagonal > 0):
         return None
     d = np.sqrt(diagonal)
     factor, x = H / -np.multiply.outer(d, d), g / d
-    if not cholesky_solve(factor, x):  # and R, H = R^T R, is what `factor` holds after it
+    if not cholesky_solve(factor, x):  # overwrites `factor` with R, where H = R^T R
         return None
     if np.min(factor.diagonal()) ** 2 <= _EPS * len(H):
         return None
@@ -298,7 +311,7 @@ def _solve_positive(H: Matrix, g: Matrix) -> Matrix | None:
 
 
 def warn_of_steps(max_steps: int) -> None:
-    """ConvergenceWarning: they were not enough."""
+    """Warn with ConvergenceWarning that `max_steps` were not enough."""
     warn(
         f"no convergence in max_steps={max_steps}; scale the columns of X, use l2 > 0, or allow "
         "more",

@@ -1,8 +1,8 @@
 """Logistic and softmax regression with l1: exact zeros among the coefficients.
 
-Newton's method with the penalty kept as it is (Lee, Sun, Saunders 2014; Friedman, Hastie,
-Tibshirani 2010, section 3, with all classes at once): every step minimises the quadratic model of
-the cost + l1 |w|_1 over the features that count, by the coordinate descent of `lasso.py`.
+This is Newton's method with the exact penalty (Lee, Sun, Saunders 2014; Friedman, Hastie,
+Tibshirani 2010, section 3, with all classes at once). Every step minimizes a quadratic model of the
+cost plus l1 |w|_1, over the features in use, by the coordinate descent of `lasso.py`.
 """
 
 import numpy as np
@@ -13,14 +13,16 @@ from .lasso import CoordinateDescent
 from .softmax_cost import MAX_HALVINGS, SoftmaxCost, warn_of_steps
 
 _EPS = float(np.finfo(np.float64).eps)
-_NEAR = 0.9  # of l1: slopes from which on a feature counts
-_AT_ONCE = 3000  # coefficients in one model, which has the square of that many numbers
-_SWEEPS = 10_000
+_NEAR = 0.9  # share of l1; a feature with a larger slope is in use
+_AT_ONCE = 3000  # coefficients in one quadratic model, whose matrix is 72 MB
+_SWEEPS = 10_000  # at most, for one quadratic model
 
 
 def minimize_sparse(cost: SoftmaxCost, l1: float, tol: float, max_steps: int) -> tuple[Matrix, int]:
-    """phi, with coefficients phi / scale, and the number of steps; ends when no logit changes by
-    more than tol. B must be the identity or (0, 1)^T: each column of phi is then a class's own.
+    """Return phi, whose coefficients are phi / scale, and the number of steps.
+
+    It ends when no logit changes by more than tol. B must be the identity or (0, 1)^T, so that each
+    column of phi belongs to one class.
     """
     first = int(cost.fit_intercept)
     scale = cost.scale[first:, np.newaxis]
@@ -37,7 +39,7 @@ def minimize_sparse(cost: SoftmaxCost, l1: float, tol: float, max_steps: int) ->
         used = np.flatnonzero(counts)
         most = max(1, _AT_ONCE // w.shape[1])
         is_part = len(used) > most
-        if is_part:  # those that are farthest from their condition
+        if is_part:  # take the features that are farthest from their condition
             used = np.sort(used[np.argsort(-off[used].max(axis=1))[:most]])
         change = np.zeros_like(phi)
         _step_of(cost, state.P, state.gradient, phi, used, l1, change)
@@ -64,8 +66,10 @@ def _step_of(
     l1: float,
     change: Matrix,
 ) -> None:
-    """The step to the minimum of the quadratic model over the features in use and the intercept,
-    written into `change`. The intercept, which has no penalty, is eliminated from it.
+    """Write the step to the minimum of the quadratic model into `change`.
+
+    The model is over the features in use and the intercept. The intercept has no penalty, so it is
+    eliminated first.
     """
     first, q = int(cost.fit_intercept), phi.shape[1]
     columns = np.concatenate([np.arange(first), used + first])
@@ -93,8 +97,9 @@ def _step_of(
 
 
 def _shifted(phi: Matrix, cost: SoftmaxCost, first: int) -> Matrix:
-    """Of all coefficients of a feature that have the same probabilities and the same l1, those of
-    the smallest squares; intercepts that sum to zero.
+    """Shift the coefficients of each feature to the smallest squares, intercepts to the sum zero.
+
+    The shift changes neither the probabilities nor the l1 penalty.
     """
     if phi.shape[1] == 1:
         return phi
@@ -102,10 +107,10 @@ def _shifted(phi: Matrix, cost: SoftmaxCost, first: int) -> Matrix:
     low, high = middle[:, (phi.shape[1] - 1) // 2], middle[:, phi.shape[1] // 2]
     shift = np.clip(phi.mean(axis=1), low, high)
     if cost.penalized:
-        shift[first:] = 0  # l2 has chosen
+        shift[first:] = 0  # l2 has already chosen among them
     if first:
         shift[0] = 0
     shifted = np.asarray(phi - shift[:, np.newaxis])
-    if first:  # of [1, X], whose means are not 0
+    if first:  # the intercepts of [1, X], not those of the centered columns, sum to zero
         shifted[0] -= cost.scale[0] * cost.theta(shifted)[0].mean()
     return shifted

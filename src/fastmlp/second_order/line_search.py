@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from ..ground.arrays import Vector
 from .objective import Point, dot
 
-SUFFICIENT = 1e-4  # of the decrease that the slope promises
-CURVATURE = 0.9  # of the slope may be left
-GROWTH = 4.0  # of the step while the minimum lies ahead
-ROUNDING = 1e-6  # of the value: float32 and a few
-MARGIN = 0.1  # of an interval: the next trial stays that far from its ends
+SUFFICIENT = 1e-4  # c1: share of the decrease promised by the slope that a step must reach
+CURVATURE = 0.9  # c2: share of the first slope that may be left at the end
+GROWTH = 4.0  # factor of the step while the minimum lies ahead
+ROUNDING = 1e-6  # share of the value that rounding may change: some eps of float32
+MARGIN = 0.1  # share of the interval by which the next trial stays away from its ends
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A step length, and the objective and its slope along the direction there."""
+    """A step length, with the objective and its slope along the direction after that step."""
 
     step: float
     value: float
@@ -31,12 +31,14 @@ def strong_wolfe(
     first_step: float,
     max_evaluations: int = 25,
 ) -> Point | None:
-    """A point start + t direction with a value of at most f0 + c1 t f0' and |slope| <= c2 |f0'|,
-    where f0 and f0' < 0 are value and slope at the start (Nocedal, Wright 2006, algorithms 3.5 and
-    3.6, as one loop over an interval).
+    """Return a point start + t direction that satisfies the strong Wolfe conditions.
 
-    Where `max_evaluations` do not find one, the best point that satisfies the first condition; None
-    where there is none. What is not finite counts as too far.
+    The start has the value f0 and the slope f0' < 0. The conditions are a value of at most
+    f0 + c1 t f0' and |slope| <= c2 |f0'| (Nocedal, Wright 2006, algorithms 3.5 and 3.6, as one loop
+    over an interval).
+
+    If `max_evaluations` find no such point, returns the best one that satisfies the first
+    condition, or None if there is none. A point that is not finite counts as too far.
     """
     slope0 = dot(start.grad, direction)
     low, high = Trial(0.0, start.value, slope0, start), None
@@ -45,7 +47,7 @@ def strong_wolfe(
         point = at(start.params + step * direction)
         trial = Trial(step, point.value, dot(point.grad, direction), point)
         if high is None and trial.slope <= CURVATURE * slope0 and is_hidden(trial, low):
-            step *= GROWTH  # as steep as at the start: the minimum lies far ahead
+            step *= GROWTH  # still as steep as at the start: the minimum lies far ahead
             continue
         if not is_acceptable(trial, start.value, slope0) or trial.value >= low.value:
             high = trial
@@ -57,25 +59,27 @@ def strong_wolfe(
                 high = low
             low = trial
         step = GROWTH * low.step if high is None else between(low, high)
-        if step == low.step:  # the interval is as small as numbers allow
+        if step == low.step:  # the interval is too small for another number between its ends
             break
     return low.point if low.step > 0 else None
 
 
 def is_acceptable(trial: Trial, value0: float, slope0: float) -> bool:
-    """Whether all of it is finite and it descends enough."""
+    """Whether value and slope are finite and the value descends enough."""
     finite = math.isfinite(trial.value) and math.isfinite(trial.slope)
     return finite and trial.value <= value0 + SUFFICIENT * trial.step * slope0
 
 
 def is_hidden(trial: Trial, low: Trial) -> bool:
-    """Whether rounding, of outputs in float32 perhaps, may hide that it descends."""
+    """Whether rounding may hide the descent; the outputs may be float32."""
     return abs(trial.value - low.value) <= ROUNDING * abs(low.value)
 
 
 def between(low: Trial, high: Trial) -> float:
-    """The minimum of the cubic through values and slopes at both ends (Nocedal, Wright 2006,
-    equation 3.59), kept away from the ends; the middle where there is no such cubic.
+    """Return the minimum of the cubic through the values and slopes at both ends.
+
+    The formula is Nocedal, Wright 2006, equation 3.59. The result is kept away from the ends; if
+    there is no such cubic, it is the middle.
     """
     width = high.step - low.step
     share = 0.5

@@ -1,14 +1,18 @@
-"""BFGS, L-BFGS and Levenberg-Marquardt: methods that see all rows in every step, for small and
-convex problems.
+"""BFGS, L-BFGS and Levenberg-Marquardt: full-batch methods for small and convex problems.
 
     net.fit(X, y, optimizer=LBFGS(), epochs=100)
 
-They are written here rather than taken from SciPy: the package needs NumPy alone; SciPy's L-BFGS-B
-copies parameters and gradients in and out of its workspace at every evaluation and keeps its memory
-to itself, so that an iteration cannot be an epoch with callbacks and Ctrl-C in between; and its dot
-products go through a BLAS, whose bits depend on its threads. Here vectors are float64, each sum has
-a fixed order, and losses, gradients, Jacobians, normal equations and their Cholesky factor come
-from the C kernels: with the same build, the same bits for any number of threads.
+Each step uses all rows. The methods are written here instead of taken from SciPy for these reasons:
+
+- The package needs NumPy alone.
+- SciPy's L-BFGS-B copies parameters and gradients in and out of its workspace at every evaluation.
+- It hides its memory of steps. So one of its iterations cannot be an epoch with callbacks and
+  Ctrl-C in between.
+- Its dot products go through a BLAS, whose bits depend on its threads.
+
+Here vectors are float64 and each sum has a fixed order. Losses, gradients, Jacobians, normal
+equations and their Cholesky factor come from the C kernels. So one build gives the same bits for
+any number of threads.
 """
 
 import math
@@ -32,13 +36,13 @@ from .objective import MOST_SQUARED, Objective, Point, dot
 
 
 class Stepper(Protocol):
-    """A method at work on one objective."""
+    """A full-batch method applied to one objective."""
 
     def promise(self, start: Point) -> float:
-        """By how much slope and curvature say that a step would lower the objective."""
+        """Return the decrease of the objective that slope and curvature predict for a step."""
 
     def step(self, start: Point) -> Point | None:
-        """The next point, of a lower value; None where the method finds none."""
+        """Return the next point, of a lower value, or None if the method finds none."""
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -46,19 +50,22 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class FullBatchMethod(Settings):
-    """Base of the methods that see all rows in every step. An epoch of `fit` is one step.
+    """Base of the full-batch methods, whose steps use all rows; an epoch of `fit` is one step.
 
-    l2: the penalty l2 / 2 sum(w^2) over all weights, not biases, joins the loss, as in the
-        first-order optimizers; the reported loss stays that of the data.
-    tolerance: training ends where slope and curvature promise that a step would lower the loss by
-        no more than tolerance^2 of it (of 1 a row at least, for log-likelihoods), so that units of
-        X and y do not matter: parameters are then as near their best as tolerance times what they
-        may move until the loss is twice as large. 0: only where no step is found.
+    l2: the penalty l2 / 2 sum(w^2), at least 0, over all weights but not the biases. It is added to
+        the loss, as in the first-order optimizers; the reported loss is that of the data alone.
+    tolerance: training ends when slope and curvature promise that a step lowers the loss by at most
+        tolerance^2 times the loss. So the units of X and y do not matter. For log-likelihoods the
+        loss counts as at least 1 per row. The distance of the parameters from their best is then
+        about tolerance times the distance that would double the loss. With 0, training ends only
+        when no step is found.
 
-    `fit` takes one by object or by name ("bfgs", "lbfgs", "levenberg_marquardt"). What is learnt of
-    the curvature lasts for one call of fit. The moments of an optimizer used before are given up.
-    Weights are accepted only with a finite loss, and one not above that before. Raises ValueError
-    for a value outside its range.
+    `fit` takes an object or a name ("bfgs", "lbfgs", "levenberg_marquardt"). The estimate of the
+    curvature lasts for one call of `fit`. The moments of an earlier optimizer are dropped. New
+    parameters are accepted only if the loss is finite and not above the one before.
+
+    Raises ValueError for a value outside its range. `fit` raises it for networks with BatchNorm or
+    Dropout, and for more parameters than the method takes.
     """
 
     needs_matrix: ClassVar[bool] = True
@@ -72,7 +79,13 @@ class FullBatchMethod(Settings):
             object.__setattr__(self, field.name, check(value, field.name))  # frozen for users
 
     def check(self, layers: Sequence[Layer], n_params: int, loss: Loss, weighted: bool) -> None:
-        """ValueError where it cannot train this network with this loss, or with weights of rows."""
+        """Raise ValueError if the method cannot train this network with this loss.
+
+        layers: the layers of the network.
+        n_params: the number of its parameters.
+        loss: the loss.
+        weighted: whether rows have sample weights.
+        """
         leaves = leaves_of(layers)
         if any(isinstance(leaf, BatchNorm) for leaf in leaves):
             raise ValueError(
@@ -91,34 +104,46 @@ class FullBatchMethod(Settings):
             )
 
     def begin(self, objective: Objective) -> Stepper:
-        """A new run of the method."""
+        """Start a new run of the method on an objective."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, repr=False)
 class BFGS(FullBatchMethod):
-    """Broyden, Fletcher, Goldfarb, Shanno (Nocedal, Wright 2006, algorithm 6.1) with a strong Wolfe
-    line search. The lecture, "Newton/Hessian algorithm".
+    """BFGS (Broyden, Fletcher, Goldfarb, Shanno) with a strong Wolfe line search.
 
-    Keeps an estimate of the inverse Hessian, (n_params, n_params) in float64: at most 10,000
+    Nocedal, Wright 2006, algorithm 6.1; the lecture, "Newton/Hessian algorithm". It stores an
+    estimate of the inverse Hessian, (n_params, n_params) in float64, so it takes at most 10,000
     parameters.
+
+    l2: the penalty l2 / 2 sum(w^2) over the weights, at least 0.
+    tolerance: training ends when a step promises to lower the loss by at most tolerance^2 times the
+        loss; details in `FullBatchMethod`.
+
+    Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "bfgs"
 
     def begin(self, objective: Objective) -> Stepper:
-        """A new run, with the identity for the inverse Hessian."""
+        """Start a new run, with the identity as the inverse Hessian."""
         return QuasiNewton(objective, InverseHessian(objective.n_params))
 
 
 @dataclass(frozen=True, repr=False)
 class LBFGS(FullBatchMethod):
-    """Limited-memory BFGS: the inverse Hessian from the last `memory` steps by the two-loop
-    recursion (Liu, Nocedal 1989; Nocedal, Wright 2006, algorithm 7.5), with a strong Wolfe line
-    search. The lecture, "Newton/Hessian algorithm".
+    """Limited-memory BFGS with a strong Wolfe line search.
 
-    Needs 2 memory vectors of n_params float64. In float32 the loss is known to seven digits, where
-    the line search ends: use dtype="float64" for more.
+    The inverse Hessian comes from the last steps by the two-loop recursion (Liu, Nocedal 1989;
+    Nocedal, Wright 2006, algorithm 7.5; the lecture, "Newton/Hessian algorithm"). In float32 the
+    loss has seven digits, so the line search can go no further; use dtype="float64" for more.
+
+    l2: the penalty l2 / 2 sum(w^2) over the weights, at least 0.
+    tolerance: training ends when a step promises to lower the loss by at most tolerance^2 times the
+        loss; details in `FullBatchMethod`.
+    memory: the number of steps kept, at least 1. They take 2 memory vectors of n_params float64.
+
+    Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "lbfgs"
@@ -126,26 +151,38 @@ class LBFGS(FullBatchMethod):
     memory: int = 10
 
     def begin(self, objective: Objective) -> Stepper:
-        """A new run, with an empty memory."""
+        """Start a new run, with an empty memory."""
         return QuasiNewton(objective, Memory(self.memory))
 
 
 @dataclass(frozen=True, repr=False)
 class LevenbergMarquardt(FullBatchMethod):
-    """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps from the Jacobian of every
-    row (Levenberg 1944, Marquardt 1963).
+    """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps.
 
-    With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2:
-    (H + damping max(diag(H))) step = -gradient, rows of J and r times the roots of sample weights.
-    The damping is multiplied by 3 until the loss falls; after a step that lowers it by more than
-    3/4 of what H and the gradient promise it is divided by 10, by less than 1/4 multiplied by 3: a
-    trust region (Nocedal, Wright 2006, algorithm 4.1), the same for all parameters. With a share of
-    diag(H) for each, as Marquardt has it, parameters of little influence run away.
-    damping: the first one.
+    The Jacobian has every row of the data (Levenberg 1944, Marquardt 1963). A step solves
 
-    J and its products come in blocks of rows and in the network's type; the blocks are summed and
-    the equations solved in float64: 16 n_params^2 bytes, at most 10,000 parameters, and about
-    rows n_out n_params^2 / 2 multiply-adds a step.
+        (H + damping max(diag(H))) step = -gradient,    H = 2 / (rows n_out) J^T J + l2
+
+    with J = dz / dparams, (rows n_out, n_params), and r = z - y. Rows of J and r are multiplied by
+    the square roots of the sample weights.
+
+    The damping is multiplied by 3 until the loss falls. If a step lowers the loss by more than 3/4
+    of the decrease that H and the gradient promise, the damping is divided by 10. If a step lowers
+    it by less than 1/4 of that, the damping is multiplied by 3. This is a trust region (Nocedal,
+    Wright 2006, algorithm 4.1). The damping is the same for all parameters: if it were a share of
+    each element of diag(H), as in Marquardt's paper, parameters of little influence would run away.
+
+    J and its products are computed in blocks of rows, in the network's type. The blocks are summed
+    and the equations solved in float64. This takes 16 n_params^2 bytes, so at most 10,000
+    parameters, and about rows n_out n_params^2 / 2 multiply-adds per step.
+
+    l2: the penalty l2 / 2 sum(w^2) over the weights, at least 0.
+    tolerance: training ends when a step promises to lower the loss by at most tolerance^2 times the
+        loss; details in `FullBatchMethod`.
+    damping: the first damping, above 0.
+
+    Raises ValueError for a value outside its range, and in `fit` for another loss than the mean
+    squared error.
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
@@ -165,7 +202,7 @@ class LevenbergMarquardt(FullBatchMethod):
         super().check(layers, n_params, loss, weighted)
 
     def begin(self, objective: Objective) -> Stepper:
-        """A new run."""
+        """Start a new run, with the first damping."""
         return DampedGaussNewton(objective, self.damping)
 
 
@@ -179,42 +216,43 @@ class Curvature(Protocol):
     """An estimate of the inverse Hessian."""
 
     def times(self, gradient: Vector) -> Vector:
-        """The estimate times a vector."""
+        """Return the estimate times a vector."""
 
     def learn(self, s: Vector, y: Vector) -> None:
-        """A step s changed the gradient by y, and s^T y > 0."""
+        """Take in that a step s changed the gradient by y; s^T y > 0 is required."""
 
     def forget(self) -> None:
-        """Back to a multiple of the identity."""
+        """Return to a multiple of the identity."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has been learnt."""
+        """Whether no step has been learned yet."""
 
 
 class Memory:
-    """The last steps, and the inverse Hessian that they imply (Nocedal, Wright 2006, algorithm
-    7.4).
-    """
+    """The last steps of L-BFGS; they imply an inverse Hessian (Nocedal, Wright 2006, alg. 7.4)."""
 
     def __init__(self, size: int) -> None:
         self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=size)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has been learnt."""
+        """Whether no step has been learned yet."""
         return not self._pairs
 
     def forget(self) -> None:
-        """Back to the identity."""
+        """Return to the identity."""
         self._pairs.clear()
 
     def learn(self, s: Vector, y: Vector) -> None:
-        """Keep a step and the change of the gradient; the oldest goes."""
+        """Add a step and the change of the gradient, and drop the oldest if the memory is full."""
         self._pairs.append((s, y, 1 / dot(s, y)))
 
     def times(self, gradient: Vector) -> Vector:
-        """The two-loop recursion, from s^T y / y^T y of the last step times the identity."""
+        """Run the two-loop recursion.
+
+        It begins with the identity times s^T y / y^T y of the last step.
+        """
         q, shares = gradient.copy(), []
         for s, y, rho in reversed(self._pairs):
             share = rho * dot(s, q)
@@ -228,7 +266,7 @@ class Memory:
         return q
 
 
-_ROWS_AT_ONCE = 64  # of the matrix: in the cache, and Ctrl-C comes between
+_ROWS_AT_ONCE = 64  # rows of the matrix per update: they fit the cache, and Ctrl-C comes between
 
 
 class InverseHessian:
@@ -240,16 +278,17 @@ class InverseHessian:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has been learnt."""
+        """Whether no step has been learned yet."""
         return self._matrix is None
 
     def forget(self) -> None:
-        """Back to the identity."""
+        """Return to the identity."""
         self._matrix = None
 
     def learn(self, s: Vector, y: Vector) -> None:
-        """H += s w^T + w s^T, w = (1 + y^T H y / s^T y) / (2 s^T y) s - H y / s^T y; H begins as
-        s^T y / y^T y times the identity.
+        """Add s w^T + w s^T to H, w = (1 + y^T H y / s^T y) / (2 s^T y) s - H y / s^T y.
+
+        H begins as s^T y / y^T y times the identity.
         """
         sy = dot(s, y)
         if self._matrix is None:
@@ -263,21 +302,21 @@ class InverseHessian:
             self._matrix[part] += np.multiply.outer(w[part], s)
 
     def times(self, gradient: Vector) -> Vector:
-        """The matrix times a vector: einsum, since a BLAS sums in an order of its own."""
+        """Return the matrix times a vector; einsum, unlike a BLAS, has a fixed order of sums."""
         if self._matrix is None:
             return gradient.copy()
         return np.asarray(np.einsum("ij,j->i", self._matrix, gradient))
 
 
 class Function(Protocol):
-    """What quasi-Newton methods ask of an objective."""
+    """The part of an objective that quasi-Newton methods use."""
 
     @property
     def eps(self) -> float:
-        """The unit of rounding of its gradient."""
+        """The unit of rounding of the gradient."""
 
     def at(self, params: Vector) -> Point:
-        """Value and gradient."""
+        """Return value and gradient at `params`."""
 
 
 class QuasiNewton:
@@ -287,7 +326,10 @@ class QuasiNewton:
         self._objective, self._curvature = objective, curvature
 
     def promise(self, start: Point) -> float:
-        """Half of gradient times direction; without a curvature yet, that along the gradient."""
+        """Return half of gradient times direction.
+
+        If no step has been learned, a difference of two gradients gives the curvature.
+        """
         if not self._curvature.is_empty:
             return dot(start.grad, self._curvature.times(start.grad)) / 2
         square = dot(start.grad, start.grad)
@@ -300,7 +342,7 @@ class QuasiNewton:
         return square**2 / (2 * bend) if bend > 0 else math.inf
 
     def step(self, start: Point) -> Point | None:
-        """One line search; a second one along the gradient where the first finds nothing."""
+        """Run one line search; if it finds no point, run another along the gradient."""
         found = self._search(start)
         if found is None and not self._curvature.is_empty:
             self._curvature.forget()
@@ -316,35 +358,37 @@ class QuasiNewton:
         if not dot(start.grad, direction) < 0:
             return None
         first = 1.0
-        if self._curvature.is_empty:  # of no known scale: a step of length 1 at most
+        if self._curvature.is_empty:  # the scale is unknown, so the first step has at most length 1
             first = min(1.0, 1 / math.sqrt(dot(direction, direction)))
         return strong_wolfe(self._objective.at, start, direction, first)
 
 
 # ---- Levenberg-Marquardt -------------------------------------------------------------------------
 
-RAISED = 3.0  # the damping where a step disappoints
-LOWERED = 0.1  # where it keeps what it promised
-DISAPPOINTS, KEEPS = 0.25, 0.75  # shares of the promise
+RAISED = 3.0  # factor of the damping after a step below DISAPPOINTS
+LOWERED = 0.1  # factor of the damping after a step above KEEPS
+DISAPPOINTS, KEEPS = 0.25, 0.75  # shares of the promised decrease
 LEAST_DAMPING = 1e-20
 
 
 class DampedGaussNewton:
-    """Levenberg-Marquardt: what it keeps from step to step is the damping."""
+    """Levenberg-Marquardt on one objective; only the damping lasts from step to step."""
 
     def __init__(self, objective: Objective, damping: float) -> None:
         self._objective, self._damping = objective, damping
         self._ready: tuple[Point, Equations] | None = None
 
     def promise(self, start: Point) -> float:
-        """The largest that one parameter alone promises: MINPACK's cosine between r and a column
-        of J, squared, times the loss.
+        """Return the largest decrease that a step along one parameter promises.
+
+        It is the square of MINPACK's cosine between r and a column of J, times the loss.
         """
         return self._equations(start).promise()
 
     def step(self, start: Point) -> Point | None:
-        """More damping until the loss falls; what the next step begins with follows from how much
-        of the promised fall came true.
+        """Raise the damping until the loss falls, then choose the damping of the next step.
+
+        The choice depends on the share of the promised decrease that was reached.
         """
         equations, damping = self._equations(start), self._damping
         self._ready = None
@@ -367,7 +411,7 @@ class DampedGaussNewton:
         return found
 
     def _equations(self, start: Point) -> "Equations":
-        """Those at `start`, made once."""
+        """Return the equations at `start`, computed once."""
         if self._ready is None or self._ready[0] is not start:
             self._objective.put(start.params)
             self._ready = start, Equations(self._objective, start)
@@ -376,7 +420,7 @@ class DampedGaussNewton:
 
 @dataclass(frozen=True, eq=False)
 class Damped:
-    """The parameters after a step, the objective there, and its fall as the equations promise."""
+    """The parameters after a damped step, the objective there, and the promised decrease."""
 
     params: Vector
     value: float
@@ -384,7 +428,10 @@ class Damped:
 
 
 class Equations:
-    """(H + damping max(diag(H))) step = -gradient, with H = 2 / (rows n_out) J^T J + l2."""
+    """The equations (H + damping max(diag(H))) step = -gradient of one point.
+
+    H = 2 / (rows n_out) J^T J + l2.
+    """
 
     def __init__(self, objective: Objective, start: Point) -> None:
         self._objective, self._start = objective, start.params
@@ -401,12 +448,12 @@ class Equations:
         self._work = np.empty_like(self._minus)
 
     def promise(self) -> float:
-        """How far the best of steps along one parameter would lower the objective."""
+        """Return the decrease that the best step along one parameter promises."""
         used = self._diagonal > 0
         return float(np.max(self._gradient[used] ** 2 / self._diagonal[used], initial=0.0)) / 2
 
     def solve(self, damping: float) -> Damped:
-        """What a step leads to; infinity where there is none."""
+        """Return the result of a step; its value is infinite if the equations have no solution."""
         objective, step = self._objective, -self._gradient
         self._work[:] = self._minus
         np.fill_diagonal(self._work, -(self._diagonal + damping * self._scale))

@@ -1,9 +1,8 @@
-"""The loss over all rows as a function of the parameters: what methods that see all data at once
-ask for.
+"""The loss over all rows as a function of the parameters, for the full-batch methods.
 
-Parameters and gradients are float64 vectors here, whatever the network computes in. Sums over rows
-are made in blocks of a fixed number of rows and in their order, and dot products by NumPy's own
-summation instead of a BLAS, whose bits depend on its threads.
+Parameters and gradients are float64 vectors here, whatever the network's type. Sums over rows are
+made in blocks of a fixed number of rows, in order. Dot products use NumPy's own summation, because
+the bits of a BLAS depend on its threads.
 """
 
 import math
@@ -19,22 +18,20 @@ from ..ground.arrays import Array, Vector
 from ..losses import Loss
 from ..sample_weights import Weights
 
-BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
-MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB
+BLOCK_ROWS = 4096  # rows per forward and backward: bounds the memory, and Ctrl-C comes between
+MOST_SQUARED = 10_000  # parameters, if an (n_params, n_params) matrix is needed: 800 MB
 ROUNDINGS = 16  # units of rounding that sums leave in a loss
-BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
+BLOCK_NUMBERS = 2**20  # elements of the Jacobian in one block: at most 8 MiB
 
 
 def dot(a: Vector, b: Vector) -> float:
-    """a^T b, with bits that are a function of a and b alone."""
+    """Return a^T b; its bits depend on a and b alone."""
     return float(np.sum(a * b))
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Parameters, with what the objective is there: the loss of the data, `value`, which is that
-    with the penalty, and the gradient of `value`.
-    """
+    """Parameters, the loss of the data there, `value` = loss + penalty, and its gradient."""
 
     params: Vector
     loss: float
@@ -43,10 +40,12 @@ class Point:
 
 
 class Objective:
-    """Loss of x (rows, n_in) and y, weighted where there are weights (rows,), plus l2 / 2 times the
-    sum of the squared weights (not biases), as a function of all parameters.
+    """The loss of x (rows, n_in) and y plus the l2 penalty, as a function of all parameters.
 
-    It is evaluated in the network itself: the last parameters that were asked for stay in it.
+    The rows may have sample weights (rows,). The penalty is l2 / 2 times the sum of the squared
+    weights, without the biases.
+
+    The evaluation uses the network's own arrays, so the last parameters evaluated stay in it.
     """
 
     def __init__(
@@ -66,16 +65,16 @@ class Objective:
         self.n_weights = executor.layout.n_decayed
 
     def params(self) -> Vector:
-        """Those that the network has."""
+        """Return a float64 copy of the network's parameters."""
         return np.array(self.executor.context.params, np.float64)
 
     def put(self, params: Vector) -> None:
-        """Give the network these, rounded to its type."""
+        """Write `params` into the network, rounded to its type."""
         with np.errstate(over="ignore"):  # an infinite weight gives a loss that is refused
             self.executor.context.params[:] = params
 
     def at(self, params: Vector) -> Point:
-        """The objective at `params`, rounded to the network's type."""
+        """Evaluate the objective at `params`, rounded to the network's type."""
         self.put(params)
         context, rows = self.executor.context, len(self.x)
         self.executor.reserve(min(rows, BLOCK_ROWS))
@@ -87,7 +86,7 @@ class Objective:
             z = context.forward(x, False, self.threads)
             dz = np.empty_like(z)
             share = 1.0 if self.loss.reduction == "sum" else self.loss.counted(y) / counted
-            with self.executor.turns.only_reading:  # of a custom loss
+            with self.executor.turns.only_reading:  # a custom loss may only read the network
                 loss += share * self.loss.value(z, y, dz, weights)
             context.backward(dz, None, self.threads)
             grad += np.multiply(context.grads, share, dtype=np.float64)
@@ -96,13 +95,13 @@ class Objective:
         return Point(rounded, loss, loss + self.penalty(rounded), grad)
 
     def loss_at(self, params: Vector) -> float:
-        """The loss of the data at `params`, rounded to the network's type."""
+        """Return the loss of the data at `params`, rounded to the network's type."""
         self.put(params)
         out = self.executor.predict(self.x, self.threads)
         return self.loss.value(out, self.y, None, self.weights)
 
     def penalty(self, params: Vector) -> float:
-        """L2 / 2 times the sum of the squared weights."""
+        """Return l2 / 2 times the sum of the squared weights."""
         weights = params[: self.n_weights]
         return self.l2 / 2 * dot(weights, weights) if self.l2 else 0.0
 
@@ -113,8 +112,10 @@ class Objective:
 
     @cached_property
     def _unit(self) -> float:
-        """A loss that changes with the unit of the targets as this one does: that of outputs of 0;
-        1 a row for likelihoods, which have none, and 0 for functions that only the user knows.
+        """A loss that scales with the unit of the targets as this loss does.
+
+        It is the loss of outputs that are 0. Likelihoods have no unit and get 1 per row; custom
+        losses get 0.
         """
         if self.loss.has_unit:
             zeros = np.zeros((len(self.x), self.executor.layout.n_out), self.executor.dtype)
@@ -123,14 +124,19 @@ class Objective:
         return float(likelihood) * (len(self.x) if self.loss.reduction == "sum" else 1)
 
     def size(self, value: float) -> float:
-        """What a change of the objective is to be compared with: its value, or what is left of it
-        where all targets are met but for rounding; for likelihoods one unit at least.
+        """Return the size with which a change of the objective is compared.
+
+        It is the value, but at least the rest that rounding leaves if all targets are met. For
+        likelihoods it is at least one unit.
         """
         least = (4 * ROUNDINGS * self.eps) ** 2 if self.loss.has_unit else 1.0
         return max(abs(value), least * self._unit)
 
     def rounding(self, value: float) -> float:
-        """What rounding of the outputs, as large as the targets, may change of the objective."""
+        """Return how much rounding of the outputs may change the objective.
+
+        The outputs are taken to be as large as the targets.
+        """
         size = abs(value)
         if not self.loss.has_unit:
             return ROUNDINGS * self.eps * max(size, self._unit)
@@ -138,12 +144,13 @@ class Objective:
         return ROUNDINGS * self.eps * (size + cross + ROUNDINGS * self.eps * self._unit)
 
     def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
-        """J^T J (n_params, n_params), of which only the upper triangle counts, and J^T r for the
-        residuals r = z - y of all outputs and J = dz / dparams, where the network stands; rows of
-        both are times the roots of their weights.
+        """Return J^T J (n_params, n_params) and J^T r (n_params,) at the network's parameters.
 
-        The residual is the last column of a block of J, so that one symmetric product gives both.
-        Products are made in the network's type, and blocks of float32 are summed in float64.
+        r = z - y are the residuals of all outputs and J = dz / dparams; rows of both are multiplied
+        by the square roots of their weights. Only the upper triangle of J^T J is valid.
+
+        The residual is the last column of a block of J, so one symmetric product gives both.
+        Products are computed in the network's type; blocks of float32 are summed in float64.
         """
         width, n_out, dtype = self.n_params + 1, self.executor.layout.n_out, self.executor.dtype
         gram = np.zeros((width, width))
@@ -164,6 +171,6 @@ class Objective:
 
 
 def jacobian_scratch(executor: Executor, threads: int) -> Array:
-    """Room for one row on every thread."""
+    """Return scratch memory for the Jacobian of one row on every thread."""
     program = executor.program
     return aligned_empty(threads * (program.acts_width + program.dacts_width), executor.dtype)

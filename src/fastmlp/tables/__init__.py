@@ -1,1 +1,1 @@
-"""Tables as they are: CSV, Parquet and NumPy files, columns that become inputs."""
+"""Tables: reading CSV, Parquet and NumPy files, and turning their columns into inputs."""

@@ -15,15 +15,16 @@ from .table import EXACT, TRUTH, Reading
 Values = NDArray[np.float64]
 
 CLOCK = "clock"
-_FIRST = 300  # words that tell whether a long column is worth a closer look
-_MAX_ODD = 5  # different words that may stand between numbers without being known for "missing"
-_ODD_SHARE = 0.1
-_QUANTITY = 20  # with fewer different numbers, a column may be codes
+_FIRST = 300  # words inspected to decide whether a long column needs a closer look
+_MAX_ODD = 5  # different words among numbers that may count as missing without being known as such
+_ODD_SHARE = 0.1  # largest share of cells with such words
+_QUANTITY = 20  # different numbers; a column with fewer may hold codes
 
 
 class Cells:
-    """The different texts of a column, stripped, and where they stand; codes are -1 where there is
-    none.
+    """The different texts of a column, stripped, and for each row the index of its text.
+
+    The index (`codes`) is -1 if a row has no value.
     """
 
     def __init__(self, codes: Array, words: Sequence[str], na: Iterable[str] = ()) -> None:
@@ -40,44 +41,48 @@ class Cells:
 
     @classmethod
     def of(cls, values: Array, na: Iterable[str] = ()) -> "Cells":
-        """From text with None for missing."""
+        """Make cells from an array of text with None for missing values."""
         index: dict[str, int] = {}
         codes = [-1 if v is None else index.setdefault(v, len(index)) for v in values.tolist()]
         return cls(np.array(codes, np.intp), list(index), na)
 
     def spread(self, values: Values | list[float]) -> Values:
-        """A number for every row, from those of the words; NaN where there is none."""
+        """Return a number for every row, from one number per word; NaN for missing values."""
         return np.append(np.asarray(values, np.float64), np.nan)[self.codes]
 
     def texts(self) -> Array:
-        """The texts, None where there is none; truth values as "True" and "False"."""
+        """Return the text of every row, or None; truth values become "True" and "False"."""
         words: list[str | None] = [*self.words]
         if words and {word.lower() for word in self.words} <= TRUTH.keys():
             words = [word.capitalize() for word in self.words]
         return np.array([*words, None], dtype=object)[self.codes]
 
     def without(self, gone: Iterable[str]) -> "Cells":
-        """The same with some words missing."""
+        """Return the same cells with some words as missing values."""
         return Cells(self.codes, self.words, gone)
 
     def count(self, words: Iterable[str]) -> int:
-        """How many cells hold one of these words."""
+        """Return how many cells contain one of these words."""
         chosen = set(words)
         return sum(
             int(n) for word, n in zip(self.words, self.counts, strict=True) if word in chosen
         )
 
     def row(self, word: str) -> int:
-        """The first row, from 1, that holds a word."""
+        """Return the first row, counted from 1, that contains a word."""
         return int(np.flatnonzero(self.codes == self.words.index(word))[0]) + 1
 
 
 @dataclass
 class Look:
-    """What a column's words are: `numerals` if they are numbers, `order` if they are dates (or
-    "clock"), with the `days` of all words that are not absent; neither for text. `absent` are known
-    words for missing values, `odd` others between numbers. `remark` says why a column that looks
-    like numbers or dates is text.
+    """The result of a look at a column's words: numbers, dates or times, or text.
+
+    numerals: word -> number, if the column holds numbers.
+    order: the order of day, month and year, or "clock", if it holds dates or times.
+    days: the days of all words that are not absent, if it holds dates or times.
+    absent: known words for missing values.
+    odd: unknown words among numbers.
+    remark: why a column that looks like numbers or dates is text.
     """
 
     numerals: dict[str, Numeral] = field(default_factory=dict)
@@ -86,16 +91,16 @@ class Look:
     absent: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     remark: str = ""
-    count: int = 0  # cells that the remark is about
+    count: int = 0  # number of cells to which the remark applies
 
     @property
     def is_text(self) -> bool:
-        """Whether the words are words."""
+        """Whether the column is text."""
         return not (self.numerals or self.order)
 
 
 def look(cells: Cells, reading: Reading) -> Look:
-    """What a column of a file looks like."""
+    """Decide whether a column of a file holds numbers, dates or text."""
     words = cells.words
     if words and {word.lower() for word in words} <= TRUTH.keys():
         return Look()
@@ -126,7 +131,7 @@ def _is_clock(word: str) -> bool:
 
 
 def _are_exceptions(cells: Cells, numerals: dict[str, Numeral], odd: list[str]) -> bool:
-    """Whether few odd words stand between what can only be quantities."""
+    """Whether the odd words are few and the numbers can only be quantities."""
     rare = cells.count(odd) <= _ODD_SHARE * int(cells.counts.sum())
     return len(odd) <= _MAX_ODD and rare and len(numerals) > _QUANTITY
 
@@ -178,11 +183,13 @@ def _look_at_dates(texts: list[str], absent: list[str], reading: Reading) -> Loo
 def numbers_of(
     cells: Cells, order: str | None, reading: Reading, odd: Iterable[str] = ()
 ) -> Values | str:
-    """A column as float64 by a settled reading, or the first word that has no place in it.
+    """Return a column as float64 by a settled reading, or the first word that does not fit it.
 
-    order: of dates and times, None for numbers. Words for missing values, and `odd` ones, are NaN;
-    True is 1. Where the mark of decimals was never settled, only what both marks agree on, or "."
-    alone allows, is a number.
+    order: the order of dates, "clock" for times, and None for numbers.
+    odd: words that count as missing, besides the known ones.
+
+    Missing values are NaN, True is 1. If no decimal mark was settled, a word must be the same
+    number with "." and with "," as the mark, or a number with "." alone.
     """
     gone = {*odd, *(word for word in cells.words if word.lower() in MISSING_WORDS)}
     values = []

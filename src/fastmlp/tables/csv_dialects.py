@@ -1,4 +1,4 @@
-"""Where the fields of a CSV file end: its encoding, the separator and the names in its header."""
+"""The dialect of a CSV file: its encoding, its separator and the names in its header."""
 
 import csv
 import io
@@ -21,8 +21,11 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass
 class Dialect:
-    """How the fields of a file are found: `header` are its names, `decimal` a guess by the first
-    rows.
+    """How the fields of a file are found.
+
+    skipped: the number of lines before the header.
+    header: the names of the columns.
+    decimal: the decimal mark, guessed from the first rows.
     """
 
     encoding: str
@@ -33,7 +36,7 @@ class Dialect:
 
 
 def sniff(path: Path) -> Dialect:
-    """The dialect of a file; TableError where its header cannot be read."""
+    """Return the dialect of a file; raises TableError if its header cannot be read."""
     with open(path, "rb") as file:
         encoding = "utf-16" if file.read(2) in _UTF16 else "utf-8-sig"
     size = _SAMPLE_BYTES
@@ -65,9 +68,9 @@ def sniff(path: Path) -> Dialect:
 
 
 def _records(head: str, separator: str, is_all: bool) -> list[list[str]]:
-    """The first records that are not blank."""
+    """Return the first records that are not blank."""
     rows: list[list[str]] = []
-    # a text above the limit of csv, which pandas takes, ends the sample
+    # A field above the csv module's limit, which pandas does not have, ends the sample.
     with suppress(csv.Error):
         lines = io.StringIO(head, newline="")
         for row in csv.reader(lines, delimiter=separator, skipinitialspace=True):
@@ -76,12 +79,12 @@ def _records(head: str, separator: str, is_all: bool) -> list[list[str]]:
             if len(rows) > _SAMPLE_ROWS:
                 return rows
         if not is_all:
-            rows.pop()  # cut off
+            rows.pop()  # the sample may end in the middle of this record
     return rows
 
 
 def _score(rows: list[list[str]], separators: str) -> tuple[bool, float, float, int]:
-    """How well a separator suits: rows as wide as the header, cells without another separator."""
+    """Rate a separator: by rows as wide as the header, and cells without another separator."""
     if not rows:
         return False, 0.0, 0.0, 0
     width, below = len(rows[0]), rows[1:]
@@ -93,7 +96,7 @@ def _score(rows: list[list[str]], separators: str) -> tuple[bool, float, float, 
 
 
 def _guess(rows: list[list[str]]) -> str:
-    """What is decimal in most cells that show it; the look at whole columns has the last word."""
+    """Guess the decimal mark from the cells that show it; whole columns are checked later."""
     cells = [cell.strip() for row in rows for cell in row if "," in cell or "." in cell]
     found = [numeral(cell) for cell in cells[:_SAMPLE_CELLS]]
     commas = sum(n is not None and n.point is None for n in found)
@@ -105,7 +108,7 @@ def _guess(rows: list[list[str]]) -> str:
 
 
 def may_hold_codes(path: Path, dialect: Dialect) -> bool:
-    """Whether a field begins with 0 and another digit; cheap beside reading it."""
+    """Whether a field begins with 0 and another digit; much cheaper than parsing the file."""
     if dialect.encoding == "utf-16":
         return True
     starts = np.zeros(256, bool)
@@ -117,7 +120,7 @@ def may_hold_codes(path: Path, dialect: Dialect) -> bool:
         while chunk := file.read(1 << 22):
             data = np.frombuffer(tail + chunk, np.uint8)
             zero = (data[2:-1] == ord("0")) & (data[3:] - np.uint8(ord("0")) < 10)
-            places = np.flatnonzero(zero) + 1  # of what stands before
+            places = np.flatnonzero(zero) + 1  # index of the byte before the 0
             first = starts[data[places]] | (sign[data[places]] & starts[data[places - 1]])
             if first.any():
                 return True

@@ -1,6 +1,7 @@
-"""CSV files: what is decimal in them, and which of their columns are numbers, dates or words.
+"""CSV files: their decimal mark, and which of their columns are numbers, dates or text.
 
-pandas parses; what it leaves as text is looked at word by word, by one reading for the whole file.
+pandas parses the file. The columns that it leaves as text are inspected word by word, with the same
+decimal mark for the whole file.
 """
 
 import csv
@@ -23,8 +24,15 @@ from .table import EXACT, Reading, Table, TableError, check_choices, check_names
 def read_csv(
     path: Path, pandas: Any, reading: Reading, text: Iterable[str] = (), settled: bool = False
 ) -> Table:
-    """The table in a CSV file. Columns in `text` are text, whatever they look like; settled:
-    nothing is found out of the others, whose text is left as it is. Raises TableError.
+    """Return the table in a CSV file.
+
+    path: the file.
+    pandas: the module, imported by the caller.
+    reading: how cells are read.
+    text: columns that are text, whatever they look like.
+    settled: leave the text of the other columns as it is, and decide nothing about them.
+
+    Raises TableError.
     """
     try:
         file = _CsvFile(path, pandas, reading, {*text, *reading.categorical}, settled)
@@ -45,14 +53,18 @@ def read_csv(
 
 @dataclass
 class _Proof:
-    """Cells that show what is decimal: mark -> (column, cell); `unclear` ones do not."""
+    """Cells as evidence for the decimal mark: mark -> (column, cell).
+
+    `shown` are cells that only one mark fits, `unclear` are cells that both marks fit.
+    """
 
     shown: dict[str, tuple[str, str]] = field(default_factory=dict)
     unclear: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def add(self, name: str, column: Look, by_length: bool) -> None:
-        """What a column of numbers shows. by_length: 1234 beside 1.234 shows that nobody writes
-        marks between thousands.
+        """Add the evidence of a column of numbers.
+
+        by_length: count 1234 beside 1.234 as evidence that the column has no thousands marks.
         """
         unclear = {}
         for word, n in column.numerals.items():
@@ -67,7 +79,7 @@ class _Proof:
 
 
 class _CsvFile:
-    """One file on its way to a table; columns go by their place."""
+    """One file while it becomes a table; columns are identified by their index."""
 
     def __init__(
         self, path: Path, pandas: Any, reading: Reading, text: set[str], settled: bool
@@ -85,7 +97,7 @@ class _CsvFile:
         self.source_table.nameless = {n for n, h in zip(self.names, header, strict=True) if not h}
 
     def table(self) -> Table:
-        """Read, decide, convert."""
+        """Read the file, decide what each column is, and convert it."""
         table, decimal = self.source_table, self.reading.point
         if self.settled:
             numbers, cells = self._parse(decimal or ".")
@@ -109,11 +121,11 @@ class _CsvFile:
     # ---- read ------------------------------------------------------------------------------------
 
     def _read(self, decimal: str, as_text: Sequence[int], only: bool = False) -> Any:
-        """pandas' frame, with `as_text` as they stand; only: no other columns."""
+        """Return pandas' frame, with the columns `as_text` as text; `only` omits all others."""
         with warnings.catch_warnings():
             warnings.simplefilter("error", self.pandas.errors.ParserWarning)
-            # index_col=False: rows with more fields than the header are an error, not an index;
-            # low_memory=False: the type is that of the whole column
+            # index_col=False makes rows with more fields than the header an error, not an index.
+            # low_memory=False makes pandas choose one type for the whole column.
             return self.pandas.read_csv(
                 self.path,
                 sep=self.dialect.separator,
@@ -132,11 +144,11 @@ class _CsvFile:
             )
 
     def _parse(self, decimal: str) -> tuple[dict[int, Array], dict[int, Cells]]:
-        """The columns that pandas takes for numbers, and the cells of the others."""
+        """Return the columns that pandas reads as numbers, and the cells of the others."""
         frame = self._read(decimal, self.text)
         numbers: dict[int, Array] = {}
         kinds = list(frame.dtypes)
-        for kind in set(kinds):  # at once, since a frame's columns cost much one by one
+        for kind in set(kinds):  # one block per type: single columns of a frame are slow
             if kind.kind in "iuf":
                 places = [place for place in self.kept if kinds[place] == kind]
                 block = np.asfortranarray(frame[places].to_numpy())
@@ -149,7 +161,7 @@ class _CsvFile:
         return Cells(codes, [str(word) for word in words], self.reading.na)
 
     def _texts(self, places: Sequence[int]) -> dict[int, Cells]:
-        """The cells of columns that pandas has read as numbers, as they stand in the file."""
+        """Return the cells, as in the file, of columns that pandas read as numbers."""
         if not places:
             return {}
         frame = self._read(".", places, only=True)
@@ -158,8 +170,9 @@ class _CsvFile:
     def _find_out(
         self, decimal: str | None
     ) -> tuple[dict[int, Array], dict[int, Cells], dict[int, Look], str | None]:
-        """(numbers, cells, looks, mark of decimals); the file is read again where its first rows
-        showed another mark than its columns do.
+        """Return (numbers, cells, looks, decimal mark).
+
+        If the columns show another mark than the first rows did, the file is read again.
         """
         mark = decimal or self.dialect.decimal
         for _ in range(3):
@@ -178,8 +191,9 @@ class _CsvFile:
     def _names_of_digits(
         self, numbers: dict[int, Array], cells: dict[int, Cells]
     ) -> dict[int, Cells]:
-        """Columns of whole numbers that are names: 007 is not 7, and beyond 2^53 float64 confuses
-        neighbors.
+        """Return the columns of whole numbers that are names, not quantities.
+
+        007 is not 7, and float64 cannot distinguish whole numbers beyond 2^53.
         """
         codes = may_hold_codes(self.path, self.dialect)
         again = []
@@ -213,7 +227,7 @@ class _CsvFile:
                 return Look(remark=remark, count=column.count(bad))
         return seen
 
-    # ---- what is decimal -------------------------------------------------------------------------
+    # ---- the decimal mark ------------------------------------------------------------------------
 
     def _decide(
         self,
@@ -222,15 +236,16 @@ class _CsvFile:
         looks: dict[int, Look],
         mark: str,
     ) -> str | None:
-        """The mark of decimals, None if no cell shows it; TableError if cells contradict each
-        other, or could be read both ways.
+        """Return the decimal mark, or None if no cell shows it.
+
+        Raises TableError if cells contradict each other, or if both marks fit all of them.
         """
         by_length = self.dialect.separator != ","
         proof = _Proof()
         for place, seen in looks.items():
             proof.add(self.names[place], seen, by_length)
         floats = [p for p, v in numbers.items() if p not in cells and v.dtype.kind == "f"]
-        for place in floats:  # as read with `mark`
+        for place in floats:  # read with `mark`
             if mark not in proof.shown and _has_clear_decimals(numbers[place]):
                 proof.shown[mark] = (self.names[place], "")
         other = "." if mark == "," else ","
@@ -249,14 +264,14 @@ class _CsvFile:
         if "," in proof.shown:
             name, cell = proof.shown[","]
             what = "commas are decimal" + f", as {cell!r} shows" * bool(cell) + " (--decimal)"
-            if mark == ",":  # the last time through here
+            if mark == ",":  # this call is the last, so the note is made once
                 self.source_table.note(what, name)
         if proof.shown:
             return next(iter(proof.shown))
         return self._presume(proof.unclear)
 
     def _presume(self, unclear: dict[str, tuple[str, str]]) -> str | None:
-        """The mark of decimals where all could stand between thousands."""
+        """Return the decimal mark if every mark could also be a thousands mark."""
         separator = self.dialect.separator
         if not unclear or separator == ",":
             return "." if unclear else None
@@ -275,7 +290,7 @@ class _CsvFile:
         )
 
     def _clear_cell(self, name: str, mark: str) -> str:
-        """A cell of a column of numbers that shows what is decimal."""
+        """Return a cell of a column of numbers that shows the decimal mark."""
         place = self.names.index(name)
         column = self._texts([place])[place]
         proof = _Proof()
@@ -336,7 +351,7 @@ def _read_as(cell: str, decimal: str = ".") -> str | None:
 
 
 def _has_clear_decimals(values: Array) -> bool:
-    """Whether decimals of a column cannot be groups of three digits."""
+    """Whether the decimals of a column cannot be groups of three digits."""
     present = values[np.isfinite(values)]
     parts = np.abs(present[present % 1 != 0])
     thousands = parts * 1000

@@ -1,4 +1,4 @@
-"""Columns that give the target away: row numbers, and copies of the target."""
+"""Columns that reveal the target: row numbers, and copies of the target."""
 
 import re
 
@@ -17,8 +17,9 @@ _ADVICE = "in a sorted file it tells the target; --drop leaves it out"
 
 
 def row_numbers(table: Table, target: str, wanted: tuple[str, ...]) -> dict[str, str]:
-    """Columns without a name that number the rows -> why they are left out. Columns with a name
-    that do are kept, with a note.
+    """Return the columns without a name that number the rows -> why they are left out.
+
+    Columns with a name that number the rows stay in the table, which gets a note.
     """
     left_out = {}
     for name, values in table.columns.items():
@@ -50,7 +51,7 @@ def _is_dense(values: Array) -> bool:
 
 
 def copies(table: Table, target: str, has_classes: bool) -> list[Note]:
-    """Notes of columns that equal the target, or name its classes in other words."""
+    """Return notes about columns that equal the target or rename its classes."""
     found = []
     truth = table.columns[target]
     present = ~is_missing(truth)
@@ -65,7 +66,7 @@ def copies(table: Table, target: str, has_classes: bool) -> list[Note]:
 
 
 def _may_tell(values: Array, present: NDArray[np.bool_], has_classes: bool) -> bool:
-    """A look at a few rows, since most columns end there."""
+    """Whether the first rows allow that a column reveals the target; it rejects most columns."""
     first = np.flatnonzero(present)[:50]
     return len(first) >= 2 and not (is_missing(values[first]).any() and has_classes)
 

@@ -1,4 +1,4 @@
-"""Dates and times as people write them, in days: since 1970 in UTC, or of a duration."""
+"""Dates and times as people write them, as days: since 1970 in UTC, or of a duration."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _CLOCK = re.compile(
 
 
 def _parts(text: str, order: str) -> tuple[re.Match[str], str, str, str] | None:
-    """(match, year, month, day) of a date; the order settles 02/10/2020."""
+    """Return (match, year, month, day) of a date; `order` decides about 02/10/2020."""
     if found := _YEAR_FIRST.fullmatch(text):
         return found, found["y"], found["m"], found["d"]
     if found := _NAMED.fullmatch(text):
@@ -48,7 +48,7 @@ def _parts(text: str, order: str) -> tuple[re.Match[str], str, str, str] | None:
 
 
 def _iso(text: str, order: str) -> tuple[str, int] | None:
-    """(a date for NumPy, minutes that its zone is ahead of UTC), or None."""
+    """Return (a date for NumPy, minutes that its zone is ahead of UTC), or None."""
     parts = _parts(text, order)
     if parts is None:
         return None
@@ -66,10 +66,11 @@ def _iso(text: str, order: str) -> tuple[str, int] | None:
 
 
 def days_of_dates(texts: Sequence[str], order: str) -> Days | None:
-    """Days since 1970 of dates; None if any text is none. order: "ymd", or "dmy" and "mdy" for
-    02/10/2020 as well.
+    """Return the days since 1970 of dates, or None if any text is not a date.
+
+    order: "ymd"; "dmy" or "mdy" allow 02/10/2020 too.
     """
-    if all(map(_PLAIN.fullmatch, texts)):  # NumPy reads these as they stand
+    if all(map(_PLAIN.fullmatch, texts)):  # the format that NumPy reads
         try:
             return days_of_stamps(np.array(texts, dtype="datetime64[us]"))
         except ValueError:
@@ -80,21 +81,21 @@ def days_of_dates(texts: Sequence[str], order: str) -> Days | None:
     found = [date for date in dates if date is not None]
     try:
         stamps = np.array([iso for iso, _ in found], dtype="datetime64[us]")
-    except ValueError:  # the 30th of February
+    except ValueError:  # a date that does not exist, such as the 30th of February
         return None
     minutes = np.array([ahead for _, ahead in found], dtype="timedelta64[m]")
     return days_of_stamps(stamps - minutes)
 
 
 def days_of_stamps(stamps: NDArray[np.datetime64]) -> Days:
-    """Days since 1970 as float64, NaN where there is no date; also of durations."""
+    """Return days since 1970, or days of durations, as float64 with NaN for missing values."""
     days = stamps.astype(np.int64).astype(np.float64) / _DAY
     days[np.isnat(stamps)] = np.nan
     return days
 
 
 def days_of_clocks(texts: Sequence[str]) -> Days | None:
-    """Days of 12:30, 12:30:15 and "2 days 12:30:15"; None if any text is none of them."""
+    """Return the days of 12:30, 12:30:15 and "2 days 12:30:15", or None if any text is no time."""
     days = []
     for text in texts:
         found = _CLOCK.fullmatch(text)
@@ -109,13 +110,14 @@ def days_of_clocks(texts: Sequence[str]) -> Days | None:
 
 
 def has_short_year(text: str) -> bool:
-    """Whether a date has a year of two digits, which belongs to no century."""
+    """Whether a date has a year of two digits, whose century is unknown."""
     return _SHORT_YEAR.fullmatch(text) is not None
 
 
 def order_of(texts: Sequence[str]) -> tuple[str, str] | None:
-    """How dates are ordered, and the text that shows it: "ymd", "dmy", "mdy", or "" where it cannot
-    be told; None if not all texts are dates.
+    """Return the order of dates and the text that shows it, or None if not all are dates.
+
+    The order is "ymd", "dmy" or "mdy", or "" if it is not clear.
     """
     order, shown = "ymd", texts[0] if texts else ""
     if all(map(_PLAIN.fullmatch, texts)):
@@ -129,7 +131,7 @@ def order_of(texts: Sequence[str]) -> tuple[str, str] | None:
         proof = "dmy" if int(found["a"]) > 12 else "mdy" if int(found["b"]) > 12 else ""
         if order in ("ymd", "") and proof:
             order, shown = proof, text
-        elif order == "ymd":  # with dots it is the day that comes first
+        elif order == "ymd":  # in dates with dots the day comes first
             order, shown = ("dmy", text) if found["mark"] == "." else ("", text)
         elif proof and proof != order:
             return "", text

@@ -1,4 +1,4 @@
-"""Numbers as people write them, one cell at a time, and the words that stand for none."""
+"""Numbers as people write them, one cell at a time, and the words for missing values."""
 
 import re
 from dataclasses import dataclass
@@ -35,8 +35,11 @@ CODE = re.compile(r"[+-]?0[0-9]+")  # 007 is not 7
 
 @dataclass(frozen=True)
 class Numeral:
-    """A number in a cell: what float() takes for it if "." is decimal, and if "," is; None if it
-    is no number then. `marks` were left out.
+    """A number in a cell, as text for float().
+
+    point: the text if "." is the decimal mark; None if the cell is then no number.
+    comma: the text if "," is the decimal mark; None if the cell is then no number.
+    marks: the marks that were left out.
     """
 
     point: str | None
@@ -44,24 +47,25 @@ class Numeral:
     marks: tuple[str, ...]
 
     def under(self, decimal: str) -> str | None:
-        """By the mark of decimals."""
+        """Return the text for one decimal mark."""
         return self.comma if decimal == "," else self.point
 
 
 def is_missing_word(text: str) -> bool:
-    """Whether a cell between numbers says that there is none."""
+    """Whether a cell is a known word for a missing value."""
     return text.lower() in MISSING_WORDS
 
 
 def is_currency(mark: str) -> bool:
-    """Whether a mark in a number is one of money."""
+    """Whether a mark in a number is a currency."""
     return re.fullmatch(_CURRENCY, mark) is not None
 
 
 @cache
 def _body(decimal: str, thousands: str | None) -> re.Pattern[str]:
-    """Digits with an optional mark between groups of three (or of two, as in 12,34,567), and
-    decimals.
+    """Return the pattern of digits with decimals and an optional thousands mark.
+
+    The mark separates groups of three digits, or of two as in 12,34,567.
     """
     other = "." if decimal == "," else ","
     known = {None: rf"{other}\s{_QUOTES}", " ": r"\s", "'": _QUOTES}
@@ -75,7 +79,7 @@ def _body(decimal: str, thousands: str | None) -> re.Pattern[str]:
 
 
 def _digits(body: str, decimal: str, thousands: str | None) -> tuple[str, str] | None:
-    """(digits as float() takes them, the mark between thousands), or None."""
+    """Return (digits for float(), the thousands mark), or None."""
     found = _body(decimal, thousands).fullmatch(body)
     if found is None or not (found["whole"] or found["part"]):
         return None
@@ -85,8 +89,9 @@ def _digits(body: str, decimal: str, thousands: str | None) -> tuple[str, str] |
 
 
 def numeral(text: str, thousands: str | None = None) -> Numeral | None:
-    """The number in a cell, None if it holds none. thousands: the only mark that may stand between
-    groups of three; None for all usual ones.
+    """Return the number in a cell, or None if there is none.
+
+    thousands: the only thousands mark allowed; None allows all usual ones.
     """
     found = _NUMERAL.fullmatch(text)
     if found is None:

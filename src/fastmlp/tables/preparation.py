@@ -1,7 +1,7 @@
-"""What makes numbers of a table's columns, learnt from the training rows alone.
+"""The conversion of a table's columns to inputs, learned from the training rows alone.
 
-`Preparation` is made of plain dictionaries, so that the model file carries it as JSON and `predict`
-does to new rows what `train` did to its own. What it does to a row depends on no other row.
+A `Preparation` consists of plain dictionaries, so the model file can store it as JSON. Then
+`predict` converts new rows exactly as `train` did. The conversion of a row depends on no other row.
 """
 
 import math
@@ -23,9 +23,9 @@ Spec = dict[str, Any]
 Counts = dict[str, dict[str, int]]
 
 MIN_ROWS = 10
-_MAX_CATEGORIES = 100
-_READING = ("decimal", "thousands", "na", "dates")  # what of a Reading a model keeps
-# What was missing in a text column to the versions whose models say nothing of how cells are read.
+_MAX_CATEGORIES = 100  # of one column; rarer texts belong to none
+_READING = ("decimal", "thousands", "na", "dates")  # the fields of a Reading that a model stores
+# Missing values of a text column in old versions, whose models do not store how cells are read.
 _OLD_WORDS = (
     "#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,"
     "nan,null"
@@ -34,7 +34,7 @@ _OLD_MISSING = frozenset(_OLD_WORDS.split(","))
 
 
 def check_missing(table: Table, target: str, choice: str) -> tuple[Table, dict[str, int]]:
-    """The rows to use, by --missing, and the number of missing values of each column with any."""
+    """Return the rows to use, by --missing, and the number of missing values per column."""
     lacking = {name: is_missing(values) for name, values in table.columns.items()}
     counts = {name: int(mask.sum()) for name, mask in lacking.items() if mask.any()}
     keep = ~lacking[target]
@@ -56,8 +56,13 @@ def check_missing(table: Table, target: str, choice: str) -> tuple[Table, dict[s
 
 @dataclass
 class Preparation:
-    """Columns -> matrix. Each spec is {"name", "kind", ...}; kinds: numeric, boolean, categorical,
-    ignored (with a reason). reading: how cells of text are read, None in the files of old versions.
+    """The conversion of columns to a matrix.
+
+    target: the column to predict.
+    specs: one {"name", "kind", ...} per column. The kind is numeric, boolean, categorical or
+        ignored (with a reason).
+    missing: the choice of --missing.
+    reading: how cells of text are read; None in files of old versions.
     """
 
     target: Target
@@ -74,7 +79,16 @@ class Preparation:
         reading: Reading | None = None,
         left_out: Mapping[str, str] | None = None,
     ) -> "Preparation":
-        """From the training rows. left_out: column -> reason."""
+        """Learn the conversion from the training rows.
+
+        table: the training rows.
+        target: the column to predict.
+        missing: the choice of --missing.
+        reading: how cells of text are read.
+        left_out: column -> reason, for columns to ignore.
+
+        Raises TableError if no column is left.
+        """
         reading, left_out = reading or Reading(), left_out or {}
         names = [name for name in table.columns if name != target.name]
         specs = [
@@ -95,22 +109,25 @@ class Preparation:
 
     @property
     def used(self) -> list[Spec]:
-        """The columns that feed the network."""
+        """The specs of the columns that are inputs of the network."""
         return [spec for spec in self.specs if spec["kind"] != "ignored"]
 
     @property
     def text_columns(self) -> list[str]:
-        """Columns that were text in training and are to be read as such."""
+        """The columns that were text in training, to be read as text again."""
         names = [spec["name"] for spec in self.used if spec["kind"] == "categorical"]
         return [*names, self.target.name] if self.target.is_text else names
 
     @property
     def n_in(self) -> int:
-        """Columns of the matrix."""
+        """The number of columns of the matrix."""
         return sum(map(_width, self.used))
 
     def encode(self, table: Table) -> tuple[Array, Counts]:
-        """The matrix (rows, n_in), and {"missing", "unknown", "clipped"}: column -> count."""
+        """Return the matrix (rows, n_in), and for "missing", "unknown", "clipped": column -> count.
+
+        Raises TableError for an unknown column, and for text in a column of numbers.
+        """
         counts: Counts = {"missing": {}, "unknown": {}, "clipped": {}}
         matrix = np.zeros((table.rows, self.n_in), np.float64)
         at = 0
@@ -135,14 +152,14 @@ class Preparation:
         return matrix, told
 
     def unknown_value(self, table: Table, name: str) -> str:
-        """A text in a column that is none of its categories."""
+        """Return a text in a column that is none of its categories."""
         spec = next(spec for spec in self.used if spec["name"] == name)
         known = {text.strip() for text in spec["categories"]}
         texts = (as_text(v) for v in self._categories(spec, table.column(name)) if v is not None)
         return next(text for text in texts if text not in known)
 
     def truth(self, table: Table) -> Array | None:
-        """The target's column, if the table has it without a gap and it can be read."""
+        """Return the target's column, or None if it is absent, incomplete or unreadable."""
         values = table.columns.get(self.target.name)
         if values is not None and values.dtype.kind == "O" and not self.target.is_text:
             read = numbers_of(Cells.of(values), self.target.dates, self._cell_reading)
@@ -154,14 +171,14 @@ class Preparation:
         return Reading(decimal=".") if self.reading is None else self.reading
 
     def _categories(self, spec: Spec, values: Array) -> Array:
-        """The column as text, or as numbers that `as_text` knows."""
+        """Return the column as text, or as numbers that `as_text` can turn into text."""
         if self.reading is not None or values.dtype.kind != "O":
             return values
         gone = _OLD_MISSING - set(spec["categories"])
         return np.array([None if value in gone else value for value in values], dtype=object)
 
     def _numbers(self, table: Table, spec: Spec, values: Array) -> Array:
-        """The column as float64; TableError for text that has no place in it."""
+        """Return the column as float64; raises TableError for text that is no number or date."""
         name, order = spec["name"], spec.get("dates")
         if values.dtype.kind == "f":
             if self.reading is not None and np.isfinite(values).any():
@@ -182,7 +199,7 @@ class Preparation:
         return numbers
 
     def with_reading(self, asked: Reading) -> "Preparation":
-        """The same with what was asked for put before what training found."""
+        """Return a copy in which the given options replace the reading found in training."""
         given = {name: getattr(asked, name) for name in _READING if getattr(asked, name)}
         if asked.thousands and not asked.decimal:
             given["decimal"] = asked.point
@@ -191,7 +208,7 @@ class Preparation:
         return replace(self, reading=replace(self._cell_reading, **given))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a dictionary for JSON."""
         reading = {name: getattr(self._cell_reading, name) for name in _READING}
         return {
             "target": vars(self.target),
@@ -202,14 +219,17 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Preparation":
-        """What `to_dict` gave; KeyError, TypeError and ValueError for anything else."""
+        """Return the preparation that `to_dict` wrote.
+
+        Raises KeyError, TypeError or ValueError for anything else.
+        """
         specs = [_check_spec(spec) for spec in data["columns"]]
         reading = None if "reading" not in data else _check_reading(data["reading"])
         return cls(Target.from_dict(data["target"]), specs, data["missing"], reading)
 
 
 def _check_days(table: Table, name: str, order: str | None) -> None:
-    """TableError where dates meet a column of numbers, or the other way round."""
+    """Raise TableError if a column of numbers now has dates, or the reverse."""
     if (name in table.orders) == (order is not None):
         return
     now, was = ("dates or times", "numbers") if order is None else ("numbers", "dates or times")
@@ -217,7 +237,7 @@ def _check_days(table: Table, name: str, order: str | None) -> None:
 
 
 def _check_reading(data: Any) -> Reading:
-    """How cells are read; ValueError for what no `to_dict` wrote."""
+    """Return how cells are read; raises ValueError for data that `to_dict` cannot have written."""
     reading = Reading(**{**data, "na": tuple(data["na"])})
     marks = (reading.decimal in (None, ".", ","), reading.thousands in (None, ".", ",", " ", "'"))
     words = reading.dates in (None, "dmy", "mdy", "none") and all(map(_is_text, reading.na))
@@ -231,7 +251,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _check_spec(spec: Spec) -> Spec:
-    """The spec if `encode` can use it."""
+    """Return the spec if `encode` can use it, or raise KeyError, TypeError or ValueError."""
     if not isinstance(spec["name"], str):
         raise TypeError("the name of a column is no text")
     if spec["kind"] in ("numeric", "boolean"):
@@ -297,8 +317,8 @@ def _learn_numeric(name: str, kind: str, values: Array, fill: float) -> Spec:
 
 
 def _one_hot(spec: Spec, values: Array, lacking: Array, out: Array) -> int:
-    """Fill `out` (rows, categories); returns how many values are in no category."""
-    # spaces around text do not count, in the categories of old versions either
+    """Fill `out` (rows, categories) and return how many values are in no category."""
+    # Categories of old versions may have spaces around them, which do not count.
     places = [(text.strip(), place) for place, text in enumerate(spec["categories"])]
     index = dict(reversed(places))
     texts = [

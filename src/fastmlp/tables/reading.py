@@ -1,7 +1,6 @@
-"""Tables for the command line: files read into columns, whatever their format.
+"""Tables for the command line: files of any supported format, read into columns.
 
-A column is float64 with NaN for missing values, or text with None for them; nothing else reaches
-preparations.py.
+A column is float64 with NaN, or text with None, for missing values. preparation.py relies on that.
 """
 
 import difflib
@@ -43,15 +42,17 @@ def read_table(
     reading: Reading | None = None,
     settled: bool = False,
 ) -> Table:
-    """The table in a file, or scikit-learn's digits for the word "digits".
+    """Return the table in a file, or scikit-learn's digits for the word "digits".
 
-    target: name of the array of .npz, index of the column of .npy; the others have no need of it.
-    text: columns that are text, whatever they look like in this file; that matters to .csv.
-    reading: how cells are read, if that is not to be found out.
-    settled: find nothing out: text of other columns than `text` is left as it is, so that no row
-        is read by what other rows hold.
+    source: the path of the file, or "digits".
+    target: the name of the array in .npz, or the index of the column in .npy; other formats ignore
+        it.
+    text: columns that are text, whatever they look like in this file; used for .csv.
+    reading: how cells are read; unset fields are found out from the file.
+    settled: find nothing out: the text of the other columns stays as it is. So the reading of a row
+        does not depend on other rows.
 
-    Raises TableError.
+    Raises TableError for a file that cannot be read or has no rows, and for unknown columns.
     """
     path, reading = Path(source), reading or Reading()
     if source == DIGITS and not path.exists():
@@ -87,9 +88,7 @@ def read_table(
 
 
 def _choose(table: Table, reading: Reading, is_csv: bool = False) -> Table:
-    """The table with --drop, --categorical, --numeric and --na; a CSV file has done all but the
-    numeric already.
-    """
+    """Apply --drop, --categorical, --numeric and --na; `read_csv` has applied all but --numeric."""
     if not is_csv:
         check_choices(table.source, list(table.columns), reading)
         for name in reading.drop:
@@ -106,7 +105,7 @@ def _choose(table: Table, reading: Reading, is_csv: bool = False) -> Table:
 
 
 def _without(values: Array, na: Sequence[str]) -> Array:
-    """The column without what stands for missing values."""
+    """Return the column with the words for missing values as missing values."""
     if not na:
         return values
     if values.dtype.kind == "O":
@@ -117,7 +116,7 @@ def _without(values: Array, na: Sequence[str]) -> Array:
 
 
 def _note_numbers(table: Table, reading: Reading) -> None:
-    """Name columns that the file itself calls text, although they look like numbers."""
+    """Note the columns that are text in the file although they look like numbers."""
     asked = {*reading.categorical, *reading.numeric}
     texts = {n: v for n, v in table.columns.items() if v.dtype.kind == "O" and n not in asked}
     for name, values in texts.items():
@@ -126,7 +125,7 @@ def _note_numbers(table: Table, reading: Reading) -> None:
 
 
 def _as_asked(table: Table, name: str, reading: Reading) -> Array:
-    """A column of text as numbers; TableError with the first cell that is none."""
+    """Return a column of text as numbers; raises TableError at the first cell that is none."""
     cells = Cells.of(table.columns[name], reading.na)
     values = numbers_of(cells, None, replace(reading, decimal=table.decimal or reading.point))
     if isinstance(values, str):
@@ -174,7 +173,7 @@ def _parquet(path: Path, target: str | None) -> Table:
     except ImportError:
         raise TableError('reading Parquet needs pyarrow; pip install "fastmlp[parquet]"') from None
     try:
-        # integers with gaps as objects: floats would confuse those beyond 2^53
+        # Integers with gaps are read as objects: float64 cannot distinguish those beyond 2^53.
         frame = parquet.read_table(path).to_pandas(
             integer_object_nulls=True, date_as_object=False, timestamp_as_object=False
         )
@@ -192,7 +191,7 @@ def _pandas(what: str) -> Any:
 
 
 def _from_frame(path: Path, frame: Any) -> Table:
-    """The columns of a frame behind the named levels of its index."""
+    """Return the named levels of a frame's index, followed by its columns."""
     table = Table(str(path), {})
     levels = [place for place, name in enumerate(frame.index.names) if name is not None]
     series = [frame.index.get_level_values(place).to_series(index=frame.index) for place in levels]
@@ -223,7 +222,7 @@ def _of_series(series: Any) -> Array:
 
 
 def _put(table: Table, name: str, values: Array) -> None:
-    """Add a column: dates and durations as days, numbers, or text."""
+    """Add a column as days (for dates and durations), as numbers or as text."""
     if values.dtype.kind in "Mm":
         unit = "datetime64[us]" if values.dtype.kind == "M" else "timedelta64[us]"
         table.columns[name] = days_of_stamps(values.astype(unit))
@@ -292,7 +291,7 @@ def _load_numpy(path: Path) -> dict[str, Array]:
         if error.errno is not None:
             raise
         raise TableError(f"{path} is no NumPy file, or damaged") from None
-    except Exception as error:  # zipfile, zlib and struct errors: whatever broken bytes cause
+    except Exception as error:  # broken bytes cause zipfile, zlib, struct and other errors
         if "Object arrays" in str(error):
             raise TableError(
                 f"{path} holds Python objects, which are never loaded; store numbers or text"

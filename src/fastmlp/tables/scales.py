@@ -1,9 +1,11 @@
-"""How numbers of a column are scaled for a network, and where they are clipped.
+"""Scaling and clipping of the numbers of a column for a network.
 
-A column goes in as (x - mean) / std. If some training rows are more than 10 standard deviations
-away, these rows would drown the rest: the column then goes in twice, once so that its farthest
-value is 10, which keeps all values apart that float64 keeps apart, and once as
-asinh((x - center) / scale), where center and scale are those of the bulk.
+A column becomes the input (x - mean) / std. Training rows more than 10 standard deviations from the
+mean would dominate the rest. If there are any, the column becomes two inputs:
+
+- the same with a larger std, so that its farthest value is 10; values that differ in float64 still
+  differ;
+- asinh((x - center) / scale), with center and scale of the bulk of the values.
 """
 
 import math
@@ -21,13 +23,13 @@ BOUND = 10.0  # standard deviations
 
 
 def learn(name: str, values: Array) -> Scale | None:
-    """The scale of training rows without gaps; None for a constant column."""
+    """Return the scale of training rows without missing values, or None for a constant column."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean, std = float(values.mean()), float(values.std())
         reach = float(np.abs(values - mean).max())
     if not (math.isfinite(mean) and math.isfinite(std) and math.isfinite(reach)):
         raise TableError(f"column {name!r} holds values too large to standardise; rescale it")
-    if std <= 1e-12 * abs(mean):  # rounding of the mean leaves a trace of a constant
+    if std <= 1e-12 * abs(mean):  # the column is constant; rounding of the mean leaves some std
         return None
     is_far = reach > BOUND * std
     std = max(std, reach / BOUND)
@@ -41,7 +43,7 @@ def learn(name: str, values: Array) -> Scale | None:
 
 
 def _learn_tail(values: Array) -> Scale | None:
-    """Center and scale of the bulk; None if there are no more than two values."""
+    """Return center and scale of the bulk, or None if there are at most two values."""
     center = float(np.median(values))
     apart = np.abs(values[values != center] - center)
     if len(apart) == 0 or len(np.unique(values)) <= 2:
@@ -55,13 +57,13 @@ def _learn_tail(values: Array) -> Scale | None:
 
 
 def width(scale: Scale) -> int:
-    """Inputs of the column."""
+    """Return the number of inputs of the column."""
     return 2 if "tail" in scale else 1
 
 
 def apply(scale: Scale, values: Array, out: Array) -> int:
-    """Fill `out` (rows, width); returns how many values were clipped."""
-    if "low" not in scale:  # the files of old versions
+    """Fill `out` (rows, width) and return how many values were clipped."""
+    if "low" not in scale:  # files of old versions
         scaled = (values - scale["mean"]) / scale["std"]
         out[:, 0] = np.clip(scaled, -BOUND, BOUND)
         return int(np.count_nonzero(np.abs(scaled) > BOUND))
@@ -75,7 +77,7 @@ def apply(scale: Scale, values: Array, out: Array) -> int:
 
 
 def check(scale: Scale) -> None:
-    """KeyError, TypeError or ValueError unless `apply` can use it."""
+    """Raise KeyError, TypeError or ValueError unless `apply` can use the scale."""
     check_scale(scale["mean"], scale["std"], scale["fill"])
     if "low" in scale:
         check_scale(scale["low"], 1.0, scale["high"])

@@ -1,4 +1,4 @@
-"""What a table is: named columns, how its file was read, and what was decided on the way."""
+"""A table: named columns, how its file was read, and the decisions made while reading."""
 
 import difflib
 import math
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from ..ground.arrays import Array
 
 TRUTH = {"true": 1.0, "false": 0.0}
-EXACT = 2.0**53  # float64 cannot tell whole numbers beyond this from their neighbors
+EXACT = 2.0**53  # float64 cannot distinguish whole numbers beyond this
 
 
 class TableError(ValueError):
-    """The user's file or choice does not fit; the message says what to do."""
+    """An error in the user's file or options; the message says what to do."""
 
 
 class Note(NamedTuple):
-    """Something decided while reading: `what`, in which column, in how many `cells` (0: in all)."""
+    """A decision made while reading: `what`, in which column, in how many `cells` (0: in all)."""
 
     what: str
     column: str = ""
@@ -29,13 +29,15 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """How cells are read. What is None or empty was not asked for, and is found out.
+    """How cells are read. Fields that are None or empty are found out from the file.
 
-    decimal: the mark of decimals, "." or ",".
-    thousands: the mark between thousands: ".", ",", " " or "'".
+    decimal: the decimal mark, "." or ",".
+    thousands: the thousands mark: ".", ",", " " or "'".
     na: words that are missing values in every column.
     dates: the order of 02/10/2020, "dmy" or "mdy"; "none" leaves dates as text.
-    drop, categorical, numeric: names of columns.
+    drop: names of columns to leave out.
+    categorical: names of columns that are text.
+    numeric: names of columns that are numbers.
     """
 
     decimal: str | None = None
@@ -48,18 +50,21 @@ class Reading:
 
     @property
     def point(self) -> str | None:
-        """The mark of decimals as asked for, also by the mark between thousands."""
+        """The decimal mark that was given, or that follows from the thousands mark."""
         return self.decimal or {".": ",", ",": "."}.get(self.thousands or "")
 
 
 @dataclass
 class Table:
-    """Named columns of equal length: float64 with NaN for missing, or text with None for it.
+    """Named columns of equal length: float64 with NaN, or text with None, for missing values.
 
+    source: the name of the file, for messages.
+    columns: name -> values.
     target: the column to predict, if the file itself says so.
-    decimal: the mark of decimals that the file was found to have; None if nothing showed it.
+    decimal: the decimal mark found in the file; None if no cell showed it.
+    notes: the decisions made while reading.
     orders: column of dates or times -> how its text is read ("ymd", "dmy", "mdy", "clock").
-    odd: column of numbers -> the words in it that were taken for missing values.
+    odd: column of numbers -> the unknown words in it that count as missing values.
     nameless: columns that have no name in the file.
     """
 
@@ -74,17 +79,17 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """The number of rows."""
         return len(next(iter(self.columns.values())))
 
     def take(self, rows: Array) -> "Table":
-        """The table of these rows (indices or a mask)."""
+        """Return the table of some rows, given as indices or a mask."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         kept = (self.notes, self.orders, self.odd, self.nameless)
         return Table(self.source, columns, self.target, self.decimal, *kept)
 
     def column(self, name: str, what: str = "column") -> Array:
-        """A column; TableError with the near misses for an unknown name."""
+        """Return a column; raises TableError with similar names for an unknown name."""
         if name not in self.columns:
             raise TableError(
                 f"{self.source} has no {what} {name!r}; {near_misses(name, self.columns)}"
@@ -92,12 +97,12 @@ class Table:
         return self.columns[name]
 
     def note(self, what: str, column: str = "", cells: int = 0) -> None:
-        """Add to `notes`."""
+        """Add a note to `notes`."""
         self.notes.append(Note(what, column, cells))
 
 
 def near_misses(name: str, names: Sequence[str] | dict[str, Array]) -> str:
-    """A question about similar names, or the names there are."""
+    """Return a question about similar names, or the list of names if none is similar."""
     lower = {known.lower(): known for known in names}
     close = [lower[hit] for hit in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
     if close:
@@ -107,7 +112,7 @@ def near_misses(name: str, names: Sequence[str] | dict[str, Array]) -> str:
 
 
 def check_names(source: str, names: Sequence[str]) -> None:
-    """TableError for two columns of one name."""
+    """Raise TableError if two columns have the same name."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -116,7 +121,7 @@ def check_names(source: str, names: Sequence[str]) -> None:
 
 
 def check_choices(source: str, names: Sequence[str], reading: Reading) -> None:
-    """TableError for options about columns that are not there, or that contradict each other."""
+    """Raise TableError if options name unknown columns or contradict each other."""
     known, chosen = set(names), dict[str, str]()
     for option in ("drop", "categorical", "numeric"):
         for name in getattr(reading, option):
@@ -129,14 +134,14 @@ def check_choices(source: str, names: Sequence[str], reading: Reading) -> None:
 
 
 def is_missing(values: Array) -> NDArray[np.bool_]:
-    """Where a column has no value; infinities count as missing."""
+    """Return a mask of the missing values of a column; infinities count as missing."""
     if values.dtype.kind == "f":
         return ~np.isfinite(values)
     return np.array([value is None for value in values], dtype=bool)
 
 
 def as_text(value: Any) -> str:
-    """The value as users write it: 3, not 3.0."""
+    """Return the value as users write it: 3, not 3.0."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, float) and value.is_integer():
@@ -145,7 +150,7 @@ def as_text(value: Any) -> str:
 
 
 def as_texts(values: Array) -> Array:
-    """Any column as text, None where it has no value; spaces around text do not count."""
+    """Return any column as stripped text, with None for missing values."""
     texts = [None if _is_nothing(v) else as_text(v).strip() or None for v in values.tolist()]
     kinds = {text.lower() for text in texts if text is not None}
     if kinds and kinds <= TRUTH.keys():
@@ -154,13 +159,15 @@ def as_texts(values: Array) -> Array:
 
 
 def _is_nothing(value: Any) -> bool:
-    # != of itself: NaN, NaT; pandas' NA has no truth value
+    # NaN and NaT differ from themselves. The types come first, because pandas' NA has no truth
+    # value.
     return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
 
 
 def as_column(values: Array) -> Array:
-    """Numbers as float64, everything else as text; booleans as "True" and "False", whole numbers
-    that float64 would confuse as text.
+    """Return numbers as float64 and everything else as text.
+
+    Booleans become "True" and "False". Whole numbers that float64 cannot distinguish become text.
     """
     if values.dtype.kind in "iu":
         return as_texts(values.astype(object)) if is_beyond(values) else values.astype(np.float64)
@@ -180,5 +187,5 @@ def as_column(values: Array) -> Array:
 
 
 def is_beyond(values: Array) -> bool:
-    """Whether whole numbers are too large for float64 to keep apart."""
+    """Whether some whole numbers are too large for float64 to distinguish."""
     return len(values) > 0 and (int(values.max()) > EXACT or int(values.min()) < -EXACT)

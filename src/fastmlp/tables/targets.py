@@ -1,4 +1,4 @@
-"""The column to predict: which task it sets, its classes, or its mean and scale."""
+"""The column to predict: its task, and its classes or its mean and scale."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,7 +14,14 @@ _MAX_CLASSES = 20  # whole numbers with more distinct values than this are quant
 
 
 def infer_task(name: str, values: Array, override: str | None) -> tuple[str, str]:
-    """(task, reason) for a target column without missing values; TableError for a useless one."""
+    """Return (task, reason) for a target column without missing values.
+
+    name: the name of the column.
+    values: the column.
+    override: the task that the user chose, or None.
+
+    Raises TableError if the column has one value only, or does not suit the task.
+    """
     is_text = values.dtype.kind != "f"
     distinct = len(set(values.tolist()))
     if distinct < 2:
@@ -58,9 +65,14 @@ def _check_override(name: str, values: Array, distinct: int, task: str) -> None:
 
 @dataclass
 class Target:
-    """The column to predict: `classes` as text, or mean and std of values.
+    """The column to predict.
 
-    dates: how its text is read where it holds dates or times.
+    name: the name of the column.
+    task: "binary", "multiclass" or "regression".
+    classes: the classes as text, for classification.
+    mean: the mean of the training rows, for regression.
+    std: the standard deviation of the training rows, for regression.
+    dates: how its text is read, if it holds dates or times.
     """
 
     name: str
@@ -72,7 +84,7 @@ class Target:
 
     @classmethod
     def learn(cls, name: str, task: str, values: Array, train: Array) -> "Target":
-        """Classes of all rows; mean and std of the training rows."""
+        """Learn the classes from all rows, or mean and std from the training rows."""
         if task != "regression":
             return cls(name, task, [as_text(value) for value in sorted(set(values.tolist()))])
         mean, std = float(values[train].mean()), float(values[train].std())
@@ -82,7 +94,10 @@ class Target:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Target":
-        """What `vars` gave; TypeError and ValueError for anything else."""
+        """Return the target whose `vars` were stored.
+
+        Raises TypeError or ValueError for anything else.
+        """
         target = cls(**data)
         texts = [target.name, target.task, *target.classes]
         if not all(isinstance(text, str) for text in texts) or target.task not in TASKS:
@@ -96,11 +111,11 @@ class Target:
 
     @property
     def is_text(self) -> bool:
-        """Whether its classes are words, or codes that only look like numbers ("007")."""
+        """Whether the classes are words, or codes that only look like numbers ("007")."""
         return not all(_is_number(name) for name in self.classes)
 
     def encode(self, values: Array) -> Array:
-        """Class labels, -1 for unknown ones; or standardised values."""
+        """Return class labels, with -1 for unknown classes, or standardized values."""
         if self.task == "regression":
             return np.asarray((values - self.mean) / self.std)
         index = {name.strip(): label for label, name in enumerate(self.classes)}
@@ -114,7 +129,7 @@ class Target:
 
     @property
     def n_out(self) -> int:
-        """Outputs that the network needs."""
+        """The number of outputs that the network needs."""
         return len(self.classes) if self.task == "multiclass" else 1
 
 
@@ -126,7 +141,7 @@ def _is_number(text: str) -> bool:
 
 
 def check_scale(mean: Any, std: Any, fill: Any = 0.0) -> None:
-    """ValueError unless they scale numbers to numbers."""
+    """Raise ValueError unless all are finite numbers and std is positive."""
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in (mean, fill)):
         raise ValueError("a mean is no number")
     if not isinstance(std, int | float) or not 0 < std < math.inf:
