@@ -117,7 +117,7 @@ def test_a_file_saved_between_any_two_lines_goes_on_with_the_same_bits(name, mon
     undisturbed = make()
     first = undisturbed.epoch
     undisturbed.fit(X, y, epochs=EPOCHS, **how)
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0.0)  # Python sees every step
+    monkeypatch.setattr("fastmlp.training.epochs.SLICE_SECONDS", 0.0)  # Python sees every step
 
     def act(start):
         net = make()
@@ -203,8 +203,8 @@ SIGNALED = """
 import os, random, signal, sys, threading, time
 import numpy as np
 from fastmlp import *
-from fastmlp import training
-epochs.SLICE_SECONDS = 0.0  # Python sees every step
+from fastmlp.training import epochs as loop
+loop.SLICE_SECONDS = 0.0  # Python sees every step
 R = np.random.default_rng(0)
 X, y = R.standard_normal((4000, 16)).astype("f"), R.integers(0, 5, 4000)
 average = EMA(0.99) if sys.argv[1] == "averages" else None

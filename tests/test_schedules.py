@@ -272,8 +272,8 @@ def test_an_interrupted_pass_goes_on_with_its_schedule(monkeypatch):
     whole, stopped = build(), build()
     whole.fit(X, Y, epochs=3, **how)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "SLICE_SECONDS", 0.0)
-        patch.setattr(training, "make_progress", lambda *_: Interrupt())
+        patch.setattr("fastmlp.training.epochs.SLICE_SECONDS", 0.0)
+        patch.setattr("fastmlp.training.fit.make_progress", lambda *_: Interrupt())
         with pytest.raises(KeyboardInterrupt):
             stopped.fit(X, Y, epochs=3, **how)
     assert stopped.step == 1

@@ -137,8 +137,7 @@ class Sequential(Network):
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
             if isinstance(chosen_optimizer, FullBatchMethod):
-                weighted = sample_weight is not None or class_weight is not None
-                chosen_optimizer.check(self.layers, self.n_params, get_loss(chosen), weighted)
+                chosen_optimizer.check(self.layers, self.n_params, get_loss(chosen))
             data = TrainingData(
                 self,
                 X,

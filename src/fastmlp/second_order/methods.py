@@ -78,13 +78,12 @@ class FullBatchMethod(Settings):
             check = check_count if field.name == "memory" else check_number
             object.__setattr__(self, field.name, check(value, field.name))  # frozen for users
 
-    def check(self, layers: Sequence[Layer], n_params: int, loss: Loss, weighted: bool) -> None:
+    def check(self, layers: Sequence[Layer], n_params: int, loss: Loss) -> None:
         """Raise ValueError if the method cannot train this network with this loss.
 
         layers: the layers of the network.
         n_params: the number of its parameters.
         loss: the loss.
-        weighted: whether rows have sample weights.
         """
         leaves = leaves_of(layers)
         if any(isinstance(leaf, BatchNorm) for leaf in leaves):
@@ -193,13 +192,13 @@ class LevenbergMarquardt(FullBatchMethod):
         if self.damping == 0:
             raise ValueError("damping must be above 0, 1e-3 for instance")
 
-    def check(self, layers: Sequence[Layer], n_params: int, loss: Loss, weighted: bool) -> None:
+    def check(self, layers: Sequence[Layer], n_params: int, loss: Loss) -> None:
         """See FullBatchMethod.check."""
         if not isinstance(loss, SquaredError) or loss.reduction != "mean":
             raise ValueError(
                 f"LevenbergMarquardt is for the mean squared error, not {loss!r}; use LBFGS()"
             )
-        super().check(layers, n_params, loss, weighted)
+        super().check(layers, n_params, loss)
 
     def begin(self, objective: Objective) -> Stepper:
         """Start a new run, with the first damping."""
