@@ -136,9 +136,9 @@ typedef struct {
     double patience;
 } fm_pace;
 
-/* A question that a long run asks about ten times a second: shall it be broken off? The calling
- * thread asks, and only while no state that outlasts the step is being written. `ask` may be
- * NULL. */
+/* A question that a long run asks about ten times a second: shall it be broken off?
+ * The calling thread asks, and only while no state that outlasts the step is being
+ * written. `ask` may be NULL. */
 typedef struct {
     int32_t (*ask)(void *arg);
     void *arg;
@@ -373,8 +373,8 @@ int32_t fm_omp_num_threads(void); /* first number in OMP_NUM_THREADS; 0: none */
 void fm_enter_blas(void);         /* around every BLAS call: forks wait until no thread is inside */
 void fm_leave_blas(void);
 
-/* Rows that go through a BLAS together. A BLAS's bits depend on the cut, so the cut never
- * changes. */
+/* Rows that go through a BLAS together. A BLAS's bits depend on the cut, so
+ * the cut never changes. */
 #define FM_BLAS_ROWS 64
 
 /* ---- networks (check.c, network.c) ----------------------------------------------------------- */
@@ -450,8 +450,7 @@ typedef struct {
     int32_t loss, optimizer; /* FM_LOSS_*, FM_OPTIMIZER_* */
     fm_hyper hyper;
     const double *rates; /* (steps of this call, 2), see fm_at_rates; or NULL */
-    void *batch;         /* (capacity, n_in): gathered inputs; unused without order, but for
-                          * panels */
+    void *batch;         /* (capacity, n_in): gathered inputs; needed with order or panels */
     double *row_loss;    /* (batch_size) scratch */
     void *outputs;       /* (rows of x, n_out): the output of every visited row, or NULL */
     double seconds;      /* stop after the mini-batch that ends later than this */
