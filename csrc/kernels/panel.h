@@ -12,8 +12,8 @@
 #include "gemm_tile.h"
 
 /* PANELS_PAY: see fm_kernels.panels_pay; measured, see docs/decisions.md. AVX-512 has masks at no
- * cost, so panels must save more there. Without AVX2, even a single row is faster in a panel than
- * row by row, packing included. */
+ * cost, so panels must save more there. Without AVX2, panels are faster even for a single row: row
+ * by row, its operands would be packed for as many operations. */
 #if defined(__AVX512F__)
 #define PANEL_VECS 1
 #define PANELS_PAY 0.95
