@@ -30,7 +30,7 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
         product(&t, form, i1 - i0, n - i0, rows);
 }
 
-/* rows that are factored one by one before the rest of the triangle is updated */
+/* Rows that are factored one by one before the rest of the triangle is updated */
 #define FACTOR_ROWS 32
 /* Rows of the triangle at a time: elements below the diagonal are wasted work. */
 #define GRAM_ROWS 128
