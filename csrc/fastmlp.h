@@ -133,7 +133,7 @@ typedef struct {
     double spent;            /* time of these steps */
     double mean, chosen;     /* of one step: lately, and when the present way was chosen */
     double next, soonest;    /* when the next trial is due, and the earliest time for one */
-    double patience;
+    double patience;         /* rests are so many times the usual length */
 } fm_pace;
 
 /* A question that a long run asks about ten times a second: shall it be broken off?
@@ -250,7 +250,7 @@ enum {
 };
 
 /* Kernels run serially over the area (or parameter slices) they are given, and cannot fail.
- * Areas of one op may be done in any order, once the areas are done that they read: all
+ * Areas of one op may be done in any order, once the values that they read are there: all
  * columns of their rows. */
 typedef struct {
     fm_sizes (*sizes)(const fm_op *op);
@@ -290,8 +290,7 @@ typedef struct {
     int64_t lanes;     /* elements of a vector */
     int32_t has_blas;
     int64_t panel_rows; /* rows of a panel */
-    /* Panels pay if the work row by row is at least so many times the work in panels
-     * (network.c). */
+    /* Panels pay if the work row by row is at least so many times their own (network.c). */
     double panels_pay;
     /* Copy rows into panels and back. With `order`, the rows of x are taken in that order. */
     void (*panels_of_rows)(void *to, const void *x, const int64_t *order, int64_t rows,
@@ -373,8 +372,8 @@ int32_t fm_omp_num_threads(void); /* first number in OMP_NUM_THREADS; 0: none */
 void fm_enter_blas(void);         /* around every BLAS call: forks wait until no thread is inside */
 void fm_leave_blas(void);
 
-/* Rows that go through a BLAS together. A BLAS's bits depend on the cut, so
- * the cut never changes. */
+/* Rows that go through a BLAS together. The cut never changes, since the bits of
+ * a BLAS depend on it. */
 #define FM_BLAS_ROWS 64
 
 /* ---- networks (check.c, network.c) ----------------------------------------------------------- */
@@ -408,7 +407,7 @@ fm_hyper fm_at_rates(fm_hyper hyper, const double *rates);
 /* Set one setting (FM_HYPER_*) to a value that its type can hold. */
 void fm_set_hyper(fm_hyper *hyper, int32_t setting, double value);
 
-/* Optimizer step number t (from 1) over the flat buffers. Returns 0 if some value
+/* Takes optimizer step number t (from 1) over the flat buffers. Returns 0 if some value
  * would not be finite. */
 int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t optimizer,
                   const fm_hyper *hyper, int64_t t, int32_t threads);
@@ -496,9 +495,9 @@ int32_t fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
-/* Shuffle the n elements of `order` by Fisher-Yates (Durstenfeld). The random number of
- * a position is its fm_mix64 under fm_key(seed, epoch, 0), scaled to the range by a 64 x
- * 64 -> 128 bit product. */
+/* Shuffle the n elements of `order` by Fisher-Yates (Durstenfeld). The random number of a
+ * position is its fm_mix64 under fm_key(seed, epoch, 0); a product of 64 x 64 -> 128 bits
+ * scales it to the range. */
 void fm_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
 
 /* Index of the first label that is outside [0, n_classes) and not the ignored one, or -1. `ignored`

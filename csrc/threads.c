@@ -23,8 +23,8 @@
 #include <omp.h>
 #endif
 
-#define SPINS 4000   /* about 40 us of waiting before the core is offered to others */
-#define NAP_NS 50000 /* of a helper that has found no work for that long */
+#define SPINS 4000   /* spins, about 40 us of waiting, before the core is offered to others */
+#define NAP_NS 50000 /* ns; length of a helper's nap after so many spins without work */
 #define CACHE_LINE 64
 #define INDEX_BITS 24
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
@@ -347,7 +347,7 @@ void fm_threads_init(void) {
 
 int32_t fm_is_forked_child(void) { return atomic_load(&forked_child); }
 
-/* ---- how many -----------------------------------------------------------------------------------
+/* ---- how many threads ---------------------------------------------------------------------------
  *
  * Every call without a number of threads asks these. In Python the question took as long as a small
  * step's arithmetic. */
@@ -381,25 +381,28 @@ int32_t fm_omp_num_threads(void) {
  *
  * libgomp ends the process if it cannot create a thread: under RLIMIT_NPROC, in a container that
  * counts processes, without memory for stacks. libgomp keeps a team of threads for each thread that
- * calls it. Before such a caller asks for more threads than ever before, we therefore create and
- * join twice the number of new threads. If some cannot be created, the caller gets only as many as
- * could.
+ * calls it. Before such a caller asks for more threads than ever before, we therefore try: we
+ * create and join twice the number of new threads. If some cannot be created, the caller gets only
+ * as many as could.
  *
- * If a team is smaller than the caller's last one, libgomp ends the surplus threads, and later
+ * If a team is smaller than the caller's last one, libgomp ends the surplus threads. Later it
  * creates others while the old ones may not quite have ended. That is why twice as many are tried.
  * If there is no room for both, teams keep their size, and the surplus threads do nothing.
  *
  * fm_parallel meets one of three cases. `growing` is locked from the trial until libgomp has
- * created its own threads, so that no other caller takes their place:
+ * created its own threads, so no other caller can take their place:
  *
- *   threads <= proven             no trial       region                     (no lock)
- *   threads > proven, some found  lock, trial    region; it unlocks at its beginning
- *   threads > proven, none found  lock, trial    unlock, the driver works alone */
+ *   threads <= proven                                   region
+ *   threads > proven, and 2 or more after a trial       lock, trial, region that unlocks first
+ *   threads > proven, but still 1 after a trial         lock, trial, unlock; the driver works alone
+ *
+ * A trial that has failed is not repeated for DENIED_NS. */
 
 #ifdef _OPENMP
 #define MOST_TRIALS 2048
-#define DENIED_NS 1000000000 /* after so long it is tried again */
-#define GONE_NS 100000000    /* longest wait: the kernel counts a joined thread for some us more */
+#define DENIED_NS 1000000000 /* ns after a failed trial until the next one */
+/* ns, longest wait: the kernel counts a joined thread for some us more */
+#define GONE_NS 100000000
 
 typedef struct {
     pthread_t thread;
@@ -413,7 +416,7 @@ static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local int32_t proven = 1;
 /* 1: there was no room for twice as many new threads. */
 static _Thread_local int32_t is_tight;
-static _Thread_local int64_t denied_until;
+static _Thread_local int64_t denied_until; /* ns on the clock of now_ns */
 
 static void *wait_at_gate(void *arg) {
     trial *t = arg;

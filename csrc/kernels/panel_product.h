@@ -113,7 +113,7 @@ INLINE void panel_column(panel_args *t, const int64_t a_row, int64_t rows, const
     }
 }
 
-/* y (n_out, PANEL_ROWS) = b + W^T x, then ReLU
+/* y (n_out, PANEL_ROWS) = b + W^T x, then ReLU if is_relu
  * x (n_in, PANEL_ROWS)   W (n_in, n_out)   b (n_out) or NULL */
 static void panel_forward(real *restrict y, const real *restrict x, const real *restrict w,
                           const real *restrict b, int64_t n_in, int64_t n_out, int is_relu) {
