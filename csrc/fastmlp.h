@@ -2,9 +2,9 @@
  *
  * A network's description (fm_net, immutable) is separate from its numbers (fm_ctx, borrowed
  * buffers). fm_net_check validates a description once. After FM_OK no op can read or write outside
- * buffers of the sizes that the net names, whatever the data, even if another thread changes the
- * data meanwhile. No function here allocates, prints or exits. All arithmetic runs in the default
- * floating-point mode (float_mode.h); the caller's mode is restored afterwards. */
+ * buffers of the sizes that the net names. That holds whatever the data are, even if another thread
+ * changes them meanwhile. No function here allocates, prints or exits. All arithmetic runs in the
+ * default floating-point mode (float_mode.h); the caller's mode is restored afterwards. */
 #ifndef FASTMLP_H
 #define FASTMLP_H
 
@@ -259,9 +259,9 @@ typedef struct {
     void (*backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);
     void (*keep_stats)(const fm_op *op, const fm_ctx *ctx); /* after a training pass, or NULL */
-    /* The same in panels (kernels/panel.h), for training only: areas are whole panels, and n_in and
-     * n_out at most FM_NARROW. `slope` serves both layouts. panel_forward NULL: the op cannot go in
-     * panels. */
+    /* The same in panels (kernels/panel.h), for training only. Areas are whole panels, and n_in
+     * and n_out at most FM_NARROW. `slope` serves both layouts. panel_forward is NULL if the op
+     * cannot go in panels. */
     void (*panel_forward)(const fm_op *op, const fm_ctx *ctx, fm_area y);
     void (*panel_backward)(const fm_op *op, const fm_ctx *ctx, fm_area dx);
     void (*panel_param_grad)(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1);

@@ -1,5 +1,5 @@
-/* Forward, backward, loss, update and train over ops as data. Nothing here knows an element
- * type or a layer.
+/* Forward, backward, loss, update and train over ops as data. This file depends on no element type
+ * and on no kind of layer.
  *
  * A step has two phases with a barrier after each:
  *
@@ -7,10 +7,10 @@
  *   slices  every chunk of slices of a weight gradient is summed over all rows; in training its
  *           parameters are updated at once
  *
- * If there are too few rows for the threads and the layers are wide, the first phase goes
- * layer by layer, and each layer is cut by columns too. It also goes layer by layer if an op
- * needs all rows of its columns (batch normalization). Running statistics are updated once the
- * step has been taken. */
+ * If there are too few rows for the threads and the layers are wide, the first phase goes layer by
+ * layer. Each layer is then cut by columns too. The first phase also goes layer by layer if an op
+ * needs all rows of its columns (batch normalization). Running statistics are updated once the step
+ * has been taken. */
 
 #include <math.h>
 #include <stddef.h>
@@ -131,8 +131,8 @@ int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
 }
 
 /* Rows of a block of a mini-batch. Sums over rows begin anew every FM_CHAIN rows, so a
- * mini-batch may go in blocks of so many and keep its bits. (The bits of a BLAS depend on the
- * cut, which is therefore always the same.) The activations of a block stay in the cache until
+ * mini-batch may go in blocks of so many and keep its bits. With a BLAS the bits depend on the
+ * cut, which is therefore always the same. The activations of a block stay in the cache until
  * its gradients are summed. */
 int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads,
                       int32_t blas) {

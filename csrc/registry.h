@@ -105,7 +105,7 @@
     X(rprop, 2)
 
 /* X(type, name, default): the settings of optimizers, each under the name of its field in Python. A
- * step reads those that it knows from its fm_hyper.
+ * step reads only its own from its fm_hyper.
  *
  * Averages of the parameters take every average_every-th step from average_start on.
  * average_decay is the decay of a running mean; 0 means a plain mean. */

@@ -1,9 +1,9 @@
-/* Threads: the OpenMP region, how work is handed out, and which threads the system can create. No
- * other file of the library knows of threads.
+/* Threads: the OpenMP region, how work is handed out, and how many threads the system can create.
+ * No other file of the library deals with threads.
  *
  * One thread, the driver, runs the program; the others, the helpers, run chunks for it. Each chunk
  * is claimed from one atomic ticket. The driver waits only for chunks that a thread has claimed. So
- * a helper that the operating system suspends before it has claimed a chunk delays nobody. */
+ * a helper that the operating system suspends before it has claimed a chunk causes no delay. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -60,10 +60,10 @@ static void pause_once(void) {
 /* ---- never slower than one thread ---------------------------------------------------------------
  *
  * A stall is a wait of the driver for a helper that lost its core in the middle of a chunk. It
- * lasts a whole time slice if other processes want the cores too. A stall now and then costs less
+ * lasts a whole time slice if other processes need the cores too. A stall now and then costs less
  * than the helpers gain. If stalls take more than a few percent of the time, the driver works alone
- * for a multiple of the time lost. Each repetition doubles that, so the total loss is bounded. Bits
- * do not depend on who works, so nothing else changes. */
+ * for a multiple of the time lost. Each repetition doubles that, so the total loss is bounded. The
+ * bits do not depend on who works, so nothing else changes. */
 
 #define STALL_NS 200000 /* a wait that uneven chunks do not explain */
 /* A stall is forgiven if the time together before it was at least so many times its length: more
@@ -154,7 +154,7 @@ static int run_one(fm_team *team, int32_t worker) {
 }
 
 #ifdef _OPENMP
-/* A helper's loop. A helper without work delays nobody, so it may sleep. If it kept spinning, it
+/* A helper's loop. A helper without work causes no delay, so it may sleep. If it kept spinning, it
  * would take the core from others. */
 static void serve(fm_team *team, int32_t worker) {
     const struct timespec nap = {.tv_nsec = NAP_NS};
@@ -250,8 +250,8 @@ static void begin_child(void) {
 /* ---- stacks -------------------------------------------------------------------------------------
  *
  * Packed panels are on the stack without probes (docs/decisions.md). On a stack that is too small,
- * a product could therefore step over the guard page into another thread's memory. Whoever calls a
- * product asks fm_has_stack first, and a helper with too little stack runs no chunks. */
+ * a product could therefore step over the guard page into another thread's memory. Every caller of
+ * a product asks fm_has_stack first, and a helper with too little stack runs no chunks. */
 
 static _Thread_local uintptr_t stack_low; /* lowest address of this thread's stack; 0: not asked */
 

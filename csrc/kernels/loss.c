@@ -1,4 +1,5 @@
-/* Losses on raw outputs z (n, n_out): one number per row, and dz = scale * d(sum of those)/dz.
+/* Losses on raw outputs z (n, n_out). Each writes one number per row, and dz = scale * d(sum of
+ * those) / dz.
  *
  * A target of labels is int64_t (rows). A target of values is real (rows, columns), see
  * fm_target_columns. */

@@ -78,7 +78,7 @@ static void columns_of_rows(real *to, int64_t column, const real *x, const int64
 
 /* Writes rows r, r + 1, ... of `to` (rows, width), at most LANES of them, from columns
  * `column` apart. The last columns come first. A vector that reaches over the end of its row
- * can then be stored whole if the elements that it covers are written later, which is faster
+ * can then be stored whole if the elements that it covers are written later. That is faster
  * than storing a part. */
 static void rows_of_columns(real *to, int64_t r, int64_t rows, int64_t width, const real *from,
                             int64_t column) {

@@ -210,7 +210,9 @@ INLINE vec vexp_half_square(vec x) {
 }
 
 /* The normal distribution function Phi(x), with relative accuracy in its tail:
+ *
  * 2 Phi(-a) = t P(2 t - 1) exp(-a^2 / 2), t = K / (K + a)
+ *
  * The rounding errors of t, P and the square would count several times, so they are added back
  * through `low`. */
 INLINE vec vnormal_cdf(vec x) {
