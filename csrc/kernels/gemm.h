@@ -1,7 +1,8 @@
 /* The seam between layers and matrix products: three functions, by the native tile or by a BLAS.
  *
- * Five walkers of gemm_tile.h feed the native tile. The shape decides which one, and what is
- * packed; names in brackets are the conditions, functions of gemm_tile.h:
+ * Five functions of gemm_tile.h, the walkers, take the operands through the native tile. The shape
+ * decides which one does it, and which operands are packed for it. Names in brackets are the
+ * conditions, also in gemm_tile.h:
  *
  *   product       if                                      walker                     packed
  *   z = x W + b   x [fills_l2]                            blocked_product            x, W
