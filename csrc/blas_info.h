@@ -1,4 +1,5 @@
-/* What was compiled in: the compiler, and the BLAS with the processor type that it believes in. */
+/* The compiler and the BLAS that were compiled in, with the processor type
+ * that the BLAS detected. */
 #ifndef FASTMLP_BLAS_INFO_H
 #define FASTMLP_BLAS_INFO_H
 
@@ -11,15 +12,14 @@ void FM_PASTE(FM_BLAS_PREFIX, openblas_set_num_threads)(int threads);
 static inline const char *fm_blas_core(void) {
     return FM_PASTE(FM_BLAS_PREFIX, openblas_get_corename)();
 }
-/* Every one of our threads calls it for itself. */
+/* Every thread of this library calls the BLAS for itself, so the BLAS gets one thread. */
 static inline void fm_blas_init(void) { FM_PASTE(FM_BLAS_PREFIX, openblas_set_num_threads)(1); }
 #elif defined(FM_BLAS_PREFIX)
 #include <dlfcn.h>
 #include <stddef.h>
 
 static inline const char *fm_blas_core(void) { return ""; }
-/* A system BLAS may be any of several; those that bring threads of their own are told to leave
- * them. */
+/* A system BLAS may be any of several. If it has threads of its own, they are switched off. */
 static inline void fm_blas_init(void) {
     static const char *const setters[] = {"openblas_set_num_threads", "MKL_Set_Num_Threads"};
     for (size_t i = 0; i < sizeof setters / sizeof setters[0]; i++) {

@@ -1,24 +1,24 @@
-/* Whether a program is one: every op in the widths of its neighbours, and nothing that it touches
- * outside of the buffers, or twice. What passes may be run on any numbers. */
+/* Validates a program: every op has the widths of its neighbors, and no op touches memory outside
+ * of the buffers or memory of another op. A program that passes may run on any numbers. */
 
 #include <stddef.h>
 
 #include "fastmlp.h"
 
 #define MAX_OPS 4096
-#define MAX_ELEMENTS ((int64_t)1 << 56) /* sums and byte counts stay far below 2^63 */
+#define MAX_ELEMENTS ((int64_t)1 << 56) /* sums and byte counts then stay far below 2^63 */
 
 static int inside(int64_t offset, int64_t n, int64_t first, int64_t end) {
     return offset >= first && n <= end - first && offset <= end - n;
 }
 
-/* Where free space begins in each buffer */
+/* Offsets at which free space begins in each buffer. */
 typedef struct {
     int64_t weights, biases, acts, dacts, stats;
 } free_space;
 
-/* An op that reads the buffers of another: both must mean each other and have one width, so that
- * what each may touch of its own, the other may read. */
+/* Whether an op and the partner whose buffers it reads name each other and have one width. The
+ * partner may then read the same columns of the op's buffers that the op itself may use. */
 static int partners_match(const fm_net *net, const fm_kernels *k, int64_t i, const fm_sizes *s) {
     const int64_t j = i + s->partner;
     if (s->partner == 0)
@@ -29,7 +29,7 @@ static int partners_match(const fm_net *net, const fm_kernels *k, int64_t i, con
            net->ops[j].n_out == net->ops[i].n_out;
 }
 
-/* One op against its predecessor and its partner */
+/* Checks one op against its predecessor and its partner. */
 static fm_status check_op(const fm_net *net, const fm_kernels *k, int64_t i, free_space *from) {
     const fm_op *op = &net->ops[i], *before = i > 0 ? op - 1 : NULL;
     if (op->kind < 0 || op->kind >= FM_N_OPS)

@@ -1,5 +1,5 @@
-/* Which builds of the kernels exist and which of them this processor runs; and the names in the
- * lists. */
+/* The builds of the kernels, which of them this processor can run, and the names in the
+ * lists of registry.h. */
 
 #include <math.h>
 
@@ -59,7 +59,7 @@ const fm_build *fm_builds(int64_t *n) {
 #endif
     };
 #ifdef FM_X86_BUILDS
-    /* single features, since clang does not know the names of the levels here */
+    /* test single features: clang does not know the names of the levels here */
     __builtin_cpu_init();
     builds[1].runs_here = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");

@@ -1,16 +1,16 @@
-/* The Jacobian of a network's outputs by its parameters, row by row, and the products of it that
- * the normal equations need.
+/* The Jacobian of a network's outputs by its parameters, row by row, and its products for the
+ * normal equations.
  *
- * One row of x goes forward once and backward once for each output, through the same kernels as in
- * training: with one row, the gradient that they sum over the rows is that row's own. So every
- * layer that can be trained has a Jacobian. */
+ * One row of x goes forward once, and backward once for each output, through the kernels of
+ * training. With a single row, the gradient that these sum over the rows is that row's own. So
+ * every layer that can be trained has a Jacobian. */
 
 #include <string.h>
 
 #include "fastmlp.h"
 #include "small.h"
 
-#define GRAM_STEP 48 /* rows of the triangle in a chunk: whole tiles */
+#define GRAM_STEP 48 /* rows of the triangle in a chunk; whole tiles */
 
 typedef struct {
     const fm_net *net;
@@ -20,7 +20,7 @@ typedef struct {
     int32_t broken_off;
 } jacobian_run;
 
-/* Put 1 into element j of n, 0 elsewhere. */
+/* Sets element j of n to 1 and the others to 0. */
 static void set_unit(void *dz, int64_t j, int64_t n, const fm_kernels *k) {
     const float one32 = 1;
     const double one64 = 1;
@@ -29,7 +29,7 @@ static void set_unit(void *dz, int64_t j, int64_t n, const fm_kernels *k) {
            (size_t)k->real_size);
 }
 
-/* All outputs of one row of x */
+/* Writes the rows of the Jacobian for all outputs of one row of x. */
 static void row_chunk(void *arg, int64_t row, int32_t worker) {
     const jacobian_run *r = arg;
     const fm_jacobian_job *job = r->job;
@@ -41,7 +41,7 @@ static void row_chunk(void *arg, int64_t row, int32_t worker) {
     c.dacts = plus(c.acts, net->acts_width, r->k);
     c.x = plus(job->x, row * net->ops[0].n_in, r->k);
     c.rows = c.capacity = 1;
-    c.poll.ask = NULL; /* this may be another thread than the one that called */
+    c.poll.ask = NULL; /* only the calling thread may ask; this may be another */
     fm_forward(net, r->k, &c, 1);
     for (int64_t j = 0; j < n_out; j++) {
         c.grads = plus(job->block, (row * n_out + j) * width, r->k);
@@ -78,7 +78,7 @@ int32_t fm_jacobian(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx,
                     const fm_jacobian_job *job, int32_t threads) {
     fm_ctx c = *ctx;
     c.training = 0;
-    c.blas = 0; /* rows alone are no work for it */
+    c.blas = 0; /* single rows do not pay for a BLAS */
     c.dx = NULL;
     jacobian_run r = {.net = net, .k = k, .ctx = &c, .job = job};
     fm_parallel(threads, drive_jacobian, &r);

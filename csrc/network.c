@@ -1,12 +1,16 @@
-/* Forward, backward, loss, update, train: over ops as data, without element types or layer
- * knowledge.
+/* Forward, backward, loss, update and train over ops as data. This file depends on no element type
+ * and on no kind of layer.
  *
- * A step has two phases with a barrier after each. Rows: every chunk of rows goes forward, through
- * the loss and backward on its own. Slices: every chunk of a weight gradient is summed over all
- * rows and, in training, its parameters are updated at once. Where there are too few rows for the
- * threads and the layers are wide, the first phase goes layer by layer instead, each cut by columns
- * too; and so it does where an op needs all rows of its columns (batch normalization). Running
- * statistics follow a training pass once its step is taken. */
+ * A step has two phases with a barrier after each:
+ *
+ *   rows    every chunk of rows goes forward, through the loss and backward on its own
+ *   slices  every chunk of slices of a weight gradient is summed over all rows; in training its
+ *           parameters are updated at once
+ *
+ * If there are too few rows for the threads and the layers are wide, the first phase goes layer by
+ * layer. Each layer is then cut by columns too. The first phase also goes layer by layer if an op
+ * needs all rows of its columns (batch normalization). Running statistics are updated once the step
+ * has been taken. */
 
 #include <math.h>
 #include <stddef.h>
@@ -21,24 +25,25 @@
 
 /* ---- how work is cut ------------------------------------------------------------------------- */
 
-#define MAX_ROWS 256 /* rows of a chunk: enough uses of a packed panel, and activations in L2 */
-#define ROW_STEP 8   /* chunks begin at whole tiles */
-#define FEW_ROWS 16  /* of a mini-batch: not worth a thread of their own where layers are wide */
+#define MAX_ROWS 256 /* rows of a chunk: a packed panel is used often, activations fit in L2 */
+#define ROW_STEP 8   /* rows: chunks begin at whole tiles */
+/* Rows of a mini-batch that do not pay for one more thread if layers are wide. */
+#define FEW_ROWS 16
 #define SLICE_STEP 8
-#define MIN_SLICE_WORK 65536 /* multiply-adds worth claiming: about half a microsecond */
-#define MAX_SLICE_WORK 67108864
-#define CHUNKS_PER_THREAD 6 /* of weight gradients: few, since each of them packs dz */
-#define BLAS_THREADS 2      /* bits depend on the cut there, so it is always that for two */
-#define LAYER_WORK 100000
-#define SLICE_WORK 8          /* multiply-adds for an element of a slice that holds no weights */
-#define LAYER_ROWS 64         /* of an area: uses of the part of W that it reads */
-#define COLUMN_STEP 16        /* areas begin at whole vectors */
-#define THREAD_WORK 100000    /* multiply-adds that pay for one more thread */
-#define PREDICT_CHUNKS 4      /* of each thread in a round, after which the clock is looked at */
-#define TURNING 6             /* multiply-adds that take as long as to turn an element */
-#define BLOCK_THREADS 8       /* that find enough to do in FM_CHAIN rows */
-#define LONG_WORK 100000000   /* multiply-adds, some milliseconds: they may be broken off */
-#define SLOW_WORK 20000000000 /* a few tenths of a second */
+#define MIN_SLICE_WORK 65536    /* multiply-adds worth claiming: about half a microsecond */
+#define MAX_SLICE_WORK 67108864 /* most multiply-adds of a chunk of slices */
+#define CHUNKS_PER_THREAD 6     /* of weight gradients: few, since each chunk packs dz */
+#define BLAS_THREADS 2          /* a BLAS's bits depend on the cut: it is always that for two */
+#define LAYER_WORK 100000       /* multiply-adds of a layer that are worth a barrier */
+#define SLICE_WORK 8            /* multiply-adds per element of a slice without weights */
+#define LAYER_ROWS 64           /* rows of an area: so often is the part of W used that it reads */
+#define COLUMN_STEP 16          /* columns: areas begin at whole vectors */
+#define THREAD_WORK 100000      /* multiply-adds that pay for one more thread */
+#define PREDICT_CHUNKS 4        /* per thread in a round; after each round the clock is read */
+#define TURNING 6               /* multiply-adds that take as long as turning an element */
+#define BLOCK_THREADS 8         /* threads that find enough to do in FM_CHAIN rows */
+#define LONG_WORK 100000000     /* multiply-adds, some milliseconds: may be broken off */
+#define SLOW_WORK 20000000000   /* multiply-adds, a few tenths of a second */
 
 static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -53,8 +58,9 @@ static int64_t rows_per_chunk(const fm_ctx *ctx, int32_t threads) {
     return at_most(round_up(chunks_of(ctx->rows, threads), ROW_STEP), MAX_ROWS);
 }
 
-/* Multiply-adds of a row's products row by row as a multiple of those in panels: the one fills up
- * columns to whole vectors, the other rows to whole panels, and turns inputs, outputs and dz. */
+/* Work of a row's products row by row as a multiple of the work in panels. Row by row, columns are
+ * filled up to whole vectors. In panels, rows are filled up to whole panels, and inputs, outputs
+ * and dz are turned. */
 static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
     const double filled = (double)round_up(rows, k->panel_rows) / (double)rows;
     double by_rows = 0, in_panels = 0,
@@ -64,7 +70,7 @@ static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
             continue;
         const double across = (double)(op->n_in * round_up(op->n_out, k->lanes));
         const double down = (double)(round_up(op->n_in, k->lanes) * op->n_out);
-        const int back = op->dx >= 0; /* the gradient by the first input is not wanted */
+        const int back = op->dx >= 0; /* the gradient by the network's input is not needed */
         by_rows += across + back * down + (op->n_out <= k->lanes ? down : across);
         in_panels += (1 + back) * filled * (double)(op->n_in * op->n_out) + across;
         turned += (double)op->n_out;
@@ -72,7 +78,8 @@ static double panel_gain(const fm_net *net, const fm_kernels *k, int64_t rows) {
     return by_rows / (in_panels + TURNING * turned);
 }
 
-/* Only if the net is narrow and its buffers hold whole panels; by size only where it is faster. */
+/* Panels need a narrow net and buffers that hold whole panels. FM_PANELS_by_size uses them only if
+ * they are faster. */
 int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) {
     if (ctx->blas || ctx->panels == FM_PANELS_never ||
         round_up(ctx->rows, k->panel_rows) > ctx->capacity)
@@ -83,7 +90,7 @@ int32_t fm_in_panels(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) 
     return ctx->panels == FM_PANELS_always || panel_gain(net, k, ctx->rows) >= k->panels_pay;
 }
 
-/* Slices of an op's parameter gradient that make one chunk */
+/* Slices of an op's parameter gradient in one chunk. */
 static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t threads,
                                 const fm_op *op, const fm_sizes *s) {
     const int64_t work =
@@ -92,19 +99,20 @@ static int64_t slices_per_chunk(const fm_net *net, const fm_ctx *ctx, int32_t th
     const int64_t chunks = CHUNKS_PER_THREAD * (ctx->blas ? BLAS_THREADS : threads);
     const int64_t target =
         at_most(at_least(net->n_decayed * ctx->rows / chunks, MIN_SLICE_WORK), MAX_SLICE_WORK);
-    /* narrow layers have their slices along the vectors */
+    /* in a narrow layer the slices lie along the vectors */
     const int64_t step = s->n_weights && op->n_out > COLUMN_STEP ? SLICE_STEP : COLUMN_STEP;
     return round_up(at_least(target / at_least(work, 1), step), step);
 }
 
-/* Layer by layer: at FEW_ROWS each, at least half of the threads would have no rows, and a layer is
- * worth a barrier. */
+/* Whether the rows go layer by layer: with FEW_ROWS rows per thread at least half of the threads
+ * would have none, and a layer is worth a barrier. */
 static int by_layers(const fm_net *net, const fm_ctx *ctx, int32_t threads) {
     const int64_t work = ctx->rows * net->n_params / net->n_ops;
     return !ctx->blas && 2 * chunks_of(ctx->rows, FEW_ROWS) <= threads && work >= LAYER_WORK;
 }
 
-/* Some op needs all rows of its columns: the net goes layer by layer, in training and back. */
+/* Whether some op needs all rows of its columns: the net then goes layer by layer, in training and
+ * on the way back. */
 static int has_whole_columns(const fm_net *net, const fm_kernels *k) {
     for (const fm_op *op = net->ops; op < net->ops + net->n_ops; op++)
         if (k->ops[op->kind].whole == FM_WHOLE_columns)
@@ -112,7 +120,7 @@ static int has_whole_columns(const fm_net *net, const fm_kernels *k) {
     return 0;
 }
 
-/* More threads only where each has enough to do. */
+/* More threads only if each finds enough to do. */
 static int32_t useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
     const int64_t work = (net->n_params + net->acts_width) * at_most(rows, (int64_t)1 << 32);
     return (int32_t)at_least(1, at_most(threads, work / THREAD_WORK));
@@ -122,9 +130,10 @@ int32_t fm_useful_threads(const fm_net *net, int64_t rows, int32_t threads) {
     return useful_threads(net, rows, threads);
 }
 
-/* Sums over rows begin anew every FM_CHAIN of them, so a mini-batch may go in blocks of so many and
- * keep its bits (those of a BLAS depend on the cut, which is always the same); activations of a
- * block stay in the cache until its gradients are summed. */
+/* Rows of a block of a mini-batch. Sums over rows begin anew every FM_CHAIN rows, so a
+ * mini-batch may go in blocks of so many and keep its bits. With a BLAS the bits depend on the
+ * cut, which is therefore always the same. The activations of a block stay in the cache until
+ * its gradients are summed. */
 int64_t fm_block_rows(const fm_net *net, const fm_kernels *k, int64_t rows, int32_t threads,
                       int32_t blas) {
     const int64_t block = FM_CHAIN * (blas ? 1 : chunks_of(threads, BLOCK_THREADS));
@@ -138,28 +147,28 @@ typedef struct {
     const fm_kernels *k;
     fm_ctx *ctx;
     fm_train_job *job;    /* NULL outside of training */
-    void *out;            /* fm_predict */
-    int32_t optimizer;    /* -1: gradients only */
-    fm_hyper hyper[2];    /* of this step: [1] for weights, [0] for what is not decayed */
-    double average_share; /* of the new parameters in their average; 0: it stays as it is */
-    double *partial;      /* sums of squares of the gradient's chunks */
+    void *out;            /* fm_predict: the output of all rows */
+    int32_t optimizer;    /* -1: only gradients, no update */
+    fm_hyper hyper[2];    /* of this step: [1] for weights, [0] for parameters without decay */
+    double average_share; /* share of the new parameters in their average; 0: unchanged */
+    double *partial;      /* sums of squares of the chunks of the gradient */
     int32_t threads;
-    /* by layers: areas of `op` are done by `kernel`, in a matrix of `width` columns */
+    /* layer by layer: `kernel` does the areas of `op`, in a matrix of `width` columns */
     const fm_op *op;
     void (*kernel)(const fm_op *op, const fm_ctx *ctx, fm_area area);
     int64_t width, columns_per_chunk;
     int64_t rows_per_chunk;
     int64_t panels;        /* rows of a panel, or 0: row by row */
-    int32_t in_panels;     /* fm_in_panels ... */
-    int64_t known_rows;    /* ... of so many */
-    int64_t batch_rows;    /* fm_train: of the whole mini-batch; fm_predict: of a round */
-    int64_t counted_rows;  /* fm_train: those of the mini-batch whose label is not ignored */
-    int32_t broken_off;    /* by ctx->poll */
-    int32_t in_one_block;  /* fm_predict: by layers */
+    int32_t in_panels;     /* result of fm_in_panels ... */
+    int64_t known_rows;    /* ... for so many rows */
+    int64_t batch_rows;    /* of the whole mini-batch in fm_train, of a round in fm_predict */
+    int64_t counted_rows;  /* fm_train: rows of the mini-batch whose label is not ignored */
+    int32_t broken_off;    /* 1: ctx->poll broke the run off */
+    int32_t in_one_block;  /* fm_predict: all rows at once, layer by layer */
     int64_t first;         /* fm_predict: row at which chunk 0 begins */
     int64_t first_t;       /* fm_train: steps taken before this call */
-    fm_pace *pace;         /* fm_predict */
-    double now, end;       /* after the last step or round, and when to stop; seconds */
+    fm_pace *pace;         /* fm_predict: times of the rounds */
+    double now, end;       /* s: time after the last step or round, and time to stop */
     int32_t update_finite; /* atomic */
 } run;
 
@@ -220,12 +229,13 @@ static void update_range(run *r, int64_t first, int64_t n, int is_decayed) {
         k->updates[r->optimizer](plus(c->params, first, k), states, plus(c->grads, first, k), n, h);
     if (!is_finite)
         __atomic_store_n(&r->update_finite, 0, __ATOMIC_RELAXED);
-    if (!isfinite(h->max_norm)) /* else after it, when whole columns are known */
+    if (!isfinite(h->max_norm)) /* with max_norm, limit_norms does this after the update */
         average_range(r, first, n);
     restore_mode(mode);
 }
 
-/* Chunks of all ops are numbered through: find the op that `chunk` belongs to. */
+/* The chunks of all ops are numbered consecutively: finds the op of `chunk`, sums its gradient and,
+ * in training, updates its parameters. */
 static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
     run *r = arg;
     (void)worker;
@@ -243,7 +253,8 @@ static void slices_chunk(void *arg, int64_t chunk, int32_t worker) {
         const fm_op_kernels *kernels = &r->k->ops[op->kind];
         PROFILED(PARAM_GRAD, op - r->net->ops,
                  (r->panels ? kernels->panel_param_grad : kernels->param_grad)(op, r->ctx, i0, i1));
-        if (r->optimizer >= 0 && s.n_weights == 0) { /* arrays of n_slices, one behind the other */
+        /* arrays of n_slices elements, one behind the other */
+        if (r->optimizer >= 0 && s.n_weights == 0) {
             for (int64_t first = 0; first < s.n_biases; first += s.n_slices)
                 update_range(r, op->b + first + i0, i1 - i0, 0);
         } else if (r->optimizer >= 0) {
@@ -275,8 +286,8 @@ static void all_rows(fm_team *team, run *r, void (*chunk)(void *, int64_t, int32
     fm_team_run(team, chunk, r, chunks_of(r->ctx->rows, r->rows_per_chunk));
 }
 
-/* A run of so many rows may be broken off if it takes long; before anything is written that is kept
- * from step to step, there must be an end to that. */
+/* From here on a run of so many rows may be broken off, if it takes long. was_broken_off ends that;
+ * it must come before anything is written that outlasts the step. */
 static void may_break_off(fm_team *team, const run *r, int64_t rows) {
     const int is_long = rows * (r->net->n_params + r->net->acts_width) >= LONG_WORK;
     fm_team_ask(team, is_long ? &r->ctx->poll : NULL);
@@ -304,7 +315,8 @@ static void area_chunk(void *arg, int64_t chunk, int32_t worker) {
     r->kernel(r->op, r->ctx, area);
 }
 
-/* One kernel over a matrix of `width` columns, cut into about as many areas as there are threads */
+/* Runs one kernel over a matrix of `width` columns, cut into about as many areas
+ * as there are threads. */
 static void all_areas(fm_team *team, run *r, const fm_op *op,
                       void (*kernel)(const fm_op *, const fm_ctx *, fm_area), int64_t width) {
     if (!kernel)
@@ -349,7 +361,7 @@ void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx) 
     return plus(ctx->dacts, last_op(net)->dy * ctx->capacity, k);
 }
 
-/* What a training pass leaves in the running statistics */
+/* Updates the running statistics after a training pass. */
 static void keep_stats(const run *r) {
     for (const fm_op *op = r->net->ops; op < r->net->ops + r->net->n_ops; op++)
         if (r->k->ops[op->kind].keep_stats)
@@ -396,7 +408,7 @@ int32_t fm_backward(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, i
 
 /* ---- the optimizer's step -------------------------------------------------------------------- */
 
-#define UPDATE_CHUNK 16384 /* elements; a multiple of every vector */
+#define UPDATE_CHUNK 16384 /* elements; a multiple of every vector's length */
 
 static void update_chunk(void *arg, int64_t chunk, int32_t worker) {
     run *r = arg;
@@ -417,7 +429,7 @@ static void update_all(fm_team *team, run *r) {
                     chunks_of(net->n_params - net->n_decayed, UPDATE_CHUNK));
 }
 
-#define NORM_CHUNKS 256 /* at most: the cut depends on the number of parameters alone */
+#define NORM_CHUNKS 256 /* most chunks: the cut depends on the number of parameters alone */
 
 static int64_t norm_chunk_size(const fm_net *net) {
     return at_least(UPDATE_CHUNK, round_up(chunks_of(net->n_params, NORM_CHUNKS), 64));
@@ -431,8 +443,7 @@ static void norm_chunk(void *arg, int64_t chunk, int32_t worker) {
                                           at_most(size, r->net->n_params - first));
 }
 
-/* The norm where squares overflow, which those of float32 cannot do in double; NaN and infinity
- * give NaN. */
+/* The norm if squares overflow (squares of float32 cannot in double). NaN and infinity give NaN. */
 static double norm_of_large(const double *x, int64_t n) {
     double largest = 0, squares = 0;
     for (int64_t i = 0; i < n; i++)
@@ -442,8 +453,8 @@ static double norm_of_large(const double *x, int64_t n) {
     return largest * sqrt(squares);
 }
 
-/* What clipping by norm leaves of the gradient, 1 where it is short enough; NaN where it is not
- * finite (Pascanu et al. 2013). */
+/* The factor of the gradient that clipping by norm demands: 1 if the gradient is short enough, NaN
+ * if it is not finite (Pascanu et al. 2013). */
 static double clipped_share(fm_team *team, run *r, double clip_norm) {
     const int64_t chunks = chunks_of(r->net->n_params, norm_chunk_size(r->net));
     double partial[NORM_CHUNKS], sum = 0;
@@ -457,7 +468,7 @@ static double clipped_share(fm_team *team, run *r, double clip_norm) {
     return !isfinite(norm) ? (double)NAN : norm > clip_norm ? clip_norm / norm : 1;
 }
 
-/* Chunks of columns of all ops are numbered through, as in slices_chunk. */
+/* The chunks of columns of all ops are numbered consecutively, as in slices_chunk. */
 static void columns_chunk(void *arg, int64_t chunk, int32_t worker) {
     const run *r = arg;
     (void)worker;
@@ -482,7 +493,8 @@ static void average_chunk(void *arg, int64_t chunk, int32_t worker) {
     average_range(r, first, at_most(UPDATE_CHUNK, r->net->n_params - first));
 }
 
-/* After all parameters have moved */
+/* Shrinks columns to max_norm once all parameters have moved, and updates the average
+ * afterwards. */
 static void limit_norms(fm_team *team, run *r) {
     int64_t chunks = 0;
     if (!isfinite(r->hyper[1].max_norm))
@@ -500,7 +512,7 @@ static void limit_norms(fm_team *team, run *r) {
 fm_hyper fm_at_rates(fm_hyper hyper, const double *rates) {
     hyper.lr = rates[0];
     if (!isnan(rates[1]))
-        hyper.momentum = hyper.beta1 = rates[1]; /* an optimizer reads one of them */
+        hyper.momentum = hyper.beta1 = rates[1]; /* an optimizer reads only one of them */
     return hyper;
 }
 
@@ -513,7 +525,7 @@ static void begin_step(const fm_team *team, run *r, const fm_hyper *hyper, int64
     r->hyper[0] = not_decayed(&r->hyper[1]);
 }
 
-/* A step whose update was not finite does not count. */
+/* Takes back the counters of a step whose update was not finite: the step does not count. */
 static void forget_step(fm_ctx *ctx, const fm_ctx *before) {
     memcpy(ctx->running, before->running, sizeof ctx->running);
     ctx->n_averaged = before->n_averaged;
@@ -549,7 +561,7 @@ int32_t fm_update(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, int32_t o
 
 /* ---- loss ------------------------------------------------------------------------------------ */
 
-/* In eight interleaved sums: short chains, and an order that depends on n alone. */
+/* The sum in eight interleaved chains: short chains, and an order that depends on n alone. */
 static double sum(const double *x, int64_t n) {
     double lane[8] = {0};
     int64_t i = 0;
@@ -585,7 +597,7 @@ int64_t fm_counted_rows(int32_t loss, const fm_loss_settings *settings, const vo
     return counted;
 }
 
-/* A mean over no row divides by 1: all that it adds up is 0. */
+/* A mean over no rows divides by 1, since its sum is 0. */
 static double divisor_of(const fm_loss_settings *settings, int64_t counted) {
     return settings->sum || counted < 1 ? 1 : (double)counted;
 }
@@ -615,7 +627,8 @@ static double now(void) { return 1e-9 * (double)now_ns(); }
 
 /* ---- predict --------------------------------------------------------------------------------- */
 
-/* Every worker has its own block of activations, so rows need no more memory than threads. */
+/* Every worker has its own block of activations, so memory grows with the threads
+ * and not with the rows. */
 static void predict_chunk(void *arg, int64_t chunk, int32_t worker) {
     const run *r = arg;
     const int64_t n_out = last_op(r->net)->n_out;
@@ -635,7 +648,7 @@ static void predict_in_one_block(fm_team *team, run *r) {
            (size_t)(r->ctx->rows * last_op(r->net)->n_out * r->k->real_size));
 }
 
-/* Rounds of one way, alone or together */
+/* Runs rounds as long as the way, alone or together, stays the same. */
 static void drive_predict(fm_team *team, void *arg) {
     run *r = arg;
     const int32_t alone = r->pace->alone;
@@ -685,7 +698,7 @@ void fm_predict_row(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx, v
 
 #define CACHE_LINE 64
 
-/* A multiple of 4 bytes: for a short row a call of memcpy takes longer than the copy. */
+/* Copies a multiple of 4 bytes. For a short row, a call of memcpy takes longer than the copy. */
 static void copy_short(char *to, const char *from, int64_t bytes) {
     int64_t i = 0;
     for (; i + 16 <= bytes; i += 16)
@@ -694,7 +707,7 @@ static void copy_short(char *to, const char *from, int64_t bytes) {
         memcpy(to + i, from + i, 4);
 }
 
-/* Rows of the data set lie anywhere in memory: while one is copied the next is asked for. */
+/* Copies a row and prefetches the next one: rows of the data set may be anywhere in memory. */
 static void copy_row(char *to, const char *from, const char *next, int64_t bytes) {
     int64_t i = 0;
     for (; i + CACHE_LINE <= bytes; i += CACHE_LINE) {
@@ -704,7 +717,7 @@ static void copy_row(char *to, const char *from, const char *next, int64_t bytes
     copy_short(to + i, from + i, bytes - i);
 }
 
-/* The loss will want them: they lie anywhere in memory too, but take no copy. */
+/* Prefetches the targets for the loss. They too may be anywhere in memory, but are not copied. */
 static void ask_for_targets(const run *r, int64_t r0, int64_t r1) {
     const fm_train_job *job = r->job;
     const int64_t n_out = last_op(r->net)->n_out;
@@ -730,7 +743,8 @@ static void gather(const run *r, int64_t r0, int64_t r1) {
                  bytes);
 }
 
-/* z, dz: outputs of rows [r0, r1) of the block, one row behind the other, and their gradients */
+/* Loss of rows [r0, r1) of the block. z and dz hold their outputs and the gradients of these, one
+ * row behind the other. */
 static void loss_of_outputs(const run *r, int64_t r0, int64_t r1, const void *z, void *dz) {
     const fm_train_job *job = r->job;
     const fm_kernels *k = r->k;
@@ -772,9 +786,10 @@ static void gather_panels(const run *r, int64_t r0, int64_t r1) {
                          job->order ? job->order + first : NULL, r1 - r0, n_in);
 }
 
-#define LOSS_ELEMENTS (32 * FM_NARROW) /* of either type: a panel at least */
+#define LOSS_ELEMENTS (32 * FM_NARROW) /* elements of either type: at least one panel */
 
-/* A loss goes along a row, so outputs and their gradients are turned into rows and back. */
+/* A loss goes along a row, so outputs are turned from panels into rows, and
+ * their gradients back. */
 static void panel_loss(const run *r, int64_t r0, int64_t r1) {
     double z[LOSS_ELEMENTS], dz[LOSS_ELEMENTS];
     const int64_t n_out = last_op(r->net)->n_out;
@@ -789,7 +804,7 @@ static void panel_loss(const run *r, int64_t r0, int64_t r1) {
     }
 }
 
-/* train_chunk in panels */
+/* The same as train_chunk, in panels. */
 static void panels_chunk(void *arg, int64_t chunk, int32_t worker) {
     const run *r = arg;
     const fm_op *first = r->net->ops, *end = first + r->net->n_ops;
@@ -814,7 +829,7 @@ static void panels_chunk(void *arg, int64_t chunk, int32_t worker) {
 
 /* ---- the rows of other nets ------------------------------------------------------------------ */
 
-/* The whole way of some rows of the mini-batch */
+/* Takes a chunk of rows of the mini-batch the whole way: gather, forward, loss, backward. */
 static void train_chunk(void *arg, int64_t chunk, int32_t worker) {
     const run *r = arg;
     int64_t r0, r1;
@@ -840,7 +855,7 @@ static void loss_chunk(void *arg, int64_t chunk, int32_t worker) {
     batch_loss(arg, r0, r1);
 }
 
-/* The same, layer by layer */
+/* The same for all rows of the block, layer by layer. */
 static void train_by_layers(fm_team *team, run *r) {
     all_rows(team, r, gather_chunk);
     forward_by_layers(team, r);
@@ -848,7 +863,7 @@ static void train_by_layers(fm_team *team, run *r) {
     backward_by_layers(team, r);
 }
 
-/* The rows of the mini-batch from ctx->first_row on, ctx->rows of them */
+/* Sets ctx->x to the block of the mini-batch: ctx->rows rows from ctx->first_row on. */
 static void place_block(run *r) {
     const fm_train_job *job = r->job;
     fm_ctx *c = r->ctx;
@@ -857,7 +872,7 @@ static void place_block(run *r) {
                : plus(job->x, (job->position + c->first_row) * r->net->ops[0].n_in, r->k);
 }
 
-/* Gradients alone, or with the update that belongs to each */
+/* Sums all gradients. `optimizer` -1: without the update of each. */
 static void sum_gradients(fm_team *team, run *r, int32_t optimizer) {
     r->optimizer = optimizer;
     all_slices(team, r);
@@ -887,8 +902,8 @@ static void train_rows(fm_team *team, run *r) {
     }
 }
 
-/* The gradients of the last block, and the update. Whole gradients come first if their norm is
- * needed, or if they take so long that Ctrl-C should not have to wait for them. Returns 0 if
+/* Sums the gradients of the last block, and updates. All gradients come first if their norm is
+ * needed, or if they take so long that Ctrl-C must be able to break them off. Returns 0 if
  * nothing was updated. */
 static int update_batch(fm_team *team, run *r, const fm_hyper *hyper) {
     const fm_train_job *job = r->job;
@@ -913,7 +928,7 @@ static int update_batch(fm_team *team, run *r, const fm_hyper *hyper) {
     return 1;
 }
 
-/* Rows of the mini-batch whose label is not ignored */
+/* The number of rows of the mini-batch whose label is not ignored. */
 static int64_t counted_rows(const run *r) {
     const fm_train_job *job = r->job;
     const int64_t first = job->position;
@@ -959,7 +974,7 @@ static void train_batch(fm_team *team, run *r) {
     c->draw++;
 }
 
-/* Steps of one way, alone or together */
+/* Takes steps as long as the way, alone or together, stays the same. */
 static void drive_train(fm_team *team, void *arg) {
     run *r = arg;
     fm_train_job *job = r->job;
@@ -991,7 +1006,7 @@ void fm_train(const fm_net *net, const fm_kernels *k, fm_ctx *ctx, fm_train_job 
     r.first_t = job->t;
     job->finite = 1;
     job->broken_off = 0;
-    const uint32_t mode = default_mode(); /* the clock sets flags too */
+    const uint32_t mode = default_mode(); /* reading the clock sets flags too */
     train_by_pace(&r, useful_threads(net, job->batch_size, threads));
     restore_mode(mode);
 }

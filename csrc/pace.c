@@ -1,23 +1,27 @@
-/* Whether more threads make the steps of a training faster, as measured while it runs.
+/* Whether more threads make the steps of a training faster, measured while it runs.
  *
- * A cost model cannot know what else wants the processors, nor how far apart they are: where a host
- * has put two of them on different chips, small nets take 1.6 times as long on both as on one. So
- * now and then some steps are taken the other way, alone or together, and the faster way is kept.
- * A trial costs at most a fiftieth of the time until the next one, less where trials keep failing.
- * Bits do not depend on who works. */
+ * A cost model cannot know which other programs want the processors, or how far apart these are. If
+ * a host places two of them on different chips, small nets take 1.6 times as long on both as on
+ * one. So now and then a trial takes some steps the other way, alone or together, and the faster
+ * way is kept. A trial costs at most a fiftieth of the time until the next one, and less if trials
+ * keep failing. Bits do not depend on who works. */
 
 #include <math.h>
 
 #include "fastmlp.h"
 
-#define TRIAL_NS 2e7        /* at least: several time slices, for one lost to others says little */
-#define TRIAL_STEPS 3       /* at least, unless one takes longer than that */
-#define REST_PER_TRIAL 50   /* times its length until the next one ... */
-#define MOST_PATIENCE 4     /* ... and so many times that where trials change nothing */
-#define GAIN 0.97           /* of the time a step took: else no change */
-#define SLOWED 1.3          /* times what it took when it was chosen: tried again at once */
-#define AVERAGE_NS 5e7      /* time that a running mean looks back */
-#define FIRST_REST_STEPS 10 /* before the first trial, and TRIAL_NS */
+/* Least length of a trial in ns: several time slices, since one slice lost to others says
+ * little. */
+#define TRIAL_NS 2e7
+#define TRIAL_STEPS 3     /* least steps of a trial, unless one step takes longer than TRIAL_NS */
+#define REST_PER_TRIAL 50 /* rest until the next trial, in lengths of this one ... */
+#define MOST_PATIENCE 4   /* ... and at most so many times that if trials change nothing */
+#define GAIN 0.97         /* the other way is kept below this share of the time */
+/* A trial begins at once if the mean step takes so many times what it took
+ * when its way was chosen. */
+#define SLOWED 1.3
+#define AVERAGE_NS 5e7      /* ns that the running mean of a step's time looks back */
+#define FIRST_REST_STEPS 10 /* the first trial comes after these, or TRIAL_NS if longer */
 
 static void begin_trial(fm_pace *p) {
     p->is_trial = 1;
@@ -26,7 +30,7 @@ static void begin_trial(fm_pace *p) {
     p->steps = 0;
 }
 
-/* The other way was faster, or it goes back to how it was. */
+/* Keeps the other way if it was faster, and goes back otherwise. */
 static void end_trial(fm_pace *p, double now) {
     const double found = p->spent / (double)p->steps;
     const int is_faster = found < GAIN * p->mean;
@@ -57,7 +61,7 @@ void fm_pace_step(fm_pace *p, double now, double took) {
             end_trial(p, now);
         return;
     }
-    if (p->mean == 0) /* the very first step, which is slow */
+    if (p->mean == 0) /* the first step of all, which is slow */
         p->next = now + fmax(TRIAL_NS, FIRST_REST_STEPS * took);
     const double share = p->chosen > 0 ? took / AVERAGE_NS : 1 / (double)++p->steps;
     p->mean += (share < 1 ? share : 1) * (took - p->mean);

@@ -1,7 +1,6 @@
-/* Where a step's time goes: built with -DFASTMLP_PROFILE=ON, every thread adds up the time of each
- * kernel of each op, and the process prints the sums when it ends. Nothing of it is in other
- * builds.
- */
+/* How much of a step's time each kernel takes. In a build with -DFASTMLP_PROFILE=ON, every thread
+ * adds up the time of each kernel of each op, and the process prints the sums when it ends. Other
+ * builds contain none of this. */
 #ifndef FASTMLP_PROFILE_H
 #define FASTMLP_PROFILE_H
 

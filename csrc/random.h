@@ -1,4 +1,4 @@
-/* Random numbers as a function of place: no result depends on how work was split. */
+/* Random numbers that depend on a place alone, so no result depends on how work was split. */
 #ifndef FASTMLP_RANDOM_H
 #define FASTMLP_RANDOM_H
 
@@ -17,8 +17,8 @@ static inline uint64_t fm_key(uint64_t seed, uint64_t a, uint64_t b) {
     return fm_mix64(fm_mix64(fm_mix64(seed) ^ a) ^ b);
 }
 
-/* 32 random bits for column j under `key`: the low half of the key shifts the counter, the high
- * half enters between the two rounds of lowbias32 (Wellons 2018). Vectorises in 32-bit lanes. */
+/* 32 random bits for column j under `key`. The low half of the key shifts the counter; the high
+ * half enters between the two rounds of lowbias32 (Wellons 2018). Vectorizes in 32-bit lanes. */
 static inline uint32_t fm_bits32(uint64_t key, uint32_t j) {
     uint32_t h = j * 0x9E3779B9u + (uint32_t)key;
     h = (h ^ (h >> 16)) * 0x21F0AAADu;

@@ -1,11 +1,12 @@
-/* The lists. Enums, kernel tables and the names that Python reads are all generated from here. */
+/* The lists. The enums, the kernel tables and the names that Python reads are all
+ * generated from here. */
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name, what an area must hold whole: its rows, its columns or nothing): kernels/<name>.c defines
- * <name>_sizes, <name>_forward, <name>_slope, <name>_backward, <name>_param_grad,
- * <name>_keep_stats, and the same in panels: <name>_panel_forward, <name>_panel_backward,
- * <name>_panel_param_grad. */
+/* X(name, whole): `whole` says whether an area must hold its rows or its columns whole, or nothing.
+ * kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope, <name>_backward,
+ * <name>_param_grad and <name>_keep_stats; and for panels <name>_panel_forward,
+ * <name>_panel_backward and <name>_panel_param_grad. */
 #define FM_OPS(X)                                                                                  \
     X(linear, nothing)                                                                             \
     X(activation, nothing)                                                                         \
@@ -18,14 +19,17 @@
     X(add, nothing)
 
 /* X(name, PythonClass, derivative from, range, form, kink, first weights, attribute, its default,
- * formula, its least value):
- * kernels/activation.c defines <name>_of(z, a) and <name>_slope(s, a). The derivative is a function
- * of the output y where that is possible: only those fuse into `linear`, which keeps y alone. The
- * others need the input z.
- * range: unbounded to both sides; half_open to one, with a slope everywhere; half_flat to one, and
- * constant on the other; or bounded. form: straight in pieces, or curved. kink: its slope jumps at
- * this number and at minus it; NAN if nowhere. first weights: the initializer of the Linear before
- * it. */
+ * formula, its least value)
+ *
+ * kernels/activation.c defines <name>_of(z, a) and <name>_slope(s, a).
+ *
+ *   derivative from  y: the derivative is a function of the output; z: of the input. Use y if
+ *                    possible: `linear` keeps y alone, so it can only fuse with such activations.
+ *   range            unbounded: to both sides; half_open: to one side, with a slope everywhere;
+ *                    half_flat: to one side, and constant on the other; bounded: to neither.
+ *   form             straight: linear in pieces; or curved.
+ *   kink             The slope jumps at this number and at minus this number; NAN: nowhere.
+ *   first weights    The initializer of the Linear that comes before the activation. */
 #define FM_ACTIVATIONS(X)                                                                          \
     X(identity, Identity, y, unbounded, straight, NAN, glorot_uniform, "", 0, "z", 0)              \
     X(relu, ReLU, y, half_flat, straight, 0, he_normal, "", 0, "max(z, 0)", 0)                     \
@@ -51,8 +55,8 @@
       "1 / (1 + exp(-z)), the lecture's logistic function", 0)                                     \
     X(tanh, Tanh, y, bounded, curved, NAN, glorot_uniform, "", 0, "tanh(z)", 0)
 
-/* X(name, from, to): kernels/vmath.h defines v<name>(x) for x in [from, to]; listed for the tests,
- * which hold each of them against high-precision values. */
+/* X(name, from, to): kernels/vmath.h defines v<name>(x) for x in [from, to]. The tests read this
+ * list and compare each function with high-precision values. */
 #define FM_FUNCTIONS(X)                                                                            \
     X(exp, -INFINITY, INFINITY)                                                                    \
     X(expm1_negative, -INFINITY, 0)                                                                \
@@ -63,11 +67,13 @@
     X(softplus, -INFINITY, INFINITY)                                                               \
     X(normal_cdf, -INFINITY, INFINITY)
 
-/* X(name, what the target is, outputs for each column of it, kink, form, binary sibling):
- * kernels/loss.c defines <name>_rows. Labels are one column, whatever the number of outputs;
- * n_quantiles is a setting. kink: whether its slope jumps somewhere, or it is smooth. form as a
- * function of an output: straight far out, a parabola or curved. binary sibling: the same loss for
- * one output, or none. */
+/* X(name, target, outputs, kink, form, binary sibling): kernels/loss.c defines <name>_rows.
+ *
+ *   target          labels: one column, whatever the number of outputs; or values.
+ *   outputs         Outputs for each column of values; n_quantiles is a setting.
+ *   kink            kinked: the slope jumps somewhere; or smooth.
+ *   form            As a function of an output: straight far out, a parabola, or curved.
+ *   binary sibling  The same loss for a single output; or none. */
 #define FM_LOSSES(X)                                                                               \
     X(cross_entropy, labels, any, smooth, curved, binary_cross_entropy)                            \
     X(binary_cross_entropy, values, 1, smooth, curved, none)                                       \
@@ -81,8 +87,8 @@
     X(binary_focal, values, 1, smooth, curved, none)                                               \
     X(soft_cross_entropy, values, 1, smooth, curved, binary_cross_entropy)
 
-/* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c defines <name>_step.
- */
+/* X(name, number of state arrays, at most FM_MAX_STATES): kernels/optimizer.c
+ * defines <name>_step. */
 #define FM_OPTIMIZERS(X)                                                                           \
     X(sgd, 1)                                                                                      \
     X(adam, 2)                                                                                     \
@@ -98,9 +104,11 @@
     X(adamax, 2)                                                                                   \
     X(rprop, 2)
 
-/* X(type, name, default): what an optimizer can be told, under the name that Python's field has. A
- * step reads those that it knows from its fm_hyper. Averages: average_decay is that of a running
- * mean of the parameters, 0 a plain mean, of every average_every steps from average_start on. */
+/* X(type, name, default): the settings of optimizers, each under the name of its field in Python. A
+ * step reads only its own from its fm_hyper.
+ *
+ * Averages of the parameters take every average_every-th step from average_start on.
+ * average_decay is the decay of a running mean; 0 means a plain mean. */
 #define FM_HYPERS(X)                                                                               \
     X(double, lr, 0)                                                                               \
     X(double, weight_decay, 0)                                                                     \

@@ -1,4 +1,4 @@
-/* Helpers that several files need. */
+/* Small functions that several files need. */
 #ifndef FASTMLP_SMALL_H
 #define FASTMLP_SMALL_H
 
@@ -7,16 +7,16 @@
 
 #include "fastmlp.h"
 
-/* One name of two parts, either of which may be a macro. */
+/* Joins two parts, either of which may be a macro, to one name. */
 #define FM_PASTE_(a, b) a##b
 #define FM_PASTE(a, b) FM_PASTE_(a, b)
 
-/* The address of an element of a buffer in the kernels' type. */
+/* The address of an element of a buffer of the kernels' element type. */
 static inline void *plus(const void *base, int64_t elements, const fm_kernels *k) {
     return (char *)(uintptr_t)base + elements * k->real_size;
 }
 
-/* A clock that only goes forward, ns. */
+/* Nanoseconds of a clock that only goes forward. */
 static inline int64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

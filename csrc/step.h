@@ -1,5 +1,5 @@
-/* What changes from step to step: scalars that are functions of the number t of the step (from 1)
- * and of ctx->running, which is saved with the network, so that a resumed run has the same bits. */
+/* The scalars of one step. They are functions of the step's number t (from 1) and of ctx->running,
+ * which is saved with the network, so a resumed run has the same bits. */
 #ifndef FASTMLP_STEP_H
 #define FASTMLP_STEP_H
 
@@ -17,7 +17,8 @@ static void nadam_shares(fm_hyper *h, double *product, int64_t t) {
     h->momentum_share = next / (1 - *product * next);
 }
 
-/* Defazio et al. 2024: the mean of the z weighs each by the square of the largest rate so far. */
+/* Defazio et al. 2024: the mean of the z gives each the square of the largest
+ * rate so far as weight. */
 static void schedule_free_mix(fm_hyper *h, double *largest_lr, double *sum) {
     *largest_lr = *largest_lr > h->lr ? *largest_lr : h->lr;
     const double weight = *largest_lr * *largest_lr;
@@ -30,7 +31,7 @@ static fm_hyper with_shape(fm_hyper h) {
     return h;
 }
 
-/* The settings for weights in step t */
+/* The settings of weights in step t. */
 static fm_hyper settings_of_step(const fm_hyper *hyper, fm_ctx *ctx, int32_t optimizer, int64_t t,
                                  double grad_scale) {
     fm_hyper h = *hyper;
@@ -45,19 +46,20 @@ static fm_hyper settings_of_step(const fm_hyper *hyper, fm_ctx *ctx, int32_t opt
     return with_shape(h);
 }
 
-/* The same for what is neither decayed nor penalised */
+/* The same settings for parameters that are neither decayed nor penalized. */
 static fm_hyper not_decayed(const fm_hyper *hyper) {
     fm_hyper h = *hyper;
     h.weight_decay = h.l1 = h.l2 = 0;
     return with_shape(h);
 }
 
-/* Share of the new parameters in their average after step t; counts what goes in. */
+/* The share of the new parameters in their average after step t. Counts the steps that enter it. */
 static double average_share(const fm_hyper *h, fm_ctx *ctx, int64_t t) {
     if (!ctx->average)
         return 0;
     if (t < h->average_start || (t - h->average_start) % h->average_every)
-        return ctx->n_averaged == 0; /* until the first, the average is the parameters */
+        /* before the first of them, the average equals the parameters */
+        return ctx->n_averaged == 0;
     ctx->n_averaged++;
     return ctx->n_averaged == 1   ? 1
            : h->average_decay > 0 ? 1 - h->average_decay

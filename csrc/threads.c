@@ -1,9 +1,9 @@
-/* The OpenMP region, whose threads can be had, and how work is handed out; nothing else in the
- * library knows of threads.
+/* Threads: the OpenMP region, how work is handed out, and how many threads the system can create.
+ * No other file of the library deals with threads.
  *
- * One thread drives the program, the others serve. Work is claimed chunk by chunk from one atomic
- * ticket, and the driver waits only for chunks that somebody has claimed: a thread that the
- * operating system took away before it could claim anything delays nobody. */
+ * One thread, the driver, runs the program; the others, the helpers, run chunks for it. Each chunk
+ * is claimed from one atomic ticket. The driver waits only for chunks that a thread has claimed. So
+ * a helper that the operating system suspends before it has claimed a chunk causes no delay. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -23,26 +23,31 @@
 #include <omp.h>
 #endif
 
-#define SPINS 4000   /* about 40 us of waiting before the core is offered to others */
-#define NAP_NS 50000 /* of a helper that found no work for that long */
+#define SPINS 4000   /* spins, about 40 us of waiting, before the core is offered to others */
+#define NAP_NS 50000 /* ns; length of a helper's nap after so many spins without work */
 #define CACHE_LINE 64
 #define INDEX_BITS 24
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 
-/* The ticket holds the first chunk that is left, the end of those left, and the phase, so that one
- * compare-and-swap both claims a chunk and proves that its phase is still the current one. Workers
- * of even number claim from the front, those of odd number from the back: in the next step the same
- * chunk mostly meets the same thread, whose cache still has its parameters and moments. All that a
- * helper watches or needs for a chunk comes with one cache line. */
+/* The ticket is one word of three fields:
+ *
+ *   bits 63..48  the phase: one call of run_batch
+ *   bits 47..24  the end of the chunks that are left
+ *   bits 23..0   the first chunk that is left
+ *
+ * One compare-and-swap thus both claims a chunk and proves that its phase is still the current one.
+ * Workers of even number claim from the front, those of odd number from the back. In the next step
+ * the same chunk then mostly meets the same thread, whose cache still has its parameters and
+ * moments. One cache line holds all that a helper watches or needs for a chunk. */
 struct fm_team {
     _Alignas(CACHE_LINE) _Atomic uint64_t ticket;
     void (*chunk)(void *, int64_t, int32_t);
     void *arg;
-    int64_t first; /* number of chunk 0 of the ticket */
+    int64_t first; /* number of the chunk that is 0 in the ticket */
     _Atomic int32_t stop, broken_off;
     int32_t threads;
     const fm_poll *poll;
-    int64_t next_ask; /* ns */
+    int64_t next_ask; /* time of the next question, ns */
     _Alignas(CACHE_LINE) _Atomic int64_t done;
 };
 
@@ -54,20 +59,27 @@ static void pause_once(void) {
 
 /* ---- never slower than one thread ---------------------------------------------------------------
  *
- * Where other processes want the cores too, a helper can lose its core in the middle of a chunk and
- * keep the driver waiting for a whole time slice. Where such stalls take more than a few percent of
- * the time, the driver works alone for a multiple of what it lost, and twice as long each time that
- * it finds no better: which bounds the loss. A stall now and then costs less than the other threads
- * bring. Bits do not depend on who works, so nothing else changes. */
+ * A stall is a wait of the driver for a helper that lost its core in the middle of a chunk. It
+ * lasts a whole time slice if other processes need the cores too. A stall now and then costs less
+ * than the helpers gain. If stalls take more than a few percent of the time, the driver works alone
+ * for a multiple of the time lost. Each repetition doubles that, so the total loss is bounded. The
+ * bits do not depend on who works, so nothing else changes. */
 
-#define STALL_NS 200000          /* a wait that no chunk explains */
-#define TOGETHER_PER_STALL 8     /* times its length without another: what threads bring is more */
-#define ALONE_PER_STALL 32       /* so a stall costs at most 3%, less when it is not the first */
-#define MOST_ALONE_NS 1000000000 /* then others are tried again */
+#define STALL_NS 200000 /* a wait that uneven chunks do not explain */
+/* A stall is forgiven if the time together before it was at least so many times its length: more
+ * threads have then gained more than the stall lost. */
+#define TOGETHER_PER_STALL 8
+/* After any other stall the driver works alone for so many times its length, so the stall costs at
+ * most 3% of the time; a repeated one costs less. */
+#define ALONE_PER_STALL 32
+#define MOST_ALONE_NS 1000000000 /* then helpers are tried again */
 
-static _Atomic int64_t alone_until;    /* 0: together ... */
-static _Atomic int64_t together_since; /* ... from here on, or from the last stall */
-static _Atomic int64_t last_alone;     /* how long, if nothing has gone well since */
+/* ns on the clock of now_ns; 0: the driver does not work alone. */
+static _Atomic int64_t alone_until;
+/* ns on that clock: when the driver stopped working alone, or when the last stall ended. */
+static _Atomic int64_t together_since;
+/* ns: how long the driver worked alone after the last stall; 0 if that stall was forgiven. */
+static _Atomic int64_t last_alone;
 
 static int working_alone(void) {
     const int64_t until = atomic_load_explicit(&alone_until, memory_order_relaxed);
@@ -81,7 +93,8 @@ static int working_alone(void) {
     return 0;
 }
 
-/* `expected`: nanoseconds of waiting that uneven chunks explain */
+/* The driver has waited since `start`. `expected`: nanoseconds of waiting that
+ * uneven chunks explain. */
 static void waited_since(int64_t start, int64_t expected) {
     const int64_t end = now_ns(), waited = end - start - expected;
     if (waited < STALL_NS)
@@ -98,8 +111,7 @@ static void waited_since(int64_t start, int64_t expected) {
     atomic_store_explicit(&last_alone, alone, memory_order_relaxed);
 }
 
-/* ---- breaking off ------------------------------------------------------------------------------
- */
+/* ---- breaking off ---------------------------------------------------------------------------- */
 
 #define ASK_NS 100000000
 
@@ -113,7 +125,7 @@ int32_t fm_team_broken_off(const fm_team *team) {
     return atomic_load_explicit(&team->broken_off, memory_order_relaxed);
 }
 
-/* The driver, between two chunks */
+/* The driver asks between two chunks, if it is time. */
 static void ask_in_time(fm_team *team) {
     if (!team->poll || fm_team_broken_off(team) || now_ns() < team->next_ask)
         return;
@@ -124,7 +136,7 @@ static void ask_in_time(fm_team *team) {
 
 /* ---- claiming -------------------------------------------------------------------------------- */
 
-/* Claim one chunk and run it; 0 if there is none left. */
+/* Claims one chunk and runs it, unless another worker was faster. Returns 0 if no chunk is left. */
 static int run_one(fm_team *team, int32_t worker) {
     uint64_t ticket = atomic_load_explicit(&team->ticket, memory_order_acquire);
     const uint32_t first = ticket & INDEX_MASK, end = (ticket >> INDEX_BITS) & INDEX_MASK;
@@ -134,7 +146,7 @@ static int run_one(fm_team *team, int32_t worker) {
     const uint64_t left = from_back ? ticket - ((uint64_t)1 << INDEX_BITS) : ticket + 1;
     if (atomic_compare_exchange_strong_explicit(&team->ticket, &ticket, left, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
-        if (!fm_team_broken_off(team)) /* else it counts as done all the same: the driver waits */
+        if (!fm_team_broken_off(team)) /* if broken off, it only counts as done */
             team->chunk(team->arg, team->first + (from_back ? end - 1 : first), worker);
         atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
     }
@@ -142,8 +154,8 @@ static int run_one(fm_team *team, int32_t worker) {
 }
 
 #ifdef _OPENMP
-/* A helper without work holds nobody up, so it may sleep: spinning on would take the core from
- * others. */
+/* A helper's loop. A helper without work causes no delay, so it may sleep. If it kept spinning, it
+ * would take the core from others. */
 static void serve(fm_team *team, int32_t worker) {
     const struct timespec nap = {.tv_nsec = NAP_NS};
     int32_t spins = 0;
@@ -158,7 +170,7 @@ static void serve(fm_team *team, int32_t worker) {
 }
 #endif
 
-/* All chunks of the phase that began at `begun` are claimed: wait for those still in hand. */
+/* All chunks of the phase that began at `begun` are claimed. Waits for those not yet done. */
 static void wait_for_claimed(fm_team *team, int64_t n, int64_t begun) {
     for (int32_t spins = 0; spins < SPINS; spins++) {
         if (atomic_load_explicit(&team->done, memory_order_acquire) == n)
@@ -171,7 +183,7 @@ static void wait_for_claimed(fm_team *team, int64_t n, int64_t begun) {
     waited_since(start, start - begun);
 }
 
-/* Chunks first .. first + n */
+/* Runs chunks [first, first + n) as one phase. */
 static void run_batch(fm_team *team, void (*chunk)(void *, int64_t, int32_t), void *arg,
                       int64_t first, int64_t n) {
     const uint64_t phase = (atomic_load_explicit(&team->ticket, memory_order_relaxed) >> 48) + 1;
@@ -202,8 +214,8 @@ void fm_team_run(fm_team *team, void (*chunk)(void *arg, int64_t i, int32_t work
 
 int32_t fm_team_size(const fm_team *team) { return team->threads; }
 
-/* A BLAS has locks of its own; one that another thread holds at a fork stays locked in the child
- * for good. So a fork waits until no thread is inside, and meanwhile none goes in. */
+/* A BLAS has locks of its own. If another thread holds one at a fork, it stays locked in the child
+ * for good. So a fork waits until no thread is inside a BLAS, and meanwhile none may enter. */
 static _Atomic int32_t forks, inside_blas;
 
 void fm_enter_blas(void) {
@@ -237,15 +249,15 @@ static void begin_child(void) {
 
 /* ---- stacks -------------------------------------------------------------------------------------
  *
- * Packed panels stand on the stack without probes (docs/decisions.md), so a product on a stack that
- * is too small could step over the guard page into another thread's memory. Who calls one asks
- * first, and helpers that have too little serve nobody. */
+ * Packed panels are on the stack without probes (docs/decisions.md). On a stack that is too small,
+ * a product could therefore step over the guard page into another thread's memory. Every caller of
+ * a product asks fm_has_stack first, and a helper with too little stack runs no chunks. */
 
-static _Thread_local uintptr_t stack_low; /* lowest address of this thread's; 0: not asked yet */
+static _Thread_local uintptr_t stack_low; /* lowest address of this thread's stack; 0: not asked */
 
 static _Atomic int32_t has_small_helpers;
 
-/* [*low, *high) of the calling thread's stack; 0 where the system does not say */
+/* The calling thread's stack is [*low, *high). Returns 0 if the system does not say. */
 static int stack_range(uintptr_t *low, uintptr_t *high) {
 #if defined(__linux__)
     pthread_attr_t attributes;
@@ -282,17 +294,17 @@ int32_t fm_has_stack(void) {
     const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     if (stack_low && here >= stack_low + FM_STACK_BYTES)
         return 1;
-    uintptr_t low, high; /* asked anew where it was too little: `ulimit -s` may have been raised */
+    uintptr_t low, high; /* if it was too little, ask again: `ulimit -s` may have been raised */
     if (!stack_range(&low, &high) || here < low || here >= high)
         return 1;
     stack_low = low;
     return here - low >= FM_STACK_BYTES;
 }
 
-static size_t stack_bytes; /* of libgomp's threads; 0: the default */
+static size_t stack_bytes; /* bytes of stack of each of libgomp's threads; 0: the default */
 
-/* OMP_STACKSIZE as libgomp reads it, when it is loaded: a number of kilobytes, or of the unit that
- * follows it, B, K, M or G */
+/* OMP_STACKSIZE as libgomp reads it when it is loaded: a number of kilobytes, or a number followed
+ * by a unit, B, K, M or G. 0: not set. */
 static size_t stack_size(void) {
     const char *text = getenv("OMP_STACKSIZE"), *units = "BKMG";
     char *unit;
@@ -305,8 +317,8 @@ static size_t stack_size(void) {
     return found ? (size_t)size << 10 * (found - units) : 0;
 }
 
-/* What a thread of libgomp gets: the size that it was told, unless the system refuses that, else
- * the system's own, which follows `ulimit -s` */
+/* Bytes of stack that a thread of libgomp gets: the size of OMP_STACKSIZE, unless the system
+ * refuses that; otherwise the system's own size, which follows `ulimit -s`. */
 static size_t helper_stack(void) {
     pthread_attr_t attributes;
     size_t size = 0;
@@ -320,7 +332,7 @@ static size_t helper_stack(void) {
     return size;
 }
 
-#define HELPER_BYTES 16384 /* of a helper's stack before it serves */
+#define HELPER_BYTES 16384 /* bytes of a helper's stack in use before its first chunk */
 
 int32_t fm_has_small_helpers(void) { return atomic_load(&has_small_helpers); }
 
@@ -335,11 +347,12 @@ void fm_threads_init(void) {
 
 int32_t fm_is_forked_child(void) { return atomic_load(&forked_child); }
 
-/* ---- how many ---------------------------------------------------------------------------------
+/* ---- how many threads ---------------------------------------------------------------------------
  *
- * Asked in every call without a number: in Python it took as long as a small step's arithmetic. */
+ * Every call without a number of threads asks these. In Python the question took as long as a small
+ * step's arithmetic. */
 
-#define MOST_PROCESSORS 8192 /* that Linux can be built for */
+#define MOST_PROCESSORS 8192 /* the largest number that Linux can be built for */
 
 int32_t fm_affinity(void) {
 #if defined(__linux__)
@@ -364,32 +377,46 @@ int32_t fm_omp_num_threads(void) {
     return *end == 0 || *end == ',' ? (int32_t)n : 0;
 }
 
-/* ---- where threads cannot be had ----------------------------------------------------------------
+/* ---- if threads cannot be created ---------------------------------------------------------------
  *
- * libgomp ends the process where it cannot create a thread: under RLIMIT_NPROC, in a container that
- * counts processes, without memory for stacks. It keeps the threads it made for each thread that
- * calls. So before such a caller asks for more than it ever had, as many as would be new are made
- * here and joined; where some cannot be, it gets as many as could.
+ * libgomp ends the process if it cannot create a thread: under RLIMIT_NPROC, in a container that
+ * counts processes, without memory for stacks. libgomp keeps a team of threads for each thread that
+ * calls it. Before such a caller asks for more threads than ever before, we therefore try: we
+ * create and join twice the number of new threads. If some cannot be created, the caller gets only
+ * as many as could.
  *
- * Where a team is smaller than the last one, libgomp ends the threads that are left over and later
- * makes others, beside those that have not quite ended. Where there is no room for both, teams keep
- * their size and those that are left over do nothing. */
+ * If a team is smaller than the caller's last one, libgomp ends the surplus threads. Later it
+ * creates others while the old ones may not quite have ended. That is why twice as many are tried.
+ * If there is no room for both, teams keep their size, and the surplus threads do nothing.
+ *
+ * fm_parallel meets one of three cases. `growing` is locked from the trial until libgomp has
+ * created its own threads, so no other caller can take their place:
+ *
+ *   threads <= proven                                   region
+ *   threads > proven, and 2 or more after a trial       lock, trial, region that unlocks first
+ *   threads > proven, but still 1 after a trial         lock, trial, unlock; the driver works alone
+ *
+ * A trial that has failed is not repeated for DENIED_NS. */
 
 #ifdef _OPENMP
 #define MOST_TRIALS 2048
-#define DENIED_NS 1000000000 /* then it is tried again */
-#define GONE_NS 100000000    /* at most: the kernel counts a joined thread for some us more */
+#define DENIED_NS 1000000000 /* ns after a failed trial until the next one */
+/* ns, longest wait: the kernel counts a joined thread for some us more */
+#define GONE_NS 100000000
 
 typedef struct {
     pthread_t thread;
-    pthread_mutex_t *gate; /* locked until all are there */
+    pthread_mutex_t *gate; /* locked until all threads of the trial exist */
     int64_t id;
 } trial;
 
-static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER; /* until libgomp has made its own */
-static _Thread_local int32_t proven = 1;                    /* threads, the calling one too */
-static _Thread_local int32_t is_tight;                      /* no room for twice as many */
-static _Thread_local int64_t denied_until;
+/* The lock is held until libgomp has created its threads. */
+static pthread_mutex_t growing = PTHREAD_MUTEX_INITIALIZER;
+/* Size of the largest team that could be created, the caller included. */
+static _Thread_local int32_t proven = 1;
+/* 1: there was no room for twice as many new threads. */
+static _Thread_local int32_t is_tight;
+static _Thread_local int64_t denied_until; /* ns on the clock of now_ns */
 
 static void *wait_at_gate(void *arg) {
     trial *t = arg;
@@ -406,7 +433,7 @@ static void end_trial(trial *t) {
         sched_yield();
 }
 
-/* How many of n threads could be created, all there at the same time */
+/* How many of n threads could be created, all existing at the same time. */
 static int32_t threads_to_be_had(int32_t n) {
     trial trials[MOST_TRIALS];
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -429,7 +456,7 @@ static int32_t threads_to_be_had(int32_t n) {
     return count;
 }
 
-/* With `growing` held: `threads`, or as many as there can be. */
+/* Returns `threads`, or as many of them as can be created. `growing` must be locked. */
 static int32_t prove(int32_t threads) {
     const int64_t now = now_ns();
     if (threads <= proven || now < denied_until)
@@ -444,7 +471,7 @@ static int32_t prove(int32_t threads) {
     return proven;
 }
 
-/* The region. Where it has new threads, nobody else makes some until it has begun. */
+/* The OpenMP region. If it needs new threads, no other caller may create any until it has begun. */
 static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team *, void *),
                          void *arg) {
     fm_team team = {.threads = threads};
@@ -466,7 +493,7 @@ static void run_together(int32_t threads, int is_growing, void (*drive)(fm_team 
             restore_mode(mode);
         }
     }
-    waited_since(stopped, 0); /* the region's end waits for everybody */
+    waited_since(stopped, 0); /* the region's end waits for all threads */
 }
 #endif
 
@@ -483,7 +510,7 @@ static void run_in_mode(int32_t threads, void (*drive)(fm_team *, void *), void 
             run_together(threads, is_growing, drive, arg);
             return;
         }
-        pthread_mutex_unlock(&growing); /* it is alone because it could not grow */
+        pthread_mutex_unlock(&growing); /* no new thread could be created: the third case above */
     }
 #endif
     (void)threads;

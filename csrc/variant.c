@@ -1,5 +1,6 @@
-/* One build of all kernels, for one element type and one instruction set: compiled once per (type,
- * set), with FM_DOUBLE, FM_TABLE (the symbol that leaves) and FM_TABLE_NAME given by the build. */
+/* One build of all kernels, for one element type and one instruction set. It is compiled once per
+ * (type, set); the build system defines FM_DOUBLE, FM_TABLE (the exported symbol) and
+ * FM_TABLE_NAME. */
 
 #include "kernels/activation.c"
 #include "kernels/batch_norm.c"
@@ -33,7 +34,7 @@ static int64_t first_nonfinite(const void *x, int64_t n) {
     return found;
 }
 
-/* Whether n elements are finite numbers in low .. high. */
+/* Whether n elements are finite numbers in [low, high]. */
 INLINE int all_inside(const real *x, int64_t n, double low, double high) {
     int inside = 1;
     for (int64_t i = 0; i < n; i++)

@@ -1,13 +1,13 @@
 /* Activations: y = g(z) elementwise, dz = dy g'(z).
  *
- * An activation is one line in registry.h and two functions here: <name>_of(z, a), and
- * <name>_slope(s, a), its derivative as a function of the output (s = y) or the input (s = z), as
- * the list line says. `a` is the attribute (slope, alpha, beta). */
+ * An activation is one line in registry.h and two functions here, <name>_of(z, a) and
+ * <name>_slope(s, a). The slope is the derivative as a function of the output (s = y) or of the
+ * input (s = z), as the line says. `a` is the attribute (slope, alpha, beta). */
 
 #include "real.h"
 #include "vmath.h"
 
-/* The constants of SELU's fixed point, Klambauer et al. 2017, appendix A */
+/* The constants of SELU's fixed point: Klambauer et al. 2017, appendix A. */
 #define SELU_SCALE ((real)1.0507009873554804934193349852946)
 #define SELU_ALPHA ((real)1.6732632423543772848170429916717)
 #define INV_SQRT_2PI ((real)0.39894228040143267794)
@@ -33,15 +33,15 @@ INLINE vec selu_slope(vec y, vec a) {
     return (void)a, pick(y <= 0, y + SELU_SCALE * SELU_ALPHA, splat(SELU_SCALE));
 }
 
-/* At -inf the limit is 0, where z Phi(z) would be -inf * 0. */
+/* At -inf the limit is 0; z Phi(z) would be -inf * 0. */
 INLINE vec gelu_of(vec z, vec a) { return (void)a, pick(z < -60, (vec){0}, z * vnormal_cdf(z)); }
 INLINE vec gelu_slope(vec z, vec a) {
     const vec c = vmax(splat(-60), vmin(splat(60), z));
     return (void)a, fma_(c * INV_SQRT_2PI, vexp_half_square(c), vnormal_cdf(c));
 }
 
-/* (1 + tanh(u)) / 2 = sigmoid(2 u), which keeps its digits where tanh is near -1; beyond +-30 it is
- * 0 or 1 in both types */
+/* (1 + tanh(u)) / 2 = sigmoid(2 u). The sigmoid keeps its digits if tanh is near -1. Beyond +-30 it
+ * is 0 or 1 in both types. */
 INLINE vec gelu_tanh_share(vec c) {
     return vsigmoid(c * fma_(c * c, splat(GELU_TANH_3), splat(GELU_TANH_1)));
 }
@@ -56,9 +56,9 @@ INLINE vec gelu_tanh_slope(vec z, vec a) {
     return (void)a, fma_(c * inner, s * gelu_tanh_share(-c), s);
 }
 
-/* below -1000 the result is 0 in both types; -inf * 0 would be NaN */
+/* Below -1000 the result is 0 in both types; -inf * 0 would be NaN. */
 INLINE vec silu_of(vec z, vec a) { return (void)a, pick(z < -1000, (vec){0}, z * vsigmoid(z)); }
-/* s (1 + z (1 - s)), s = sigmoid(z), and 1 - s = sigmoid(-z) without cancelling */
+/* s (1 + z (1 - s)), s = sigmoid(z), with 1 - s = sigmoid(-z) so that nothing cancels */
 INLINE vec silu_slope(vec z, vec a) {
     const vec c = vmax(splat(-1000), vmin(splat(1000), z));
     return (void)a, vsigmoid(c) * fma_(c, vsigmoid(-c), splat(1));
@@ -75,7 +75,7 @@ INLINE vec hardswish_slope(vec z, vec a) {
 }
 
 /* tanh(softplus(z)) = u / (u + 2), u = n (n + 2), n = exp(z): one exponential, and nothing cancels.
- * Above 40 it is 1 in both types, below -1000 the result is 0; both ends would overflow. */
+ * Above 40 it is 1 in both types. Below -1000 the result is 0. Both ends would overflow. */
 typedef struct {
     vec z, n, u;
 } mish_parts;
@@ -114,8 +114,8 @@ INLINE vec tanh_slope(vec y, vec a) { return (void)a, fma_(-y, y, splat(1)); }
 typedef void (*activate_fn)(real *y, const real *z, real a, int64_t n);
 typedef void (*slope_fn)(real *dz, const real *dy, const real *s, real a, int64_t n);
 
-/* Four vectors side by side, interleaved by the compiler: one chain of 20 dependent operations is
- * longer than what a processor looks ahead. */
+/* Four vectors side by side, interleaved by the compiler. A single chain of 20 dependent operations
+ * is longer than a processor looks ahead. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define INTERLEAVED __attribute__((optimize("schedule-insns", "sched-pressure")))
 #else
@@ -156,7 +156,7 @@ FM_ACTIVATIONS(LOOPS)
 static const activate_fn activate[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(ACTIVATE_ENTRY)};
 static const slope_fn times_slope[FM_N_ACTIVATIONS] = {FM_ACTIVATIONS(SLOPE_ENTRY)};
 
-/* ---- of an area, whose rows are `width` apart ----------------------------------------------- */
+/* ---- loops over an area, whose rows are `width` apart ---------------------------------------- */
 
 static void activate_area(int32_t g, real *y, const real *z, real a, int64_t width, fm_area area) {
     const int64_t n = area.j1 - area.j0;
@@ -186,7 +186,7 @@ static void times_slope_area(int32_t g, real *dz, const real *dy, const real *s,
 
 /* ---- the op ---------------------------------------------------------------------------------- */
 
-/* Of a known activation */
+/* Whether the attribute of a known activation is in its range. */
 static int attribute_fits(const fm_op *op) {
     return op->attr0 >= fm_activation_infos[op->variant].attr_least;
 }

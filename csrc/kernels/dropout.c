@@ -1,8 +1,8 @@
-/* Inverted dropout (Srivastava et al. 2014): in training y = x mask / (1 - p), mask ~ Bernoulli(1 -
- * p); else y = x.
+/* Inverted dropout (Srivastava et al. 2014). In training y = x mask / (1 - p) with mask ~
+ * Bernoulli(1 - p); otherwise y = x.
  *
- * The mask is a function of (seed, pass, layer, row, column): nothing is stored, backward draws it
- * again. */
+ * The mask is a function of (seed, pass, layer, row, column). Nothing is stored; backward draws the
+ * same mask again. */
 
 #include "../random.h"
 #include "panel.h"
@@ -70,7 +70,7 @@ static void dropout_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
 #define dropout_param_grad NULL
 #define dropout_keep_stats NULL
 
-/* ---- the same in panels, in training always -------------------------------------------------- */
+/* ---- the same in panels, for training only --------------------------------------------------- */
 
 static void drop_panels(real *restrict to, const real *restrict from, const fm_op *op,
                         const fm_ctx *ctx, fm_area area) {

@@ -1,4 +1,22 @@
-/* The seam between layers and matrix products: three functions, by native tile or BLAS. */
+/* The seam between layers and matrix products: three functions, by the native tile or by a BLAS.
+ *
+ * Five functions of gemm_tile.h, the walkers, take the operands through the native tile. The shape
+ * decides which one does it, and which operands are packed for it. Names in brackets are the
+ * conditions, also in gemm_tile.h:
+ *
+ *   product       if                                      walker                     packed
+ *   z = x W + b   x [fills_l2]                            blocked_product            x, W
+ *                 otherwise                               product                    W *
+ *   dx = dz W^T   dz [fills_l2] and n_out > FM_CHAIN      blocked_product            dz, W^T
+ *                 transposing dz and dx is less work      product_by_columns         dz^T
+ *                 than transposing W [columns_are_less]   (transposes dx back)
+ *                 otherwise                               product                    W^T
+ *   dW = x^T dz   n_out <= LANES                          narrow_transposed_product  nothing
+ *                                                         (transposes dW back)
+ *                 rows of x far apart [falls_on_few_sets] transposed_product         x, dz *
+ *                 otherwise                               product                    dz *
+ *
+ * * only if [form_of] says so */
 #ifndef FASTMLP_GEMM_H
 #define FASTMLP_GEMM_H
 
@@ -8,10 +26,11 @@
 typedef struct {
     int64_t rows, n_in, n_out;
     int32_t blas;
-    int32_t accumulate; /* weight gradients: on top of what is there */
+    int32_t accumulate; /* 1: a weight gradient is added to the present one */
 } gemm_shape;
 
-#define NEAR_BYTES 65536 /* of weights: with their gradient and moments in L2 from step to step */
+/* Most bytes of weights that stay in L2 from step to step, with their gradient and moments. */
+#define NEAR_BYTES 65536
 static int is_near(const gemm_shape *s) {
     return s->n_in * s->n_out * (int64_t)sizeof(real) <= NEAR_BYTES;
 }

@@ -1,4 +1,5 @@
-/* Products through a BLAS, called single-threaded from each of our threads. */
+/* Products through a BLAS. Every thread of this library calls it for itself,
+ * and it uses one thread. */
 #ifndef FASTMLP_GEMM_BLAS_H
 #define FASTMLP_GEMM_BLAS_H
 

@@ -1,17 +1,18 @@
-/* The native products: one register tile in plain C, and what feeds it.
+/* The native products: one register tile in plain C, and the functions that feed it.
  *
- * Every output element is one chain of fused multiply-adds over k in ascending order, begun anew
- * every FM_CHAIN of them and added to what is there: a single chain over a million rows would lose
- * two digits. That fixes its bits: neither the tile's size, nor the vector width, nor the split
- * over threads can change them. */
+ * Every output element is a sum over k in chains of FM_CHAIN fused multiply-adds, in ascending
+ * order. The chains are added up; a single chain over a million rows would lose two digits. This
+ * order fixes the bits: neither the tile's size, nor the vector width, nor the split over threads
+ * can change them. */
 #ifndef FASTMLP_GEMM_TILE_H
 #define FASTMLP_GEMM_TILE_H
 
 #include "real.h"
 
-/* Accumulators: TILE_ROWS x TILE_VECS vectors, sized so that they and one row of b fill the
- * registers. BLOCK_ROWS: whole tiles and whole vectors. Rows of an operand that are FAR_ROW bytes
- * and more apart fall onto few sets of the cache, the sooner the less a tile takes of each. */
+/* TILE_ROWS x TILE_VECS vectors of accumulators: they and one row of b fill the
+ * registers. BLOCK_ROWS: whole tiles and whole vectors. FAR_ROW: rows of an operand that
+ * are so many bytes apart or more fall onto few sets of the cache. The limit is lower if
+ * a tile takes less of each row. */
 #if defined(__AVX512F__)
 #define TILE_ROWS 8
 #define TILE_VECS 3
@@ -23,28 +24,28 @@
 #define BLOCK_ROWS (3 * LANES)
 #define FAR_ROW 1024
 #endif
-#define ROW_VECS 8 /* of a single row: fewer chains of multiply-adds leave the units waiting */
+#define ROW_VECS 8 /* vectors of a single row: fewer chains would leave the units waiting */
 #define PANEL_WIDTH (TILE_VECS * LANES)
-/* A packed panel has FM_CHAIN rows: 192 KiB with AVX-512, on the stack, for L2. */
+/* A packed panel has FM_CHAIN rows: 192 KiB with AVX-512. It is on the stack and meant for L2. */
 
-/* c (rows, vecs * LANES) = a b over k, on top of a bias row, of c itself or of 0: element (i, p) of
- * a stands at a[i * a_row + p * a_col]. `last` is the number of valid elements of the last vector
- * in a row. */
+/* c (rows, vecs * LANES) = a b over k, added to a bias row, to c itself or to 0. Element
+ * (i, p) of a is at a[i * a_row + p * a_col]. `last` is the number of valid elements in the
+ * last vector of a row. */
 typedef struct {
     const real *a;
     int64_t a_row, a_col;
-    int64_t a_tile; /* from one TILE_ROWS rows of a to the next */
+    int64_t a_tile; /* from TILE_ROWS rows of a to the next TILE_ROWS rows */
     const real *b;
     int64_t b_row, k;
     real *c;
     int64_t c_row;
-    const real *from; /* what the chains begin with, from_row apart (0: a bias), or NULL: 0 */
+    const real *from; /* the chains begin with these rows, from_row apart (0: a bias); NULL: 0 */
     int64_t from_row;
-    int accumulate;    /* add the chains to c */
+    int accumulate;    /* 1: add the chains to c */
     const real *ahead; /* prefetched into L2, ahead_step elements further for each p */
     int64_t ahead_step;
-    int c_is_far; /* it comes from beyond L2, as weights do: its next panel is prefetched too */
-    int is_near;  /* weights that stay in the cache from step to step: nothing is prefetched */
+    int c_is_far; /* 1: c comes from beyond L2, as weights do; its next panel is prefetched */
+    int is_near;  /* 1: weights stay in the cache from step to step; no prefetching */
 } tile_args;
 
 INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64_t last) {
@@ -88,7 +89,7 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
 #undef COLUMN
 }
 
-/* The tile's sizes as constants, so that its loops unroll into registers. */
+/* The tile's sizes are constants here, so its loops unroll into registers. */
 #define TILE_CASE(rows, vecs)                                                                      \
     case (rows) * 16 + (vecs):                                                                     \
         if (last < LANES)                                                                          \
@@ -118,24 +119,25 @@ static void tile_of(const tile_args *t, int rows, int vecs, int64_t last) {
     }
 }
 
-/* Rows of the next tile if so many are left. 4 + 4 rather than 6 + 2: two rows have too few chains;
- * a packed left operand comes in whole tiles (it stands as an unpacked one where that is equal). */
+/* Rows of the next tile if `rows` are left. 8 rows become 4 + 4 rather than 6 + 2, since two rows
+ * have too few chains. A packed left operand must go in whole tiles, so this is for unpacked ones,
+ * whose a_tile is TILE_ROWS rows. */
 static int tile_rows(const tile_args *t, int64_t rows) {
     if (TILE_ROWS == 6 && rows == 8 && t->a_tile == TILE_ROWS * t->a_row)
         return 4;
     return rows >= TILE_ROWS ? TILE_ROWS : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
 }
 
-/* The sums that the next tile begins with */
+/* Prefetches the sums that the next tile begins with. */
 static void prefetch_sums(const tile_args *t, int rows) {
     if (t->from_row)
         for (int i = rows; i < 2 * rows; i++)
             __builtin_prefetch(t->from + i * t->from_row);
 }
 
-/* All rows of c in one panel of at most PANEL_WIDTH columns, or of ROW_VECS vectors for one row;
- * `t` moves along. The first tiles prefetch `ahead`, a vector's width each, the others the same
- * columns of the next panel of c. */
+/* All rows of c in one panel of at most PANEL_WIDTH columns, or of ROW_VECS vectors for a single
+ * row. `t` moves along. The first tiles prefetch `ahead`, each a vector's width of it. The others
+ * prefetch the same columns of the next panel of c. */
 static void panel(tile_args *t, int64_t rows, int64_t width) {
     const int vecs = (int)((width + LANES - 1) / LANES);
     const int64_t last = width - (vecs - 1) * LANES;
@@ -156,18 +158,18 @@ static void panel(tile_args *t, int64_t rows, int64_t width) {
     }
 }
 
-/* Columns of the next panel when n are left: full ones, but 2 + 2 vectors rather than 3 + 1, since
- * a tile one vector wide has too few accumulators to keep the units busy. */
+/* Columns of the next panel if n are left: a full panel, but 2 + 2 vectors rather than 3 + 1. A
+ * tile one vector wide has too few accumulators to keep the units busy. */
 static int64_t panel_width(int64_t n) {
     const int64_t vecs = (n + LANES - 1) / LANES;
     const int64_t width = (vecs == TILE_VECS + 1 ? (vecs + 1) / 2 : TILE_VECS) * LANES;
     return n < width ? n : width;
 }
 
-/* The same for a single row, from a b that is not packed */
+/* The same for a single row and a b that is not packed. */
 static int64_t row_panel_width(int64_t n) { return n < ROW_VECS * LANES ? n : ROW_VECS * LANES; }
 
-#define PACK_AHEAD 12 /* rows that are asked for before their turn */
+#define PACK_AHEAD 12 /* rows: each row is prefetched so many rows ahead */
 
 /* to (depth, PANEL_WIDTH) = the first `width` columns of `depth` rows of b */
 static void pack_rows(real *to, const real *b, int64_t b_row, int64_t depth, int64_t width) {
@@ -178,7 +180,7 @@ static void pack_rows(real *to, const real *b, int64_t b_row, int64_t depth, int
         }
 }
 
-/* lanes of a and b, counted through from 0, that `index` names */
+/* The lanes of a and b that `index` names; those of b are counted on from those of a. */
 INLINE vec shuffle(vec a, vec b, mask index) {
 #if defined(__clang__)
     vec c;
@@ -190,8 +192,8 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 #endif
 }
 
-/* Shuffles are cheapest within GROUP_LANES elements (128 bits), or of whole groups. As literals:
- * GCC 12 takes other masks for variables. */
+/* Shuffles are cheapest within GROUP_LANES elements (128 bits), or of whole groups. The masks are
+ * literals, since GCC 12 takes any other mask for a variable. */
 #define GROUP_LANES (16 / (int)sizeof(real))
 #define LOW(i) (i) % 2 * LANES + (i) / GROUP_LANES *GROUP_LANES + (i) % GROUP_LANES / 2
 #define HIGH(i) LOW(i) + GROUP_LANES / 2
@@ -209,7 +211,7 @@ INLINE vec shuffle(vec a, vec b, mask index) {
 #define EACH_LANE(F) F(0), F(1)
 #endif
 
-/* Rows s apart give each other half of their elements. */
+/* Exchanges half of the elements between rows that are s apart. */
 INLINE void exchange(vec *m, const int s, mask first, mask second) {
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
@@ -220,7 +222,7 @@ INLINE void exchange(vec *m, const int s, mask first, mask second) {
         }
 }
 
-/* Transpose a square of LANES vectors: within groups, then groups as a whole */
+/* Transposes a square of LANES vectors: first within groups, then groups as a whole. */
 INLINE void transpose(vec *m) {
 #pragma GCC unroll 4
     for (int s = GROUP_LANES / 2; s > 0; s /= 2)
@@ -230,8 +232,8 @@ INLINE void transpose(vec *m) {
         exchange(m, s, (mask){EACH_LANE(EVEN)}, (mask){EACH_LANE(ODD)});
 }
 
-/* to (columns, LANES or more) = transpose of `rows` rows of w; of either no more than LANES count.
- * Squares that are whole, as constants say, have no branches. */
+/* to (columns, LANES or more) = transpose of `rows` rows of w. At most LANES rows and columns are
+ * taken. If constants say that the square is whole, no branches are left. */
 INLINE void transpose_square(real *to, int64_t to_row, const real *w, int64_t w_row, int64_t rows,
                              int64_t columns) {
     vec square[LANES];
@@ -259,7 +261,7 @@ static void pack_columns(real *to, const real *w, int64_t w_row, int64_t depth, 
         }
 }
 
-/* The other way: c (rows, columns) from its transpose (columns up to whole vectors, PANEL_WIDTH) */
+/* The reverse: c (rows, columns) from its transpose (columns up to whole vectors, PANEL_WIDTH) */
 static void unpack_columns(real *c, int64_t c_row, const real *from, int64_t columns,
                            int64_t rows) {
     for (int64_t j = 0; j < columns; j += LANES, c += LANES, from += LANES * PANEL_WIDTH)
@@ -283,7 +285,8 @@ typedef enum {
     B_TRANSPOSED
 } b_form;
 
-/* c (m, n) = bias + a (m, k) b (k, n); b is walked in panels, packed where the cache wants it */
+/* c (m, n) = bias + a (m, k) b (k, n). Goes through b in panels, which are
+ * packed as `form` says. */
 static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, int64_t k) {
     real packed[FM_CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     tile_args t = *whole;
@@ -317,10 +320,9 @@ static void product(const tile_args *whole, b_form form, int64_t m, int64_t n, i
     }
 }
 
-/* ---- classic blocking (Goto, van de Geijn 2008): both operands packed -------------------------
- */
+/* ---- classic blocking (Goto, van de Geijn 2008): both operands packed ------------------------ */
 
-#define LEFT_BYTES 262144 /* of a packed left operand, on the stack: half of a small L2 */
+#define LEFT_BYTES 262144 /* bytes of a packed left operand, on the stack: half of a small L2 */
 #define LEFT_SIZE (LEFT_BYTES / (int)sizeof(real))
 #define DEPTH 256 /* columns of it: a panel of b is then 16 KiB with AVX2, half of L1 */
 #define LEFT_ROWS (LEFT_SIZE / DEPTH)
@@ -332,9 +334,9 @@ static void pack_left_rows(real *to, const real *a, int64_t a_row, int64_t depth
         memcpy(to + i * DEPTH, a + i * a_row, (size_t)depth * sizeof(real));
 }
 
-/* c (rows, n) for rows of a and columns of b that are one block. Chains are those of `product`:
- * they go on in c from one depth to the next, the second and later ones in `sums` until they end.
- */
+/* c (rows, n) for rows of a and columns of b that form one block. The chains are those
+ * of `product`. The first chain stays in c from one depth to the next, a later one in
+ * `sums` until it ends. */
 static void block_product(const tile_args *whole, b_form form, int64_t rows, int64_t n, int64_t k) {
     real left[LEFT_SIZE] __attribute__((aligned(64)));
     real packed[DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
@@ -375,7 +377,7 @@ static void block_product(const tile_args *whole, b_form form, int64_t rows, int
     }
 }
 
-/* c (m, n) = bias + a (m, k) b (k, n) or b^T, for a that leaves no room for b in L2 */
+/* c (m, n) = bias + a (m, k) b (k, n) or b^T, for an a that leaves no room for b in L2 */
 static void blocked_product(const tile_args *whole, b_form form, int64_t m, int64_t n, int64_t k) {
     const int64_t most = k > FM_CHAIN ? SUM_COLUMNS : n;
     for (int64_t i = 0; i < m; i += LEFT_ROWS)
@@ -390,8 +392,8 @@ static void blocked_product(const tile_args *whole, b_form form, int64_t m, int6
         }
 }
 
-/* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, by way of c^T = b a^T: transposes a and c
- * instead of b. */
+/* c (m, n) = a (m, k) b^T, b (n, k) in rows b_row apart, computed as c^T = b a^T. Transposes a and
+ * c instead of b. */
 static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int64_t k) {
     real packed[FM_CHAIN * PANEL_WIDTH] __attribute__((aligned(64)));
     real block[BLOCK_ROWS * PANEL_WIDTH] __attribute__((aligned(64)));
@@ -424,11 +426,12 @@ static void product_by_columns(const tile_args *whole, int64_t m, int64_t n, int
     }
 }
 
-#define TRANSPOSING 6 /* multiply-adds that take as long as to transpose an element */
+#define TRANSPOSING 6 /* multiply-adds that take as long as transposing an element */
 
 static int64_t whole_vectors(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-/* Whether a product by columns is less work than one that transposes b; both fill up vectors. */
+/* Whether product_by_columns is less work than a product that transposes b.
+ * Both fill up vectors. */
 static int columns_are_less(int64_t m, int64_t n, int64_t k) {
     return whole_vectors(m) * n * k + TRANSPOSING * m * (n + k) <
            m * whole_vectors(n) * k + TRANSPOSING * n * k;
@@ -436,8 +439,8 @@ static int columns_are_less(int64_t m, int64_t n, int64_t k) {
 
 static int falls_on_few_sets(int64_t row) { return row * (int64_t)sizeof(real) >= FAR_ROW; }
 
-/* Pack such rows of b if the panel is used often enough, and rows whose vectors cross cache lines
- * if the panel is too long for L1. */
+/* Whether to pack b. Rows on few sets of the cache are packed if the panel is used often enough.
+ * Rows whose vectors cross cache lines are packed if, besides, the panel is too long for L1. */
 static b_form form_of(int64_t row, int64_t uses, int64_t depth) {
     const int crosses = VEC_BYTES == 32 && row % LANES != 0 && depth > DEPTH;
     return (falls_on_few_sets(row) && uses >= 2 * TILE_ROWS) || (crosses && uses >= 4 * TILE_ROWS)
@@ -445,19 +448,19 @@ static b_form form_of(int64_t row, int64_t uses, int64_t depth) {
                : B_DIRECT;
 }
 
-/* a would have L2 to itself. With AVX-512 (and the larger L2 of its chips) blocking has gained
- * nothing on any shape. */
+/* Whether a would take up L2 alone. With AVX-512 (and the larger L2 of its chips), blocking has
+ * gained nothing on any shape. */
 static int fills_l2(int64_t m, int64_t k) {
     return VEC_BYTES == 32 && m >= 4 * TILE_ROWS && m * k * (int64_t)sizeof(real) > 3 * LEFT_BYTES;
 }
 
-/* Columns of a packed left operand, whole tiles. A packed b is packed anew for each of them. */
+/* Columns of a packed left operand, in whole tiles. Each such operand packs a packed b anew. */
 static int64_t left_columns(b_form form, int64_t depth) {
     const int64_t room = LEFT_SIZE / depth, most = form == B_PACKED ? LEFT_ROWS : 128;
     return (room < most ? room : most) / TILE_ROWS * TILE_ROWS;
 }
 
-/* to: for every TILE_ROWS of `width` columns their `depth` rows of x, one after another */
+/* to: the `depth` rows of x, in strips of TILE_ROWS columns; the strips are one after another */
 static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int64_t width) {
     for (int64_t p = 0; p < depth; p++, x += x_row)
         for (int64_t i = 0; i < width; i += TILE_ROWS) {
@@ -470,8 +473,8 @@ static void pack_left(real *to, const real *x, int64_t x_row, int64_t depth, int
         }
 }
 
-/* c (m, n) = x^T (m, k) b (k, n), x (k, m) in rows `a_col` apart, of which the tile would use only
- * a few columns at a time: those are packed */
+/* c (m, n) = x^T (m, k) b (k, n), x (k, m) in rows `a_col` apart. Packs columns of x, since a tile
+ * would use only a few columns of each row at a time. */
 static void transposed_product(const tile_args *whole, b_form form, int64_t m, int64_t n,
                                int64_t k) {
     real packed[LEFT_SIZE] __attribute__((aligned(64)));
@@ -494,8 +497,8 @@ static void transposed_product(const tile_args *whole, b_form form, int64_t m, i
     }
 }
 
-/* The same by way of c^T = b^T x, for b of at most LANES columns, which fill no tile: there the
- * long side lies along the vectors, and x is read as it stands. */
+/* The same, computed as c^T = b^T x, for a b of at most LANES columns, which fill no tile. The long
+ * side lies along the vectors here, and x is read as it stands. */
 static void narrow_transposed_product(const tile_args *whole, int64_t m, int64_t n, int64_t k) {
     real block[LANES * PANEL_WIDTH] __attribute__((aligned(64)));
     tile_args t = *whole;

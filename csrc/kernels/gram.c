@@ -1,15 +1,15 @@
-/* Normal equations: symmetric products and their Cholesky factor, upper triangles row by row.
+/* Normal equations: symmetric products and their Cholesky factor, as upper triangles row by row.
  *
  * The order of every element's sum is fixed (gemm_tile.h), so the bits do not depend on how
- * triangles are split over threads. They do on how rows come in blocks: each begins a chain anew.
- */
+ * triangles are split over threads. They do depend on how rows come in blocks, since each block
+ * begins a new chain. */
 
 #include "../float_mode.h"
 #include "gemm.h"
 #include "real.h"
 
-/* Rows [i0, i1) of the upper triangle of c (n, n) += a^T a, a (rows, n); what stands left of the
- * diagonal in these rows is overwritten in part */
+/* Rows [i0, i1) of the upper triangle of c (n, n) += a^T a, a (rows, n). Some elements left of the
+ * diagonal in these rows are overwritten. */
 static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t rows, int64_t n,
                  int64_t i0, int64_t i1) {
     const real *a = a_;
@@ -30,13 +30,16 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
         product(&t, form, i1 - i0, n - i0, rows);
 }
 
-#define FACTOR_ROWS 32 /* factored one by one before the rest of the triangle learns of them */
-/* Rows of the triangle at a time: what lies below the diagonal is work for nothing. */
+/* Rows that are factored one by one before the rest of the triangle is updated */
+#define FACTOR_ROWS 32
+/* Rows of the triangle at a time: elements below the diagonal are wasted work. */
 #define GRAM_ROWS 128
 
-/* a (n, n) holds minus a symmetric matrix A in its upper triangle; becomes R, A = R^T R. Returns 0
- * where A is not positive definite, FM_BROKEN_OFF, with a half of the way, where the poll says so.
- * The sign lets the rest of the triangle take += R^T R. */
+/* a (n, n) holds minus a symmetric matrix A in its upper triangle, and becomes
+ * R with A = R^T R. The sign lets the rest of the triangle take += R^T R.
+ *
+ * Returns 1; 0 if A is not positive definite; FM_BROKEN_OFF if the poll says
+ * so, with `a` half done. */
 static int32_t factor(real *a, int64_t n, const fm_poll *poll) {
     double work = 0; /* multiply-adds */
     for (int64_t k0 = 0; k0 < n; k0 += FACTOR_ROWS) {
@@ -84,8 +87,8 @@ static APART int32_t factor_and_solve(real *a, real *x, int64_t n, const fm_poll
     return 1;
 }
 
-/* x = A^-1 x; a as in `factor`. Returns 0, or FM_BROKEN_OFF, with x as it was, where A is not
- * positive definite or the poll says so. */
+/* x = A^-1 x, with a as in `factor`. Returns 1; 0 if A is not positive definite; FM_BROKEN_OFF if
+ * the poll says so. x is unchanged unless it returns 1. */
 static int32_t cholesky_solve(void *a, void *x, int64_t n, const fm_poll *poll) {
     const uint32_t mode = default_mode();
     const int32_t is_solved = factor_and_solve(a, x, n, poll);

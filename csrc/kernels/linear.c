@@ -1,7 +1,8 @@
 /* Linear, with the activation that follows it: y = g(x W + b)
  *
- * x (rows, n_in)   W (n_in, n_out)   b (n_out)   y (rows, n_out);  g: only those whose slope is a
- * function of y, so that z itself need not be kept. */
+ * x (rows, n_in)   W (n_in, n_out)   b (n_out)   y (rows, n_out)
+ *
+ * g must be an activation whose slope is a function of y, so that z itself need not be kept. */
 
 #include "gemm.h"
 #include "panel_product.h"
@@ -32,7 +33,7 @@ static void linear_forward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
         activate_area(op->variant, y, y, (real)op->attr0, op->n_out, area);
 }
 
-/* dz = dy g'(y), in place of dy, where backward and param_grad find it */
+/* dz = dy g'(y) replaces dy; backward and param_grad read it there. */
 static void linear_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     real *dz = op_dy(op, ctx, 0);
     if (op->variant != FM_ACTIVATION_identity)
@@ -47,7 +48,7 @@ static void linear_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
                         area.j1, shape_of(op, ctx, area.r1 - area.r0));
 }
 
-#define BIAS_VECS 4 /* side by side, since each is one chain of additions */
+#define BIAS_VECS 4 /* vectors side by side, since each is one chain of additions */
 
 /* At most BIAS_VECS vectors of db, of `left` elements; see bias_grad. */
 INLINE void bias_columns(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out,
@@ -71,7 +72,7 @@ INLINE void bias_columns(real *restrict db, const real *restrict dz, int64_t row
         store_upto(db + v * LANES, all[v], left - v * LANES);
 }
 
-/* db_j = sum of dz_j over the rows in their order, begun anew every FM_CHAIN as in products */
+/* db_j = sum of dz_j over the rows in their order, begun anew every FM_CHAIN rows as in products */
 static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, int64_t n_out,
                       int accumulate) {
 #define BIAS_COLUMNS(vecs) bias_columns(db, dz, rows, n_out, left, accumulate, vecs)
@@ -89,8 +90,8 @@ static void bias_grad(real *restrict db, const real *restrict dz, int64_t rows, 
 #undef BIAS_COLUMNS
 }
 
-/* Rows [i0, i1) of dW = x^T dz; whoever has row 0 also sums db. Later blocks of a mini-batch add to
- * what is there. */
+/* Rows [i0, i1) of dW = x^T dz. The call with row 0 also sums db. Later blocks of a mini-batch add
+ * to the gradients of the earlier ones. */
 static void linear_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t i0, int64_t i1) {
     real *grads = ctx->grads;
     const real *dz = op_dy(op, ctx, 0);
@@ -116,7 +117,8 @@ static void linear_panel_forward(const fm_op *op, const fm_ctx *ctx, fm_area are
         activate_area(op->variant, y, y, (real)op->attr0, op->n_out, area);
 }
 
-/* Afterwards dz stands row by row in its place, as sums over rows want it. */
+/* dx in panels. Afterwards dz is row by row in the place of its panels, as
+ * sums over rows need it. */
 static void linear_panel_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     real panel[PANEL_ROWS * FM_NARROW] __attribute__((aligned(64)));
     for (int64_t r = area.r0; r < area.r1; r += PANEL_ROWS) {

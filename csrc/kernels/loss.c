@@ -1,20 +1,22 @@
-/* Losses on raw outputs z (n, n_out): one number a row, and dz = scale * d(sum of those)/dz.
+/* Losses on raw outputs z (n, n_out). Each writes one number per row, and dz = scale * d(sum of
+ * those) / dz.
  *
- * A target that is labels is int64_t (rows); one that is values is real (rows, columns), see
+ * A target of labels is int64_t (rows). A target of values is real (rows, columns), see
  * fm_target_columns. */
 
 #include "panel.h"
 #include "real.h"
 #include "vmath.h"
 
-/* Rows handled together, so that their logarithms are one vector operation */
+/* Rows that are handled together, so that their logarithms are one vector operation. */
 #define ROW_GROUP SUM_LANES
 
 INLINE int64_t at(const int64_t *order, int64_t r) { return order ? order[r] : r; }
 
-/* Labels stand in the user's array, which another thread may write to at any moment: each is read
- * once and used only if it is one of n_out. Else it is NO_LABEL: the row's loss and gradient are
- * NaN, and the step is refused. The label that is ignored, a class perhaps, makes both 0. */
+/* Labels are in the user's array, which another thread may write to at any moment. So each is
+ * read once, and used only if it is in [0, n_out). Any other label becomes NO_LABEL: the
+ * row's loss and gradient are NaN, and the step is refused. The ignored label, which may be a
+ * class, makes both 0. */
 #define NO_LABEL (-1)
 #define IGNORED (-2)
 #define NOT_A_NUMBER __builtin_nan("")
@@ -32,7 +34,7 @@ INLINE void ignore_row(double *row_loss, real *dz, int64_t n_out) {
         dz[j] = 0;
 }
 
-/* all bits set in the first n lanes */
+/* All bits set in the first n lanes, 0 in the others. */
 INLINE mask first_lanes(int64_t n) {
     mask index;
     for (int i = 0; i < LANES; i++)
@@ -50,7 +52,7 @@ static real row_max(const real *z, int64_t n) {
     return m;
 }
 
-/* sum of exp(z - top); the terms go to e unless it is NULL */
+/* The sum of exp(z - top). The terms go to e unless it is NULL. */
 static real exp_sum(real *e, const real *z, int64_t n, real top) {
     lane_sums sums = {{{0}}};
     for (int64_t j = 0; j < n; j += SUM_LANES)
@@ -64,16 +66,17 @@ static real exp_sum(real *e, const real *z, int64_t n, real top) {
     return tree_sum(&sums);
 }
 
-/* Of up to ROW_GROUP rows: the largest output, the sum of exp(z - top) and its logarithm */
+/* Parts of each of up to ROW_GROUP rows: the largest output, the sum of exp(z -
+ * top), its logarithm. */
 typedef struct {
     real top[ROW_GROUP], sum[ROW_GROUP], log_sum[ROW_GROUP];
 } softmax_parts;
 
 /* The same bits as row_max and exp_sum row by row, for few outputs: a vector holds one output of
- * several rows, so that none of its lanes is idle. */
+ * several rows, so no lane is idle. */
 static void exp_sums_of_few(softmax_parts *s, real *e, const real *z, int64_t rows, int64_t n_out) {
     real column[SUM_LANES][ROW_GROUP];
-    for (int64_t r = 0; r < ROW_GROUP; r += LANES) /* zeros where there is no row */
+    for (int64_t r = 0; r < ROW_GROUP; r += LANES) /* zeros if there is no row */
         columns_of_rows(column[0] + r, ROW_GROUP, z, NULL, r, rows, n_out);
     for (int v = 0; v < ROW_GROUP; v += LANES) {
         vec high = splat(-__builtin_inff()), term[SUM_LANES] = {{0}};
@@ -90,7 +93,7 @@ static void exp_sums_of_few(softmax_parts *s, real *e, const real *z, int64_t ro
         rows_of_columns(e, r, rows, n_out, column[0] + r, ROW_GROUP);
 }
 
-/* the exponentials go to e unless it is NULL */
+/* The softmax parts of `rows` rows. The exponentials go to e unless it is NULL. */
 static softmax_parts softmax_rows(real *e, const real *z, int64_t rows, int64_t n_out) {
     softmax_parts s;
     for (int64_t r = 0; r < ROW_GROUP; r++)
@@ -106,7 +109,7 @@ static softmax_parts softmax_rows(real *e, const real *z, int64_t rows, int64_t 
     return s;
 }
 
-/* mean of z_j - top */
+/* The mean of z_j - top. */
 static double mean_below(const real *z, int64_t n, real top) {
     lane_sums sums = {{{0}}};
     for (int64_t j = 0; j < n; j += SUM_LANES)
@@ -153,7 +156,7 @@ static void cross_entropy_rows(double *row_loss, void *dz_, const void *z_, cons
 }
 
 /* The same for probabilities y of a row:
- * t_j = (1 - s) y_j + s / n_out      s = label_smoothing, T = sum of t, 1 but for rounding
+ * t_j = (1 - s) y_j + s / n_out      s = label_smoothing, T = sum of t, which is 1 but for rounding
  * loss = T log sum_j exp(z_j) - sum_j t_j z_j      dz_j = scale (T softmax(z)_j - t_j) */
 static void soft_cross_entropy_rows(double *row_loss, void *dz_, const void *z_, const void *target,
                                     const int64_t *order, double scale, int64_t n, int64_t n_out,
@@ -174,7 +177,7 @@ static void soft_cross_entropy_rows(double *row_loss, void *dz_, const void *z_,
                     const vec t = pick(first_lanes(left),
                                        fma_(load_upto(y + i, left), kept, shared), (vec){0});
                     const vec term = t * (s.top[r] - load_upto(z + i, left));
-                    below.v[v] += pick(t == 0, t, term); /* the difference may overflow */
+                    below.v[v] += pick(t == 0, t, term); /* 0 even if the difference overflows */
                     total.v[v] += t;
                 }
             const real sum = tree_sum(&total);
@@ -191,8 +194,8 @@ static void soft_cross_entropy_rows(double *row_loss, void *dz_, const void *z_,
 }
 
 /* p = softmax(z)_label      loss = -(1 - p)^gamma log p (Lin et al. 2017)
- * slope = (1 - p)^gamma (1 - gamma p log(p) / (1 - p))      dz_j = scale slope (p_j - [j = label])
- */
+ * slope = (1 - p)^gamma (1 - gamma p log(p) / (1 - p))
+ * dz_j = scale slope (p_j - [j = label]) */
 static void focal_rows(double *row_loss, void *dz_, const void *z_, const void *target,
                        const int64_t *order, double scale, int64_t n, int64_t n_out,
                        const fm_loss_settings *settings) {
@@ -239,7 +242,7 @@ typedef struct {
     vec loss, slope;
 } loss_term;
 
-/* What a row's loss and gradient are divided by: the number of its terms, unless they are summed */
+/* The divisor of a row's loss and gradient: the number of its terms, or 1 if they are summed. */
 INLINE double parts(const fm_loss_settings *s, int64_t n_terms) {
     return s->sum ? 1 : (double)n_terms;
 }
@@ -248,7 +251,7 @@ INLINE void elementwise_rows(loss_term (*term)(vec z, vec y, fm_loss_settings s)
                              real *dz, const real *z, const real *target, const int64_t *order,
                              double scale, int64_t n, int64_t n_out,
                              const fm_loss_settings *settings) {
-    fm_loss_settings s = *settings; /* a copy: stores to dz cannot change it */
+    fm_loss_settings s = *settings; /* a copy, which stores to dz cannot change */
     const double divisor = parts(&s, n_out);
     const vec factor = splat((real)(scale / divisor));
     for (int64_t r = 0; r < n; r++, z += n_out) {
@@ -272,7 +275,7 @@ INLINE vec smoothed(vec y, fm_loss_settings s) {
     return fma_(y, splat((real)(1 - s.label_smoothing)), splat((real)(s.label_smoothing / 2)));
 }
 
-/* softplus(z) - t z in an order in which nothing cancels      slope sigmoid(z) - t */
+/* softplus(z) - t z, in an order in which nothing cancels      slope sigmoid(z) - t */
 INLINE loss_term plain_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
     const vec t = smoothed(y, s);
     const vec rest = vlog1p_unit(vexp(-vabs(z)));
@@ -280,7 +283,7 @@ INLINE loss_term plain_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
     return (loss_term){.loss = pick(z == z, linear + rest, z), .slope = vsigmoid(z) - t};
 }
 
-/* Those of the outputs from s->column on; 0 behind the last */
+/* The weights of the outputs from s->column on; 0 behind the last output. */
 INLINE vec output_weights(const double *weights, const fm_loss_settings *s) {
     vec w = {0};
     if (s->n_weighted == 1)
@@ -290,8 +293,8 @@ INLINE vec output_weights(const double *weights, const fm_loss_settings *s) {
     return w;
 }
 
-/* a t softplus(-z) + b (1 - t) softplus(z), a and b the weights of targets 1 and 0 of the output
- * slope b (1 - t) sigmoid(z) - a t sigmoid(-z) */
+/* a t softplus(-z) + b (1 - t) softplus(z); a and b are the weights of targets 1 and 0 of the
+ * output slope b (1 - t) sigmoid(z) - a t sigmoid(-z) */
 INLINE loss_term weighted_cross_entropy_term(vec z, vec y, fm_loss_settings s) {
     const vec t = smoothed(y, s);
     const vec on = t * output_weights(s.positives, &s);
@@ -324,7 +327,7 @@ INLINE loss_term squared_error_term(vec z, vec y, fm_loss_settings s) {
     return (loss_term){.loss = e * e, .slope = 2 * e};
 }
 
-/* |z - y|      slope its sign, 0 at 0 */
+/* |z - y|      slope the sign of z - y, 0 at 0 */
 INLINE loss_term absolute_error_term(vec z, vec y, fm_loss_settings s) {
     const vec e = z - y;
     (void)s;
@@ -338,7 +341,9 @@ INLINE loss_term huber_term(vec z, vec y, fm_loss_settings s) {
     return (loss_term){.loss = cut * (size - (real)0.5 * cut), .slope = with_sign(cut, e)};
 }
 
-/* exp(z) - y z, the Poisson likelihood of the rate exp(z) without log(y!)      slope exp(z) - y */
+/* exp(z) - y z      slope exp(z) - y
+ *
+ * The negative logarithm of the Poisson likelihood at the rate exp(z), without its term log(y!). */
 INLINE loss_term poisson_term(vec z, vec y, fm_loss_settings s) {
     const vec rate = vexp(z);
     (void)s;
@@ -367,9 +372,9 @@ static void binary_cross_entropy_rows(double *row_loss, void *dz, const void *z,
     rows(row_loss, dz, z, target, order, scale, n, n_out, settings);
 }
 
-/* ---- several outputs for a target: one row a lane -------------------------------------------- */
+/* ---- several outputs for a target: one row per lane ------------------------------------------ */
 
-/* One element of each of n <= LANES rows */
+/* One element of each of n <= LANES rows, as a vector. */
 INLINE vec column(const real *first, int64_t stride, const int64_t *order, int64_t n) {
     real t[LANES] = {0};
     for (int64_t i = 0; i < n; i++)
@@ -384,7 +389,7 @@ INLINE void set_column(real *first, int64_t stride, vec v, int64_t n) {
         first[i * stride] = t[i];
 }
 
-/* Targets of the rows from r0 on in column c */
+/* The targets in column c of n rows from r0 on. */
 INLINE vec target_column(const real *target, int64_t columns, int64_t c, const int64_t *order,
                          int64_t r0, int64_t n) {
     return order ? column(target + c, columns, order + r0, n)
@@ -398,7 +403,7 @@ INLINE void set_row_losses(double *row_loss, vec sum, double divisor, int64_t n)
 
 /* Quantiles that cannot cross: q_0 = z_0, q_i = q_(i-1) + softplus(z_i)
  * loss = mean of max(tau_i e, (tau_i - 1) e), e = y - q_i (Koenker, Bassett 1978)
- * dz_i = sum over l >= i of d(loss)/dq_l, for i > 0 times sigmoid(z_i) */
+ * dz_i = sum over l >= i of d(loss)/dq_l, times sigmoid(z_i) for i > 0 */
 static void pinball_rows(double *row_loss, void *dz_, const void *z_, const void *target,
                          const int64_t *order, double scale, int64_t n, int64_t n_out,
                          const fm_loss_settings *s) {
@@ -436,8 +441,9 @@ static void pinball_rows(double *row_loss, void *dz_, const void *z_, const void
 
 #define HALF_LOG_2PI ((real)0.91893853320467274178)
 
-/* A normal distribution for each column j of k: mean z_j, variance v = softplus(z_(k+j)) +
- * min_variance. loss = mean of (log(2 pi v) + e^2 / v) / 2, e = y - z_j */
+/* A normal distribution for each column j of k, with mean z_j and variance v:
+ * v = softplus(z_(k+j)) + min_variance
+ * loss = mean of (log(2 pi v) + e^2 / v) / 2, e = y - z_j */
 static void gaussian_nll_rows(double *row_loss, void *dz_, const void *z_, const void *target,
                               const int64_t *order, double scale, int64_t n, int64_t n_out,
                               const fm_loss_settings *s) {
@@ -458,7 +464,7 @@ static void gaussian_nll_rows(double *row_loss, void *dz_, const void *z_, const
             if (dz_) {
                 real *dz = (real *)dz_ + r0 * n_out + c;
                 const vec by_spread =
-                    half * vsigmoid(spread) / v; /* at most 1/2: cannot overflow */
+                    half * vsigmoid(spread) / v; /* at most 1/2, so it cannot overflow */
                 set_column(dz, n_out, -ratio * factor, rows);
                 set_column(dz + columns, n_out, (1 - square) * by_spread * factor, rows);
             }
@@ -469,7 +475,8 @@ static void gaussian_nll_rows(double *row_loss, void *dz_, const void *z_, const
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-/* A row of weight 0 counts for nothing, even where its loss is infinite or NaN. */
+/* Multiplies each row's loss and gradient by its weight. A row of weight 0 counts for nothing, even
+ * if its loss is infinite or NaN. */
 static void weigh_rows(double *row_loss, void *dz_, const double *weights, const int64_t *order,
                        int64_t n, int64_t n_out) {
     for (int64_t r = 0; r < n; r++) {

@@ -1,8 +1,8 @@
 /* Optimizers: one fused pass over parameters p, states s and gradients g, all flat.
  *
- * An optimizer is <name>_step: the new p and s of one vector of elements, from the old ones and g.
- * DEFINE_UPDATE below makes its pass of it. In the pass g is first clipped, then the slope of the
- * penalty l1 |p| + l2 / 2 p^2 is added. Weight decay is decoupled (Loshchilov, Hutter 2019): p
+ * An optimizer is <name>_step: it computes the new p and s of one vector of elements from the old
+ * ones and g. DEFINE_UPDATE below makes a pass of it. The pass first clips g, then adds the slope
+ * of the penalty l1 |p| + l2 / 2 p^2. Weight decay is decoupled (Loshchilov, Hutter 2019): p
  * shrinks by lr * weight_decay * p beside the step. An element whose new values would not be finite
  * keeps its old ones, and the pass reports it. */
 
@@ -42,10 +42,10 @@ INLINE void adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - rate * s[0] / corrected_root(s[1], h);
 }
 
-/* AdamW without decay: its settings have none */
+/* AdamW without weight decay, which Adam's settings do not contain. */
 INLINE void adam_step(vec *p, vec *s, vec g, const fm_hyper *h) { adamw_step(p, s, g, h); }
 
-/* Reddi, Kale, Kumar 2018: as AdamW, over the largest v so far */
+/* Reddi, Kale, Kumar 2018: as AdamW, with the largest v so far */
 INLINE void amsgrad_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = mean_of(h->beta1, s[0], g);
     s[1] = mean_of(h->beta2, s[1], g * g);
@@ -54,7 +54,7 @@ INLINE void amsgrad_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - rate * s[0] / corrected_root(s[2], h);
 }
 
-/* Dozat 2016: as AdamW, along gradient_share g + momentum_share m (set for every step) */
+/* Dozat 2016: as AdamW, along gradient_share g + momentum_share m (step.h sets both) */
 INLINE void nadam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = mean_of(h->beta1, s[0], g);
     s[1] = mean_of(h->beta2, s[1], g * g);
@@ -77,8 +77,9 @@ INLINE void rmsprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = fma_(-splat((real)h->lr), s[1], decayed(*p, h));
 }
 
-/* Graves 2013: as RMSprop, over the root of the running variance v - m^2, m = beta2 m + (1 - beta2)
- * g, which rounding may leave below 0 */
+/* Graves 2013: as RMSprop, with the running variance v - m^2 in place of v; rounding may leave it
+ * below 0.
+ * m = beta2 m + (1 - beta2) g */
 INLINE void centered_rmsprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = mean_of(h->beta2, s[0], g * g);
     s[2] = mean_of(h->beta2, s[2], g);
@@ -87,7 +88,7 @@ INLINE void centered_rmsprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = fma_(-splat((real)h->lr), s[1], decayed(*p, h));
 }
 
-/* a with the sign of s; 0 where s is 0, NaN where it is NaN */
+/* a with the sign of s; 0 if s is 0, NaN if s is NaN */
 INLINE vec signed_as(vec a, vec s) { return pick((s > 0) | (s < 0), with_sign(a, s), s); }
 
 /* Chen et al. 2023: p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g */
@@ -106,7 +107,7 @@ INLINE void adadelta_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = fma_(-splat((real)h->lr), d, decayed(*p, h));
 }
 
-/* Kingma, Ba 2015, section 7.1: m as Adam's, u = max(beta2 u, |g| + eps),
+/* Kingma, Ba 2015, section 7.1: m as in Adam, u = max(beta2 u, |g| + eps),
  * p -= lr m / (1 - beta1^t) / u */
 INLINE void adamax_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = mean_of(h->beta1, s[0], g);
@@ -114,10 +115,10 @@ INLINE void adamax_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - splat((real)(h->lr / h->correction1)) * s[0] / s[1];
 }
 
-/* Riedmiller, Braun 1993, in PyTorch's form: every element has a step of its own, lr at first. It
- * grows while the gradient keeps its sign; where that has turned it shrinks, the element rests, and
- * the step after is like the first. Signs are compared, for a product of gradients underflows. With
- * lr = 0 nothing moves. */
+/* Riedmiller, Braun 1993, in PyTorch's form: every element has its own step size, lr at first. It
+ * grows while the gradient keeps its sign. If the sign turns, the step size shrinks, the element
+ * rests, and its next step is like the first. Signs are compared, since a product of gradients may
+ * underflow. With lr = 0 nothing moves. */
 INLINE void rprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     const mask same = ((g > 0) & (s[0] > 0)) | ((g < 0) & (s[0] < 0));
     const mask turned = ((g > 0) & (s[0] < 0)) | ((g < 0) & (s[0] > 0));
@@ -130,9 +131,9 @@ INLINE void rprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p -= signed_as(s[1], s[0]);
 }
 
-/* Defazio et al. 2024. p is y, where gradients are taken; z = s[0] goes along them; the mean x of
- * the z is never stored: y = (1 - beta1) z + beta1 x. With c = `mix` (set for every step) and
- * d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y:
+/* Defazio et al. 2024. p is y, the point at which gradients are taken, and z = s[0] goes along
+ * them. The mean x of the z is never stored: y = (1 - beta1) z + beta1 x. With c = `mix` (step.h
+ * sets it in every step) and d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y:
  * y = (1 - c) y + c z - lr (1 - beta1 (1 - c)) d, z -= lr d.  Before the first step z is p. */
 INLINE void schedule_free_adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     const vec z = h->is_first ? *p : s[0];
@@ -145,8 +146,8 @@ INLINE void schedule_free_adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {
 
 /* ---- the pass -------------------------------------------------------------------------------- */
 
-/* g as the optimizer takes it: scaled (clipping by norm), clipped by value, with the penalty. A NaN
- * stays one. */
+/* The gradient that the optimizer takes: scaled (clipping by norm), clipped by value, with the
+ * slope of the penalty. NaN stays NaN. */
 INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
     const vec limit = splat((real)h->clip_value);
     g *= splat((real)h->grad_scale);
@@ -154,15 +155,15 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
     return fma_(splat((real)h->l2), p, g) + signed_as(splat((real)h->l1), p);
 }
 
-/* Unrolled before all else: GCC 12 failed on the loop over three states */
+/* Unrolled before any other transformation: GCC 12 failed on the loop over three states. */
 #define EACH_STATE(n) _Pragma("GCC unroll 3") for (int k = 0; k < n; k++)
 
-/* `left` elements there are at i; up to a vector of them are done. Returns 0 if some new value is
- * not finite; such an element stays as it was. `shaped` is a constant where these are called:
- * without clipping and penalty nothing of them is left in the loop.
+/* Updates up to one vector of the `left` elements from i on. Returns 0 if some new value is not
+ * finite; such an element stays as it was. `shaped` is a constant in every call, so without
+ * clipping and penalty no code for them is left in the loop.
  *
- * Parameters that other threads have read are stored past the caches: taking each line away from
- * them would make the pass several times as long. */
+ * Parameters that other threads have read are stored past the caches. Taking each line away from
+ * these threads would make the pass several times as long. */
 #define DEFINE_UPDATE(name, n_states)                                                              \
     INLINE int name##_at(real *p, void *const *states, const real *g, int64_t i, int64_t left,     \
                          const fm_hyper *h, int shaped) {                                          \
@@ -171,7 +172,7 @@ INLINE vec shaped_gradient(vec g, vec p, const fm_hyper *h) {
         EACH_STATE (n_states)                                                                      \
             s_new[k] = s_old[k] = load_upto((const real *)states[k] + i, left);                    \
         name##_step(&p_new, s_new, shaped ? shaped_gradient(gi, p_old, h) : gi, h);                \
-        vec sum = p_new; /* not finite where one of them is not, or where it overflows */          \
+        vec sum = p_new; /* not finite if one of them is not, or if it overflows */                \
         EACH_STATE (n_states)                                                                      \
             sum += s_new[k];                                                                       \
         int good = all_finite(sum);                                                                \
@@ -218,7 +219,7 @@ FM_OPTIMIZERS(DEFINE_UPDATE)
 
 /* ---- beside the pass ------------------------------------------------------------------------- */
 
-/* In 16 interleaved sums, so that vectors of any width give the same bits */
+/* The sum in 16 interleaved chains, so that vectors of any width give the same bits. */
 static double sum_squares(const void *x_, int64_t n) {
     const real *x = x_;
     double lane[16] = {0};
@@ -234,7 +235,7 @@ static double sum_squares(const void *x_, int64_t n) {
     return lane[0];
 }
 
-/* Columns j0 .. j1 (at most FM_NORM_COLUMNS) of w (n_in, n_out) whose norm is above `limit` shrink
+/* Columns [j0, j1) (at most FM_NORM_COLUMNS) of w (n_in, n_out) whose norm is above `limit` shrink
  * to it (Srivastava et al. 2014, section 5.1). */
 static void limit_columns(void *w_, int64_t n_in, int64_t n_out, int64_t j0, int64_t j1,
                           double limit) {

@@ -1,18 +1,19 @@
 /* The panel layout: PANEL_ROWS rows of a mini-batch lie side by side along the vectors.
  *
- * A matrix of `width` columns is a row of panels (width, PANEL_ROWS), each in the place of as many
- * rows: element (r, j) stands at (r / PANEL_ROWS * width + j) * PANEL_ROWS + r % PANEL_ROWS. Rows
- * of the last panel beyond those that there are begin as zeros, and nothing looks at what becomes
- * of them. Where no element needs another, the layout makes no difference: such kernels serve both.
- * (The panels of gemm_tile.h are something else: columns of an operand.)
- */
+ * A matrix of `width` columns is a row of panels (width, PANEL_ROWS). Each panel takes the place
+ * of as many rows: element (r, j) is at (r / PANEL_ROWS * width + j) * PANEL_ROWS + r %
+ * PANEL_ROWS. The last panel may hold more rows than there are. The surplus rows begin as zeros,
+ * and nothing reads their results. If no element of an op needs another, the layout makes no
+ * difference, and one kernel serves both layouts. (The panels of gemm_tile.h are something
+ * different: columns of an operand.) */
 #ifndef FASTMLP_PANEL_H
 #define FASTMLP_PANEL_H
 
 #include "gemm_tile.h"
 
-/* PANELS_PAY: by measurement, see docs/decisions.md. AVX-512 has masks for nothing, so there panels
- * must save more; without AVX2 even a single row is faster than its packing. */
+/* PANELS_PAY: see fm_kernels.panels_pay; measured, see docs/decisions.md. AVX-512 has masks at no
+ * cost, so panels must save more there. Without AVX2, panels are faster even for a single row: row
+ * by row, its operands would be packed for as many operations. */
 #if defined(__AVX512F__)
 #define PANEL_VECS 1
 #define PANELS_PAY 0.95
@@ -24,15 +25,15 @@
 #define PANELS_PAY 0
 #endif
 #define PANEL_ROWS (PANEL_VECS * LANES)
-#define GATHER_AHEAD                                                                               \
-    32 /* rows that lie anywhere in memory are asked for so many before their turn */
+#define GATHER_AHEAD 32 /* rows: a row anywhere in memory is prefetched so many rows ahead */
 
-/* Row r of a matrix in panels */
+/* Index of row r, column 0, of a matrix in panels. */
 INLINE int64_t in_panels(int64_t r, int64_t width) {
     return r / PANEL_ROWS * PANEL_ROWS * width + r % PANEL_ROWS;
 }
 
-/* m: columns j ... of up to LANES rows, a vector each, from columns `column` apart */
+/* m: columns j, j + 1, ... of up to LANES rows, a vector for each row, from
+ * columns `column` apart */
 INLINE void turned_columns(vec *m, const real *from, int64_t column, int64_t j, int64_t width) {
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
@@ -40,7 +41,7 @@ INLINE void turned_columns(vec *m, const real *from, int64_t column, int64_t j, 
     transpose(m);
 }
 
-/* to: columns, `column` apart, of up to LANES rows; no more than LANES of them */
+/* to: up to LANES columns, `column` apart, of up to LANES rows */
 INLINE void turn_square(real *to, int64_t column, const real *const *from, int64_t rows,
                         int64_t columns) {
     vec m[LANES];
@@ -54,8 +55,8 @@ INLINE void turn_square(real *to, int64_t column, const real *const *from, int64
             store(to + i * column, m[i]);
 }
 
-/* to: columns, `column` apart, of LANES rows of x, from row `first` on in their order, or as they
- * stand if that is NULL; 0 from row `rows` on */
+/* to: columns, `column` apart, of LANES rows of x, from row `first` on in `order`, or as they stand
+ * if that is NULL. Rows from `rows` on give 0. */
 static void columns_of_rows(real *to, int64_t column, const real *x, const int64_t *order,
                             int64_t first, int64_t rows, int64_t width) {
     const real *from[LANES];
@@ -75,9 +76,10 @@ static void columns_of_rows(real *to, int64_t column, const real *x, const int64
     }
 }
 
-/* Rows r ... of `to` (rows, width), at most LANES, from columns `column` apart. Vectors that reach
- * over the end of their row are stored whole if what they cover is still to come, since to store a
- * part takes long: so last columns first. */
+/* Writes rows r, r + 1, ... of `to` (rows, width), at most LANES of them, from columns
+ * `column` apart. The last columns come first. A vector that reaches over the end of its row
+ * can then be stored whole if the elements that it covers are written later. That is faster
+ * than storing a part. */
 static void rows_of_columns(real *to, int64_t r, int64_t rows, int64_t width, const real *from,
                             int64_t column) {
     const real *end = to + rows * width;
@@ -94,8 +96,8 @@ static void rows_of_columns(real *to, int64_t r, int64_t rows, int64_t width, co
     }
 }
 
-/* to: panels of the rows order[0] ... order[rows - 1] of x, or of its first ones if order is NULL
- */
+/* to: panels of the rows order[0] ... order[rows - 1] of x, or of its first
+ * rows if order is NULL */
 static void panels_of_rows(void *to, const void *x, const int64_t *order, int64_t rows,
                            int64_t width) {
     const int64_t end = (rows + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;

@@ -1,12 +1,13 @@
 /* The products of a layer whose rows lie along the vectors (panel.h), for widths up to FM_CHAIN:
  * one register tile. Nothing is packed, W is read as it stands, and only rows are filled up to
- * whole vectors. Every sum keeps the order that gemm_tile.h gives it, and so its bits. */
+ * whole vectors. Every sum keeps the order of gemm_tile.h, and so its bits. */
 #ifndef FASTMLP_PANEL_PRODUCT_H
 #define FASTMLP_PANEL_PRODUCT_H
 
 #include "panel.h"
 
-/* Vectors of sums, which with a row of b fill the registers, and rows of them at most */
+/* PANEL_SUMS: vectors of sums, which with a row of b fill the registers.
+ * PANEL_TALL: most rows of sums. */
 #if defined(__AVX512F__)
 #define PANEL_SUMS 24
 #else
@@ -15,17 +16,17 @@
 #define PANEL_TALL 12
 #define PANEL_HEIGHT(vecs) (PANEL_SUMS / (vecs) < PANEL_TALL ? PANEL_SUMS / (vecs) : PANEL_TALL)
 
-/* c (rows, vecs * LANES) = a b over k, on top of bias[row], or of 0; with `accumulate` added to
- * what is there. Element (i, p) of a stands at i * a_row + p in its block of so many p. */
+/* c (rows, vecs * LANES) = a b over k, added to bias[row] or to 0; with `accumulate` added to c.
+ * Element (i, p) of a is at i * a_row + p * a_col in the block of a to which p belongs. */
 typedef struct {
     const real *a;
     int64_t a_row, a_col;
-    int64_t block, a_block; /* p in a block, and from one block of a to the next */
+    int64_t block, a_block; /* values of p in a block; distance between blocks of a */
     const real *b;
     int64_t b_row, k;
     real *c;
     int64_t c_row;
-    const real *c_end; /* of all that is c */
+    const real *c_end; /* end of the whole of c */
     const real *bias;
     int accumulate;
 } panel_args;
@@ -73,7 +74,7 @@ INLINE void panel_tile(const panel_args *t, const int64_t a_row, const int rows,
         }
 }
 
-/* The tile's height as a constant, so that its loops unroll into registers */
+/* The tile's height is a constant here, so its loops unroll into registers. */
 #define HEIGHT_CASE(n)                                                                             \
     case n:                                                                                        \
         if (n <= PANEL_HEIGHT(vecs))                                                               \
@@ -97,10 +98,10 @@ INLINE void panel_tile_of(const panel_args *t, const int64_t a_row, int rows, co
     }
 }
 
-/* All rows of c, in as few tiles as can be, of about one size; `t` moves along. */
+/* All rows of c, in as few tiles as possible, all of about one size. `t` moves along. */
 INLINE void panel_column(panel_args *t, const int64_t a_row, int64_t rows, const int vecs,
                          const int64_t last, const int is_relu) {
-    /* 32 bits, since the division counts where tiles are short */
+    /* 32 bits, since the division takes a share of the time if tiles are short */
     const uint32_t n = (uint32_t)rows, tiles = (n + PANEL_HEIGHT(vecs) - 1) / PANEL_HEIGHT(vecs);
     const uint32_t least = n / tiles, taller = n % tiles;
     for (uint32_t i = 0; i < tiles; i++) {
@@ -112,7 +113,7 @@ INLINE void panel_column(panel_args *t, const int64_t a_row, int64_t rows, const
     }
 }
 
-/* y (n_out, PANEL_ROWS) = b + W^T x, then ReLU
+/* y (n_out, PANEL_ROWS) = b + W^T x, then ReLU if is_relu
  * x (n_in, PANEL_ROWS)   W (n_in, n_out)   b (n_out) or NULL */
 static void panel_forward(real *restrict y, const real *restrict x, const real *restrict w,
                           const real *restrict b, int64_t n_in, int64_t n_out, int is_relu) {
@@ -145,7 +146,7 @@ static void panel_input_grad(real *restrict dx, const real *restrict dz, const r
     panel_column(&t, n_out, n_in, PANEL_VECS, LANES, 0);
 }
 
-/* Columns j ... of dW[i0:i1], at most two vectors of them: see panel_weight_grad. */
+/* Columns j, j + 1, ... of dW[i0:i1], at most two vectors of them; see panel_weight_grad. */
 static void weight_grad_columns(panel_args t, int64_t rows, int64_t columns) {
     if (columns >= 2 * LANES)
         panel_column(&t, PANEL_ROWS, rows, 2, LANES, 0);

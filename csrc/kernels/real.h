@@ -1,7 +1,7 @@
-/* The element type, the vector type and the few operations that C has no portable words for.
+/* The element type, the vector type, and the few operations that C cannot express portably.
  *
- * A build defines FM_DOUBLE (0 or 1); the compiler's target decides the vector width. Everything
- * else in the kernels is written once, for `real` and `vec`. */
+ * A build defines FM_DOUBLE (0 or 1); the compiler's target determines the vector width. The rest
+ * of the kernels is written once, for `real` and `vec`. */
 #ifndef FASTMLP_REAL_H
 #define FASTMLP_REAL_H
 
@@ -32,7 +32,8 @@ typedef int32_t bits;
 
 typedef real vec __attribute__((vector_size(VEC_BYTES)));
 typedef bits mask __attribute__((vector_size(VEC_BYTES)));
-/* Unaligned access goes through this type: memcpy of a vector made GCC 12 spill in the tile. */
+/* Unaligned access goes through this type: with memcpy of a vector, GCC 12 spilled
+ * registers in the tile. */
 typedef real loose_vec __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
 
 #define LANES ((int)(VEC_BYTES / sizeof(real)))
@@ -48,12 +49,12 @@ INLINE vec with_sign(vec a, vec s) {
     const mask sign = (mask)splat((real)-0.0);
     return (vec)(((mask)a & ~sign) | ((mask)s & sign));
 }
-/* all bits set where a is finite: a - a is 0 there and NaN elsewhere */
+/* All bits set in lanes where a is finite: a - a is 0 there and NaN elsewhere. */
 INLINE mask is_finite(vec a) { return (a - a) == (vec){0}; }
 
-/* fma: a b + c, rounded once (twice in the baseline build, which has no such instruction).
- * vmax, vmin: a > b ? a : b and a < b ? a : b, so b where one of them is NaN.
- * load_part, store_part: the first n < LANES elements; the rest read as 0 and are not touched. */
+/* fma_: a b + c, rounded once (twice in the baseline build, which has no such instruction).
+ * vmax, vmin: a > b ? a : b and a < b ? a : b. The result is b if one of them is NaN.
+ * load_part, store_part: the first n < LANES elements. The others read as 0 and are not written. */
 #if defined(__AVX512F__) && FM_DOUBLE
 INLINE vec fma_(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
 INLINE vec vsqrt(vec a) { return _mm512_sqrt_pd(a); }
@@ -124,8 +125,8 @@ INLINE vec load_part(const real *p, int64_t n) {
 INLINE void store_part(real *p, vec v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
 #endif
 
-/* stream: a store past the caches, of a whole vector to a multiple of its size; end_stream: before
- * other threads may read what was. */
+/* stream: stores a whole vector past the caches, at an address that is a multiple of its size.
+ * end_stream must come before other threads may read what stream has stored. */
 #if defined(__AVX512F__) && FM_DOUBLE
 INLINE void stream(real *p, vec v) { _mm512_stream_pd(p, v); }
 #elif defined(__AVX512F__)
@@ -142,13 +143,13 @@ INLINE void end_stream(void) { _mm_sfence(); }
 #else
 INLINE void end_stream(void) {}
 #endif
-/* elements before p is such a multiple, of n */
+/* Elements of n to skip until p is a multiple of a vector's size. */
 INLINE int64_t before_aligned(const real *p, int64_t n) {
     const int64_t head = -(int64_t)((uintptr_t)p / sizeof(real)) & (LANES - 1);
     return head < n ? head : n;
 }
 
-/* Access to `n` remaining elements: a whole vector where there is one. */
+/* Access to `n` remaining elements: a whole vector if there are enough. */
 INLINE vec load_upto(const real *p, int64_t n) { return n >= LANES ? load(p) : load_part(p, n); }
 INLINE void store_upto(real *p, vec v, int64_t n) {
     if (n >= LANES)
@@ -157,7 +158,8 @@ INLINE void store_upto(real *p, vec v, int64_t n) {
         store_part(p, v, n);
 }
 
-/* Columns j ... of a row that ends before column `end`, which may lie before j: nothing then. */
+/* Columns j, j + 1, ... of a row that ends before column `end`. If `end` is not
+ * after j, there are none. */
 INLINE vec load_rest(const real *row, int64_t j, int64_t end) {
     return end - j >= LANES ? load(row + j) : end > j ? load_part(row + j, end - j) : (vec){0};
 }
@@ -166,8 +168,8 @@ INLINE void store_rest(real *row, vec v, int64_t j, int64_t end) {
         store_upto(row + j, v, end - j);
 }
 
-/* Sums along a row use 16 virtual lanes and a fixed tree, so they do not depend on the vector
- * width. */
+/* Sums along a row use 16 virtual lanes and a fixed tree, so they do not depend
+ * on the vector width. */
 #define SUM_LANES 16
 #define SUM_VECS (SUM_LANES / LANES)
 
@@ -184,8 +186,8 @@ INLINE real tree_sum(const lane_sums *s) {
     return t[0];
 }
 
-/* The same of LANES rows, where t holds a virtual lane of all of them in a vector. Lanes from n on
- * are 0, and nothing is to be added of them. */
+/* The same for LANES rows at once: each t[i] holds virtual lane i of all of them. Lanes from n on
+ * are 0, so they need not be added. */
 INLINE vec tree_sums(vec *t, int64_t n) {
 #pragma GCC unroll 4
     for (int half = SUM_LANES / 2; half > 0; half /= 2)
@@ -206,7 +208,7 @@ INLINE real *op_y(const fm_op *op, const fm_ctx *c, int64_t row) {
 INLINE real *op_dy(const fm_op *op, const fm_ctx *c, int64_t row) {
     return (real *)c->dacts + op->dy * c->capacity + row * op->n_out;
 }
-/* NULL where nobody wants the gradient by the input */
+/* NULL if the gradient by the input is not wanted. */
 INLINE real *op_dx(const fm_op *op, const fm_ctx *c, int64_t row) {
     real *base = op->dx < 0 ? c->dx : (real *)c->dacts + op->dx * c->capacity;
     return base ? base + row * op->n_in : NULL;

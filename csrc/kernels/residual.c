@@ -1,10 +1,10 @@
-/* Residual blocks (He et al. 2016): y = x + f(x), as two ops around those of f.
+/* Residual blocks (He et al. 2016): y = x + f(x), as two ops around the ops of f.
  *
- *   branch:  y = x               dx = dy + dy of the add    (both ways the gradient comes back)
- *   add:     y = x + y of the branch               dx = dy
+ *   branch:  y = x                       dx = dy + dy of the add   (the gradient returns both ways)
+ *   add:     y = x + y of the branch     dx = dy
  *
- * Each finds the other `variant` ops away: forward in the program from a branch, back from an add.
- * fm_net_check has seen that they name each other and have one width. */
+ * Each op finds its partner `variant` ops away: a branch later in the program, an add earlier.
+ * fm_net_check has verified that they name each other and have one width. */
 
 #include "real.h"
 

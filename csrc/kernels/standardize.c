@@ -1,5 +1,7 @@
-/* Standardization of the input: y = (x - mean) / std, with the mean and std that Python took from
- * the training data. x, y (rows, n)   statistics: mean (n), std (n). */
+/* Standardization of the input: y = (x - mean) / std. Python takes mean and std from the training
+ * data.
+ *
+ * x, y (rows, n)   statistics: mean (n), std (n) */
 
 #include "panel.h"
 #include "real.h"

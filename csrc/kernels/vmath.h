@@ -1,8 +1,9 @@
-/* exp, expm1, log, log1p, tanh, sigmoid and the normal distribution as branch-free polynomials on
- * vectors.
+/* exp, expm1, log, log1p, tanh, sigmoid and the normal distribution as branch-free
+ * polynomials on vectors.
  *
- * Explicit fma and no libm, so every build with fused multiply-add gives the same bits. NaN stays
- * NaN, and the limits at +-inf are exact. tests/test_vmath.py holds their errors. */
+ * They use explicit fma and no libm, so every build with fused multiply-add gives the same
+ * bits. NaN stays NaN, and the limits at +-inf are exact. tests/test_vmath.py holds the
+ * errors to their bounds. */
 #ifndef FASTMLP_VMATH_H
 #define FASTMLP_VMATH_H
 
@@ -32,7 +33,7 @@ static const real log_coefs[] = {6.666666666666735130e-01, 3.999999999940941908e
                                  1.479819860511658591e-01};
 /* 2 exp(x^2 / 2) Phi(-x) (K + x) / K in powers of (K - x) / (K + x), x >= 0: Chebyshev, 1e-18 */
 #define TAIL_K 5.0
-#define TAIL_SLOPE(t) fma_(t, splat(1.03), splat(0.40)) /* of its logarithm */
+#define TAIL_SLOPE(t) fma_(t, splat(1.03), splat(0.40)) /* slope of the polynomial's logarithm */
 static const real tail_coefs[] = {
     0.30767721990002518,     0.26615300115602276,     0.19812224638799049,
     0.12541326266851256,     0.066008146468159684,    0.027647455482828607,
@@ -59,14 +60,14 @@ static const real log_coefs[] = {0xaaaaaa.0p-24f, 0xccce13.0p-25f, 0x91e9ee.0p-2
                                  0xf89e26.0p-26f};
 #define TAIL_K 3.5f
 #define TAIL_SLOPE(t) fma_(t, splat(0.45f), splat(0.52f))
-/* the first six rounded so that the errors of rounding them cancel */
+/* The first six are rounded so that their rounding errors cancel. */
 static const real tail_coefs[] = {4.253806174e-01f,  3.231782019e-01f,  1.802430004e-01f,
                                   6.631468982e-02f,  9.945483878e-03f,  -3.699702211e-03f,
                                   -1.814240240e-03f, 2.506739402e-04f,  2.560394641e-04f,
                                   -3.164508962e-05f, -2.738489820e-05f, 4.282977898e-06f};
 #endif
 
-/* c[0] + c[1] x + ... by Horner's rule; n is a constant, so the loop unrolls */
+/* c[0] + c[1] x + ... by Horner's rule. n is a constant, so the loop unrolls. */
 INLINE vec polynomial(vec x, const real *c, int n) {
     vec p = splat(c[n - 1]);
 #pragma GCC unroll 32
@@ -77,7 +78,7 @@ INLINE vec polynomial(vec x, const real *c, int n) {
 #define ARRAY_LENGTH(c) (int)(sizeof(c) / sizeof((c)[0]))
 #define POLYNOMIAL(x, c) polynomial(x, c, ARRAY_LENGTH(c))
 
-/* 2^n for integral n within the exponent range */
+/* 2^n for an integral n within the exponent range */
 INLINE vec power_of_2(vec n) {
     const mask biased = (mask)(n + (ROUNDER + EXPONENT_BIAS)) - (mask)splat(ROUNDER);
     return (vec)(biased << MANTISSA_BITS);
@@ -92,8 +93,8 @@ INLINE vec exp_parts(vec x, vec *n) {
     return fma_(r * r, POLYNOMIAL(r, exp_coefs), r);
 }
 
-/* x 2^n. In two factors where there is no such instruction: 2^n alone may overflow, or be
- * subnormal, where the result is neither; the first is exact, so the bits are the same. */
+/* x 2^n. Without such an instruction, 2^n is applied in two factors: alone it may overflow or be
+ * subnormal although the result is neither. The first factor is exact, so the bits are the same. */
 INLINE vec scaled(vec x, vec n) {
 #if defined(__AVX512F__) && FM_DOUBLE
     return _mm512_scalef_pd(x, n);
@@ -111,10 +112,11 @@ INLINE vec vexp(vec x) {
     return scaled(1 + p, n);
 }
 
-/* exp(x) - 1 for x <= 0: small x keeps its digits. *low: what the last addition lost */
+/* exp(x) - 1 for x <= 0; small x keep their digits. *low receives the rounding error
+ * of the last addition. */
 INLINE vec expm1_negative_parts(vec x, vec *low) {
     vec n;
-    /* exp(x) - 1 is -1 there in both types */
+    /* below -64, exp(x) - 1 is -1 in both types */
     const vec p = exp_parts(vmax(splat(-64), x), &n);
     const vec scale = power_of_2(n), sum = fma_(scale, p, scale - 1);
     *low = fma_(scale, p, scale - 1 - sum);
@@ -126,10 +128,10 @@ INLINE vec vexpm1_negative(vec x) {
     return expm1_negative_parts(x, &low);
 }
 
-/* 1 / d, 1 <= d <= 2, to 6%: enough where a rounding error is divided */
+/* 1 / d for 1 <= d <= 2, to 6%: enough to divide a rounding error. */
 INLINE vec about_inverse(vec d) { return fma_(d, splat((real)-0.47), splat((real)1.41)); }
 
-/* log(1 + f) + c for |f| < 0.42, plus n ln 2 */
+/* log(1 + f) + c + n ln 2 for |f| < 0.42 */
 INLINE vec log_tail(vec n, vec f, vec c) {
     const vec s = f / (2 + f), s2 = s * s;
     const vec r = s2 * POLYNOMIAL(s2, log_coefs);
@@ -137,7 +139,7 @@ INLINE vec log_tail(vec n, vec f, vec c) {
     return fma_(n, splat(LN2_HIGH), f - (h - fma_(s, h + r, fma_(n, splat(LN2_LOW), c))));
 }
 
-/* The difference of bit patterns, which may wrap: that of -0 does */
+/* The difference of bit patterns. It may wrap: that of -0 does. */
 INLINE mask minus_bits(mask a, mask b) {
 #if FM_DOUBLE
     typedef uint64_t unsigned_bits __attribute__((vector_size(VEC_BYTES)));
@@ -166,7 +168,7 @@ INLINE vec vlog(vec x) {
     return pick(is_finite(x), y, x);
 }
 
-/* log(1 + x), 0 <= x <= 1: what rounding 1 + x loses comes back through c */
+/* log(1 + x), 0 <= x <= 1. The rounding error of 1 + x is added back through c. */
 INLINE vec vlog1p_unit(vec x) {
     vec n;
     const vec u = 1 + x;
@@ -175,9 +177,11 @@ INLINE vec vlog1p_unit(vec x) {
     return pick(is_finite(x), y, x);
 }
 
-/* |tanh x| = -t / (2 + t) = 1 - 2 (1 + t) / (2 + t), t = exp(-2 |x|) - 1: the first keeps the
- * digits near 0, where t has them; the second near 1, where an error of t would count twice. The
- * first takes back what rounding t and 2 + t lost. */
+/* |tanh x| = -t / (2 + t) = 1 - 2 (1 + t) / (2 + t), t = exp(-2 |x|) - 1
+ *
+ * The first form keeps the digits near 0, because t has them there. The second keeps them
+ * near 1, where an error of t would count twice. The first also adds back the rounding
+ * errors of t and 2 + t. */
 INLINE vec vtanh(vec x) {
     vec low;
     const vec t = expm1_negative_parts(-2 * vabs(x), &low), d = 2 + t;
@@ -188,7 +192,7 @@ INLINE vec vtanh(vec x) {
     return with_sign(y, x);
 }
 
-/* 1 / (1 + e) or e / (1 + e), e = exp(-|x|); what rounding 1 + e lost comes back */
+/* 1 / (1 + e) or e / (1 + e), e = exp(-|x|). The rounding error of 1 + e is added back. */
 INLINE vec vsigmoid(vec x) {
     const vec e = vexp(-vabs(x)), d = 1 + e;
     const vec q = pick(x < 0, e, splat(1)) / d, lost = q * (e - (d - 1));
@@ -198,21 +202,24 @@ INLINE vec vsigmoid(vec x) {
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
 INLINE vec vsoftplus(vec x) { return vmax(x, (vec){0}) + vlog1p_unit(vexp(-vabs(x))); }
 
-/* exp(-x^2 / 2): the square in two parts, since its rounding error would be multiplied by x^2 */
+/* exp(-x^2 / 2). The square is in two parts: its rounding error would be multiplied by x^2. */
 INLINE vec vexp_half_square(vec x) {
-    const vec a = vmin(splat(60), vabs(x)); /* exp is 0 there in both types */
+    const vec a = vmin(splat(60), vabs(x)); /* beyond 60 the result is 0 in both types */
     const vec half = (real)0.5 * a, square = half * a, rest = fma_(half, a, -square);
     return vexp(-square) * (1 - rest);
 }
 
-/* The normal distribution function Phi(x), to relative accuracy in its tail:
- * 2 Phi(-a) = t P(2 t - 1) exp(-a^2 / 2), t = K / (K + a). What rounding takes from t, P and the
- * square would count several times; it comes back in `low`. */
+/* The normal distribution function Phi(x), with relative accuracy in its tail:
+ *
+ * 2 Phi(-a) = t P(2 t - 1) exp(-a^2 / 2), t = K / (K + a)
+ *
+ * The rounding errors of t, P and the square would count several times, so they are added back
+ * through `low`. */
 INLINE vec vnormal_cdf(vec x) {
-    const vec a = vmin(splat(60), vabs(x)); /* 0 there in both types */
+    const vec a = vmin(splat(60), vabs(x)); /* Phi(-60) is 0 in both types */
     const vec d = TAIL_K + a, above = d - TAIL_K, d_low = TAIL_K - (d - above) + (a - above);
     const vec t = TAIL_K / d, s = fma_(t, splat(2), splat(-1));
-    const vec t_low = (fma_(-t, d, splat(TAIL_K)) - t * d_low) * (1 / TAIL_K); /* a share of t */
+    const vec t_low = (fma_(-t, d, splat(TAIL_K)) - t * d_low) * (1 / TAIL_K); /* relative to t */
     const vec s_low = fma_(t, splat(2), -1 - s) + 2 * t * t_low;
     const vec p_rest = polynomial(s, tail_coefs + 1, ARRAY_LENGTH(tail_coefs) - 1);
     const vec p = fma_(p_rest, s, splat(tail_coefs[0]));

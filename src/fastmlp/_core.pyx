@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True, autotestdict=False
-"""The door between Python and C: exact types in, the GIL released, a status turned into an exception.
-
-Longer than other files, since the declarations of the C interface stand here too.
+"""The door between Python and C: checks types, releases the GIL, and turns a status into an exception.
 
 No arithmetic and no loops over elements happen here. Arrays must already have the right type and layout
-(`fastmlp.data` converts them); outputs are written in place.
+(`fastmlp.ground.arrays` converts them). Outputs are written in place.
+
+The file is longer than others because it also holds the declarations of the C interface.
 """
 
 import os
@@ -345,7 +345,7 @@ cdef int32_t _use_blas = 0
 
 
 def _choose():
-    """Pick the widest build that runs here, or the one that FASTMLP_KERNELS names."""
+    """Chooses the widest build that runs here, or the one that FASTMLP_KERNELS names. Returns the names of all."""
     global _build, _use_blas
     cdef int64_t n = 0
     cdef const fm_build *builds = fm_builds(&n)
@@ -372,7 +372,7 @@ fm_threads_init()
 
 
 def build_info():
-    """What this extension was built with and which parts of it are in use."""
+    """How this extension was built, and which of its parts are in use, as a dict."""
     return {
         "compiler": fm_compiler().decode(),
         "kernels": _build.name.decode(),
@@ -384,7 +384,7 @@ def build_info():
 
 
 def fixed_block():
-    """Rows that must go through the network together for equal bits; 0 where it does not matter."""
+    """Rows that must go through the network together for equal bits; 0 if any number will do."""
     return FM_BLAS_ROWS if _use_blas else 0
 
 
@@ -392,7 +392,7 @@ STACK_BYTES = FM_STACK_BYTES
 
 
 cpdef int check_stack() except -1:
-    """RuntimeError where this thread has less stack left than matrix products may take."""
+    """Raises RuntimeError if this thread has less stack left than matrix products may take."""
     if fm_has_stack():
         return 0
     advice = "call threading.stack_size(2**20) before the thread is started"
@@ -405,12 +405,12 @@ cpdef int check_stack() except -1:
 
 
 def has_small_helpers():
-    """True where OpenMP's threads have too little stack for matrix products: all calls run on one thread."""
+    """Whether OpenMP's threads have too little stack for matrix products; all calls then run on one thread."""
     return bool(fm_has_small_helpers())
 
 
 def affinity():
-    """Processors that this thread may run on, or 0 where the system does not say."""
+    """Number of processors that this thread may run on, or 0 if the system does not say."""
     return fm_affinity()
 
 
@@ -439,14 +439,14 @@ cdef void *_data(cnp.ndarray array, dtype, int64_t size, str name, bint writable
 
 
 cdef int64_t _times(int64_t a, int64_t b) except -1:
-    """a * b; ValueError where that is no size: it would be negative or wrap around."""
+    """a * b. Raises ValueError if that is no size, because it would be negative or wrap around."""
     if a < 0 or b < 0 or (b > 0 and a > INT64_MAX // b):
         raise ValueError(f"{a} times {b} is no size")
     return a * b
 
 
 def op_sizes(dtype, op):
-    """(n_weights, n_biases, n_stats, n_kept) of one record of OP_DTYPE; ValueError if its kind refuses it."""
+    """(n_weights, n_biases, n_stats, n_kept) of one record of OP_DTYPE. Raises ValueError if its kind refuses it."""
     cdef fm_op record
     cdef bytes raw = op.tobytes()
     if len(raw) != sizeof(fm_op):
@@ -461,13 +461,21 @@ def op_sizes(dtype, op):
 
 
 cdef class Program:
-    """A checked, immutable net: ops, and the sizes of the buffers they work on."""
+    """A checked, immutable net: its ops, and the sizes of the buffers they work on.
+
+    ops: records of OP_DTYPE, one for each planned layer.
+    n_params, n_decayed: elements of the parameters; weights come first, and only they are decayed.
+    acts_width, dacts_width: elements per row of the activations and of their gradients.
+    dtype: float32 or float64.
+    n_stats: elements of the statistics.
+    Raises TypeError for another dtype, and ValueError with the number of the op if an op could leave its buffers.
+    """
 
     cdef fm_net net
     cdef const fm_kernels *k
     cdef readonly object dtype
     cdef readonly int64_t n_in, n_out
-    cdef readonly int64_t min_rows  # of a training pass
+    cdef readonly int64_t min_rows  # least rows of a training pass
 
     def __cinit__(self, cnp.ndarray ops not None, int64_t n_params, int64_t n_decayed, int64_t acts_width,
                   int64_t dacts_width, dtype="float32", int64_t n_stats=0):
@@ -517,7 +525,7 @@ cdef class Program:
         return fm_block_rows(&self.net, self.k, rows, threads, _use_blas)
 
     def block_rows(self, int64_t rows, int32_t threads):
-        """Rows that a training step of `rows` rows takes at a time, and needs room for."""
+        """Rows of a block: a training step of `rows` rows takes so many at a time, and needs room for them."""
         return self._block_rows(rows, threads)
 
 
@@ -525,19 +533,21 @@ include "turns.pxi"
 
 
 cdef enum:
-    _SMALL_ROW = 32768  # bytes of activations that predict_row has on its stack
-    _LONG_ROW = 65536  # parameters, times rows, from which on other threads of Python need not wait for predict_row
+    _SMALL_ROW = 32768  # bytes of activations that predict_row keeps on its stack
+    _LONG_ROW = 65536  # parameters times rows; from here on predict_row releases the GIL
 
 
 cdef class Pace:
-    """Whether a thread's predictions are faster on several threads, as measured on the way."""
+    """A measurement, over many calls, of whether predictions are faster on several threads than on one."""
 
     cdef fm_pace c
 
 
 cdef class OptimizerSettings:
-    """The settings of an optimizer as C reads them; one object serves any number of calls. Names that C does not
-    know are left aside.
+    """The settings of an optimizer as C reads them. One object serves any number of calls.
+
+    settings: values by name; those of FM_HYPERS in registry.h are read, other names are ignored.
+    Raises TypeError without lr, OverflowError for an integer that is too large, and ValueError if average_every < 1.
     """
 
     cdef fm_hyper c
@@ -556,7 +566,19 @@ cdef class OptimizerSettings:
 
 
 cdef class LossSettings:
-    """The settings of a loss as C reads them; one object serves any number of calls."""
+    """The settings of a loss as C reads them. One object serves any number of calls.
+
+    sum: add the losses of rows and outputs up instead of taking their mean.
+    label_smoothing: share of the target that is spread evenly over all classes.
+    delta: huber; the loss is linear beyond this error.
+    gamma: focal; exponent of the probability of a wrong answer.
+    positive, negative: binary_focal; weights of targets 1 and 0.
+    min_variance: gaussian_nll; least variance.
+    quantiles: pinball; ascending numbers in (0, 1).
+    positives, negatives: binary_cross_entropy; weights of targets 1 and 0, one per output or one for all.
+    ignore_index: rows with this label count for nothing; None: every row counts.
+    Raises ValueError if positives and negatives differ in number.
+    """
 
     cdef fm_loss_settings c
     cdef cnp.ndarray quantiles, positives, negatives
@@ -584,7 +606,7 @@ _PLAIN = LossSettings()
 
 
 def target_columns(int32_t loss, LossSettings settings not None, int64_t n_out):
-    """Columns of the target of a loss for n_out outputs; 0 where no number of them fits."""
+    """Number of columns of a loss's target for n_out outputs; 0 if no number fits. Raises ValueError for no loss."""
     if not 0 <= loss < FM_N_LOSSES or n_out < 1:
         raise ValueError("no such loss, or no outputs")
     return fm_target_columns(loss, &settings.c, n_out)
@@ -592,8 +614,8 @@ def target_columns(int32_t loss, LossSettings settings not None, int64_t n_out):
 
 cdef void *_target(cnp.ndarray target, dtype, int32_t loss, LossSettings settings, int64_t rows,
                    int64_t n_out, bint scan=True) except NULL:
-    """The address of a target that suits the loss, its settings and the number of outputs. scan: labels are
-    looked through for any outside the outputs.
+    """The address of a target that suits the loss, its settings and the number of outputs. scan: also search labels
+    for one outside the outputs.
     """
     cdef void *data
     cdef int64_t columns = target_columns(loss, settings, n_out)
@@ -629,11 +651,11 @@ _NO_WAY_ON = (
 
 
 cdef int32_t _ask(void *context) noexcept with gil:
-    """Let Python see its signals in the middle of a long run; 1 if a handler has raised."""
+    """Lets Python handle its signals in the middle of a long run. Returns 1 if a handler has raised."""
     cdef Context c = <Context>context
     cdef bint was_child = fm_is_forked_child()
     if c.job != NULL:
-        c._settle()  # a handler may save: the weights have moved with the steps of this call
+        c._settle()  # a handler may save the network: its counters must match the weights
     c.is_asking = True
     try:
         PyErr_CheckSignals()
@@ -647,9 +669,15 @@ cdef int32_t _ask(void *context) noexcept with gil:
 
 
 cdef class Context:
-    """Where a program's numbers are: borrowed flat parameters, own activations for `capacity` rows.
+    """The numbers of a program: borrowed flat arrays of parameters, and activations for `capacity` rows.
 
-    One run at a time: a second thread that asks while one is under way gets a RuntimeError at once.
+    Only one run at a time is possible: a second thread that tries to run gets a RuntimeError at once.
+
+    program: the checked net.
+    params, grads (n_params,): parameters and their gradients; borrowed, of the program's dtype.
+    seed: fixes the dropout masks, together with `passes`.
+    stats (n_stats,): running statistics, borrowed; None: zeros.
+    Raises TypeError or ValueError for an array of another type or size.
     """
 
     cdef fm_ctx ctx
@@ -657,24 +685,24 @@ cdef class Context:
     cdef readonly Program program
     cdef readonly cnp.ndarray params, grads, stats
     cdef cnp.ndarray batch_stats
-    cdef cnp.ndarray step_stats  # running statistics after a step that has not been taken yet
+    cdef cnp.ndarray step_stats  # running statistics to use once the present step is taken
     cdef cnp.ndarray acts, dacts, batch, row_loss, dx, x
-    cdef tuple lent  # the optimizer's arrays, which C looks into
+    cdef tuple lent  # references to the optimizer's arrays, whose addresses C holds
     cdef int32_t n_states
     cdef int32_t forwarded
-    cdef readonly int64_t most_rows  # of a mini-batch: what row_loss holds
-    cdef fm_train_job *job  # of the training under way
+    cdef readonly int64_t most_rows  # most rows of a mini-batch: the length of row_loss
+    cdef fm_train_job *job  # the training under way, or NULL
     cdef bint is_apart, is_asking
-    cdef object raised  # by a signal's handler, in the middle of a run
-    # Progress lives here, not in Python: a Ctrl-C between two lines cannot part it from the weights.
-    cdef public int64_t t         # optimizer steps since its state was zero
+    cdef object raised  # exception of a signal's handler in the middle of a run, or None
+    # The counters are here and not in Python, so Ctrl-C between two lines cannot separate them from the weights.
+    cdef public int64_t t         # optimizer steps since the optimizer's state was zero
     cdef public int64_t updates   # optimizer steps in all
-    cdef public int64_t epoch     # whole passes
-    cdef public int64_t position  # rows of the pass under way
-    cdef public uint64_t passes   # training passes, which fix the dropout masks of the next one
-    cdef public int64_t schedule_start  # t at which the schedule of the learning rate began
+    cdef public int64_t epoch     # complete passes over the data
+    cdef public int64_t position  # rows done in the pass under way
+    cdef public uint64_t passes   # training passes; the number fixes the dropout masks of the next one
+    cdef public int64_t schedule_start  # value of t at which the schedule of the learning rate began
 
-    # Not __init__, which could be left out or called again, while a run looks into what it lent.
+    # Not __init__: a caller could omit it, or call it again while a run reads the arrays.
     def __cinit__(self, Program program not None, cnp.ndarray params not None, cnp.ndarray grads not None,
                   uint64_t seed, cnp.ndarray stats=None):
         self.program, self.params, self.grads = program, params, grads
@@ -695,7 +723,7 @@ cdef class Context:
             raise RuntimeError("this network is already running in another thread; use a copy of it there")
 
     cpdef check_idle(self):
-        """RuntimeError in a signal's handler that has come in the middle of a run."""
+        """Raises RuntimeError in a signal's handler that interrupts a run."""
         if self.is_asking:
             raise RuntimeError(
                 "this network is in the middle of a step or pass that a signal's handler has interrupted; there use "
@@ -703,28 +731,32 @@ cdef class Context:
             )
 
     cdef _break_off(self):
-        """Raise what the handler of a signal raised."""
+        """Raises the exception that a signal's handler raised."""
         raised, self.raised = self.raised, None
         raise raised
 
     def release(self):
-        """Give the lock back for a thread that no longer exists: in a forked child."""
+        """Releases the lock in a forked child, in which the thread that held it no longer exists."""
         fm_unlock(&self.lock)
 
     @property
     def capacity(self):
-        """Rows that the lent buffers hold at a time."""
+        """Number of rows that the buffers hold at a time."""
         return self.ctx.capacity
 
     @property
     def rows(self):
-        """Rows of the last forward pass; 0 when there is none to go back through."""
+        """Number of rows of the last forward pass; 0 if there is none that backward could use."""
         return self.ctx.rows if self.forwarded else 0
 
     def reserve(self, int64_t capacity, cnp.ndarray acts not None, cnp.ndarray dacts not None,
                 cnp.ndarray batch not None, cnp.ndarray row_loss not None):
-        """Lend buffers for `capacity` rows at a time: acts, dacts (capacity * width), batch (capacity * n_in), and
-        row_loss, as long as mini-batches may be.
+        """Sets the buffers of later runs, which hold `capacity` rows at a time.
+
+        acts, dacts (capacity * acts_width,), (capacity * dacts_width,): activations and their gradients.
+        batch (capacity * n_in,): gathered inputs.
+        row_loss: float64, one element for each row that a mini-batch may have.
+        Raises TypeError or ValueError for an array of another type or size, RuntimeError during a run.
         """
         cdef Program p = self.program
         cdef void *acts_data = _data(acts, p.dtype, _times(capacity, p.net.acts_width), "acts", True)
@@ -738,7 +770,7 @@ cdef class Context:
         fm_unlock(&self.lock)
 
     def check_rows(self, int64_t rows, int64_t batch_size):
-        """ValueError where mini-batches of `rows` rows leave one too small for statistics of its own."""
+        """Raises ValueError if the last of `rows` rows form a mini-batch too small for statistics of its own."""
         cdef int64_t last = rows % batch_size or batch_size
         if last < self.program.min_rows:
             has = f"the last mini-batch of {rows} rows has one; use another batch_size, or drop_last=True in fit"
@@ -747,7 +779,12 @@ cdef class Context:
             raise ValueError(f"BatchNorm needs at least 2 rows in training, but {has}")
 
     def set_state(self, tuple state not None, cnp.ndarray average):
-        """Lend the optimizer's state arrays and, or None, that of the averaged parameters: flat like them."""
+        """Sets the optimizer's arrays, which C then reads and writes; each is flat like the parameters.
+
+        state: one array for each state of the optimizer.
+        average: the averaged parameters, or None.
+        Raises TypeError or ValueError for an array of another type or size, RuntimeError during a run.
+        """
         cdef Program p = self.program
         cdef void *data[FM_MAX_STATES]
         cdef void *average_data = NULL
@@ -769,8 +806,9 @@ cdef class Context:
 
     @property
     def panels(self):
-        """Whether training steps go in panels wherever every layer can (True), never (False), or by the sizes
-        (None). Bits do not depend on it: it is for tests and measurements.
+        """Whether training steps go in panels: always if every layer can (True), never (False), or by size (None).
+
+        Bits do not depend on it. It is for tests and measurements.
         """
         return {FM_PANELS_always: True, FM_PANELS_never: False}.get(self.ctx.panels)
 
@@ -779,14 +817,14 @@ cdef class Context:
         self.ctx.panels = FM_PANELS_by_size if wanted is None else FM_PANELS_always if wanted else FM_PANELS_never
 
     def in_panels(self, int64_t rows):
-        """Whether the rows of a training step of so many go in panels, on one thread."""
+        """Whether a training step of `rows` rows on one thread goes in panels."""
         cdef fm_ctx c = self.ctx
         c.rows = self.program._block_rows(rows, 1)
         return bool(fm_in_panels(&self.program.net, self.program.k, &c))
 
     @property
     def n_averaged(self):
-        """How many parameters are in their average."""
+        """Number of steps whose parameters are in the average."""
         return self.ctx.n_averaged
 
     @n_averaged.setter
@@ -795,7 +833,7 @@ cdef class Context:
 
     @property
     def running(self):
-        """Two numbers that some optimizers carry from step to step."""
+        """Two numbers that some optimizers keep from step to step."""
         return self.ctx.running[0], self.ctx.running[1]
 
     @running.setter
@@ -813,9 +851,13 @@ cdef class Context:
         return x.shape[0]
 
     def forward(self, cnp.ndarray x not None, bint training, int32_t threads, bint is_step=False):
-        """Output of the last op for the rows of x, as a view that the next run overwrites.
+        """Output (rows, n_out) of the last op, as a view that the next run overwrites.
 
-        `is_step`: the update with which this training pass ends will count it, and move the running statistics.
+        x (rows, n_in): the input.
+        training: draw dropout masks and use the statistics of these rows.
+        threads: most threads.
+        is_step: `update` will end this training pass; it counts the pass and updates the running statistics then.
+        Raises ValueError for x of another shape or with more rows than `capacity`.
         """
         cdef int64_t rows = self._rows(x)
         cdef void *data = _data(x, self.program.dtype, _times(rows, self.program.n_in), "x", False)
@@ -826,7 +868,7 @@ cdef class Context:
             self.check_rows(rows, rows)
         self._acquire()
         try:
-            self.x = x  # backward reads it again
+            self.x = x  # backward reads x again
             self.ctx.x, self.ctx.rows, self.ctx.training = data, rows, training
             self.ctx.draw = self.passes
             before = self.stats.copy() if is_step else None
@@ -848,7 +890,13 @@ cdef class Context:
         return buffer[first:first + size].reshape(self.ctx.rows, self.program.n_out)
 
     def backward(self, cnp.ndarray dz not None, cnp.ndarray dx, int32_t threads):
-        """Gradients of all parameters into grads, and by the input of the last forward into dx or, with None, not."""
+        """Writes the gradients of all parameters into grads, for the rows of the last forward pass.
+
+        dz (rows, n_out): gradient of the loss by the output.
+        dx (rows, n_in): receives the gradient by the input, unless it is None.
+        threads: most threads.
+        Raises RuntimeError without a forward pass.
+        """
         cdef int64_t rows = self.ctx.rows
         cdef int32_t is_done
         check_stack()
@@ -874,11 +922,16 @@ cdef class Context:
 
     def jacobian(self, cnp.ndarray x not None, cnp.ndarray target, cnp.ndarray block not None,
                  cnp.ndarray gram, cnp.ndarray scratch not None, int32_t threads, cnp.ndarray roots=None):
-        """block (rows * n_out, n_params) = derivatives of the output of each row of x.
+        """Writes the derivatives of the outputs of each row of x by the parameters into block.
 
-        With target (rows, n_out), block has one more column, output - target, and the upper triangle of gram
-        (n_params + 1, n_params + 1), unless that is None, += block^T block. scratch: acts_width + dacts_width
-        elements for each thread. With roots (rows,) all that a row has in block is multiplied by its root.
+        x (rows, n_in): the input.
+        target (rows, n_out): adds output - target as the last column of block; or None.
+        block (rows * n_out, n_params), one column more with target: receives the derivatives.
+        gram (n_params + 1, n_params + 1): block^T block is added to its upper triangle; or None. Needs target.
+        scratch: acts_width + dacts_width elements for each thread.
+        threads: most threads; the bits do not depend on it.
+        roots (rows,): factors of each row's part of block; or None.
+        Raises TypeError or ValueError for an array of another type or size.
         """
         cdef Program p = self.program
         cdef fm_jacobian_job job
@@ -911,10 +964,13 @@ cdef class Context:
 
     def update(self, int32_t optimizer, OptimizerSettings settings not None, int32_t threads, cnp.ndarray rates=None,
                bint is_step=False, int64_t rows=0, int64_t n=1):
-        """One optimizer step from grads; False if some new value would not have been finite.
+        """Takes one optimizer step from grads. Returns False if some new value would not have been finite.
 
-        `rates`: as in train. `is_step`: counts the pass that forward left uncounted, and `rows` more rows of a
-        pass of `n`, and moves the running statistics, together with the step.
+        optimizer: index in OPTIMIZERS. settings: its settings. threads: most threads.
+        rates (2,): learning rate and momentum, as in `train`; or None.
+        is_step: with the step, also count the pass that `forward` did not count, and update the running statistics.
+        rows, n: with the step, also count `rows` rows of a pass over n.
+        Raises ValueError if the optimizer has no state here.
         """
         cdef fm_hyper hyper = settings.c
         cdef int32_t ok
@@ -940,7 +996,14 @@ cdef class Context:
 
     def predict(self, cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray acts not None,
                 int64_t block, int64_t first, int32_t threads, double seconds, Pace pace not None):
-        """out[first:] = output for x[first:], in blocks of rows; returns the row reached in time."""
+        """Writes the output for x[first:] into out[first:], in blocks of rows. Returns the first row not done in time.
+
+        x (rows, n_in), out (rows, n_out): input and output.
+        acts: scratch, block * acts_width elements for each thread that gets rows.
+        block: rows of a block. threads: most threads. seconds: time to stop after.
+        pace: the measurement of the calling thread.
+        Raises ValueError if first, threads or block is out of range, or acts is too small.
+        """
         cdef Program p = self.program
         cdef int64_t rows = self._rows(x)
         cdef void *data = _data(x, p.dtype, _times(rows, p.n_in), "x", False)
@@ -954,12 +1017,12 @@ cdef class Context:
             raise ValueError("acts is too small")
         c.acts = _data(acts, p.dtype, cnp.PyArray_SIZE(acts), "acts", True)
         c.x, c.rows, c.capacity = data, rows, block
-        with nogil:  # without the lock: it reads the parameters and writes to its own buffers
+        with nogil:  # needs no lock: it reads the parameters and writes to buffers of its own
             first = fm_predict(&p.net, p.k, &c, out_data, first, threads, seconds, &pace.c)
         return first
 
     def predict_row(self, cnp.ndarray x not None, cnp.ndarray out not None, Turns turns not None):
-        """out (n_out,) = output for one row x (n_in,); False, and nothing is done, where x is not finite."""
+        """Writes the output for one row x (n_in,) into out (n_out,). Only returns False if x is not finite."""
         check_stack()
         cdef Program p = self.program
         cdef void *x_data
@@ -976,7 +1039,7 @@ cdef class Context:
         return True
 
     cdef int _predict_few(self, const void *x, int64_t rows, void *out) except -1:
-        """out = output for rows of x, on this thread, in memory for as long as it takes."""
+        """Writes the output for a few rows of x into out, on this thread, with scratch memory that is freed again."""
         cdef Program p = self.program
         cdef char small[_SMALL_ROW]
         cdef fm_ctx c = self.ctx
@@ -986,7 +1049,7 @@ cdef class Context:
         if c.acts == NULL:
             raise MemoryError()
         if rows * p.net.n_params < _LONG_ROW:
-            _predict_alone(p, &c, out)  # giving the GIL away costs as much as the rows
+            _predict_alone(p, &c, out)  # releasing the GIL takes as long as the rows
         else:
             with nogil:
                 _predict_alone(p, &c, out)
@@ -999,14 +1062,26 @@ cdef class Context:
               int32_t threads, double seconds, bint apart=False, cnp.ndarray rates=None,
               LossSettings loss_settings not None=_PLAIN, cnp.ndarray weights=None, double loss_sum=0.0,
               bint again=False):
-        """Mini-batches of the rows in `order` (None: all, as they stand) from self.position on, for `seconds`.
+        """Trains on mini-batches from self.position on. Returns (sum of the losses, rows done, finite).
 
-        A complete pass counts up self.epoch and begins anew. `apart`: a run of its own, from the first row,
-        that leaves both alone. `rates` (steps, 2): learning rate and momentum (NaN: that of the
-        settings) of every step to come, or None: those of the settings, always. `weights`: factors of the rows of
-        x, or None. `loss_sum`: that of the rows before, so that the sum does not depend on where slices end.
-        `again`: labels and order are those of the call before, which looked through them. Returns (sum of the
-        losses, rows done, finite).
+        A complete pass increments self.epoch, and the next call begins a new pass.
+
+        x (rows, n_in): the input.
+        target: labels (rows,) or values (rows, columns), as the loss needs.
+        order: numbers of the rows to visit; None: all rows as they stand.
+        batch_size: rows of a mini-batch.
+        loss, optimizer: indices in LOSSES and OPTIMIZERS.
+        settings, loss_settings: their settings.
+        outputs (rows, n_out): receives the output of every visited row; or None.
+        threads: most threads.
+        seconds: the call ends after the first mini-batch that ends later than this.
+        apart: begin at the first row, and leave self.position and self.epoch as they are.
+        rates (steps, 2): learning rate and momentum of every step to come; None: always those of the settings.
+            A momentum of NaN stands for that of the settings.
+        weights (rows,): factors of the rows of x; or None.
+        loss_sum: the sum of the earlier rows of the pass, so the total does not depend on where calls end.
+        again: target and order are those of the call before, which has searched them for bad labels and numbers.
+        Raises ValueError for sizes that do not fit, IndexError for a label or row number out of range.
         """
         cdef Program p = self.program
         cdef fm_train_job job
@@ -1036,14 +1111,14 @@ cdef class Context:
         return job.loss_sum, job.position - first, bool(job.finite)
 
     cdef bint _holds(self, int64_t batch_size, int32_t threads) noexcept:
-        """Whether the buffers have room for such a step."""
+        """Whether the buffers have room for a step of batch_size rows on so many threads."""
         if not 1 <= batch_size <= self.most_rows or threads < 1:
             return False
         return self.program._block_rows(batch_size, threads) <= self.ctx.capacity
 
     cdef int _fill(self, fm_train_job *job, int32_t loss, LossSettings loss_settings, int32_t optimizer,
                    OptimizerSettings settings, int64_t rows, int64_t batch_size, double seconds) except -1:
-        """The settings of a job over rows as they stand; its arrays are NULL."""
+        """Fills in the settings of a job over all rows as they stand. The arrays of the job become NULL."""
         self._check_optimizer(optimizer)
         memset(job, 0, sizeof(fm_train_job))
         job.loss, job.loss_settings = loss, loss_settings.c
@@ -1052,10 +1127,10 @@ cdef class Context:
         return 0
 
     cdef int _run(self, fm_train_job *job, int32_t threads, bint apart) except -1:
-        """A checked job, from self.position on or `apart`; all progress moves with the weights."""
+        """Runs a checked job from self.position on, or from row 0 if `apart`. Counters move with the weights."""
         self._acquire()
         try:
-            if not self._holds(job.batch_size, threads):  # no Python comes in between from here on
+            if not self._holds(job.batch_size, threads):  # from here on no Python code can run in between
                 raise RuntimeError("the buffers of this network were changed in the middle of a call")
             job.batch, job.row_loss = cnp.PyArray_DATA(self.batch), <double *>cnp.PyArray_DATA(self.row_loss)
             job.position, job.t = 0 if apart else self.position, self.t
@@ -1073,7 +1148,7 @@ cdef class Context:
         return 0
 
     cdef void _settle(self) noexcept:
-        """What the job under way has done so far; a pass is complete when the job has come to its end alone."""
+        """Brings the counters up to date with the job under way. At the end of the job the pass is complete."""
         self.updates += self.job.t - self.t
         self.t, self.passes = self.job.t, self.ctx.draw
         if not self.is_apart:
@@ -1088,8 +1163,15 @@ include "quick.pxi"
 
 def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not None, cnp.ndarray dz,
                   LossSettings settings not None=_PLAIN, cnp.ndarray weights=None, cnp.ndarray row_loss=None):
-    """Mean (or sum) of the losses of raw outputs z (rows, n_out), times weights (rows,) unless those are
-    None; its gradient into dz unless that is None, and what each row adds into row_loss (rows,), float64.
+    """Mean (or sum) of the losses of the rows of raw outputs, as a float.
+
+    loss: index in LOSSES. settings: its settings.
+    z (rows, n_out): raw outputs.
+    target: labels (rows,) or values (rows, columns), as the loss needs.
+    dz (rows, n_out): receives the gradient by z; or None.
+    weights (rows,): factors of the rows, float64; or None.
+    row_loss (rows,): receives each row's loss, float64; or None.
+    Raises ValueError for sizes that do not fit, IndexError for a label out of range.
     """
     if z.ndim != 2:
         raise ValueError("z must have the shape (rows, n_out)")
@@ -1110,7 +1192,7 @@ def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not N
 
 
 def elementwise(int32_t function, cnp.ndarray x not None, cnp.ndarray y not None):
-    """y = one of FUNCTIONS of every element of x, as the kernels use it."""
+    """Writes one of FUNCTIONS, chosen by index, of every element of x into y, computed as the kernels do."""
     cdef const fm_kernels *k = _kernels(x.dtype)
     cdef int64_t n = cnp.PyArray_SIZE(x)
     if not 0 <= function < FM_N_FUNCTIONS:
@@ -1122,8 +1204,8 @@ def elementwise(int32_t function, cnp.ndarray x not None, cnp.ndarray y not None
 
 
 cdef int32_t _ask_alone(void *raised) noexcept with gil:
-    """Let Python see its signals in a long function without a network; 1 if a handler has raised, and what it has
-    raised is in the list.
+    """Lets Python handle its signals in a long function without a network. Returns 1 if a handler has raised; the list
+    then holds the exception.
     """
     try:
         PyErr_CheckSignals()
@@ -1134,10 +1216,11 @@ cdef int32_t _ask_alone(void *raised) noexcept with gil:
 
 
 def cholesky_solve(cnp.ndarray minus_a not None, cnp.ndarray x not None):
-    """x (n,) = A^-1 x for a symmetric A (n, n) in float64; False, with x as it was, unless it is positive definite.
+    """Replaces x by A^-1 x in float64. Returns False, with x unchanged, if A is not positive definite.
 
-    minus_a holds -A in its upper triangle and is overwritten. What the handler of a signal raises on the way leaves
-    x as it was.
+    minus_a (n, n): -A, of which the upper triangle is read; overwritten.
+    x (n,): the right side, then the solution.
+    An exception of a signal's handler ends the call and leaves x unchanged.
     """
     cdef int64_t n = cnp.PyArray_SIZE(x)
     check_stack()
@@ -1156,10 +1239,15 @@ def cholesky_solve(cnp.ndarray minus_a not None, cnp.ndarray x not None):
 
 def lasso_sweeps(cnp.ndarray w not None, cnp.ndarray slope not None, cnp.ndarray G not None,
                  cnp.ndarray allowed not None, double l1, int64_t most):
-    """Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1 in float64, slope (n,) = c - G w; returns the sweeps.
+    """Coordinate descent on 1/2 w^T G w - c^T w + l1 |w|_1 in float64. Returns the number of sweeps.
 
-    w (n,) and slope are written in place, and belong to each other also where the handler of a signal raises on the
-    way. It ends when every condition holds within allowed (n,), after `most` sweeps at the latest.
+    w (n,): the coefficients, changed in place.
+    slope (n,): c - G w, changed in place with w.
+    G (n, n): a symmetric matrix.
+    allowed (n,): the descent ends when every condition holds within these.
+    l1: the penalty.
+    most: most sweeps.
+    If a signal's handler raises, the call ends, and slope still equals c - G w.
     """
     cdef int64_t n = cnp.PyArray_SIZE(w), sweeps
     cdef void *w_data = _data(w, np.float64, n, "w", True)
@@ -1177,8 +1265,10 @@ def lasso_sweeps(cnp.ndarray w not None, cnp.ndarray slope not None, cnp.ndarray
 
 
 def taken_alone(cnp.ndarray alone not None, cnp.ndarray together not None):
-    """Which steps a training on two threads would take on one, as an int32 array, if step i took alone[i] nanoseconds
-    that way and together[i] the other: float64 arrays of equal size. So tests need no clock.
+    """Simulates the choice between one thread and two, so that tests need no clock.
+
+    alone, together (n,): float64; nanoseconds of step i on one thread and on two.
+    Returns an int32 array (n,): 1 if step i would be taken on one thread.
     """
     cdef int64_t n = cnp.PyArray_SIZE(alone), i
     cdef const double *one = <const double *> _data(alone, np.float64, n, "alone", False)
@@ -1208,7 +1298,7 @@ def first_nonfinite(cnp.ndarray x not None):
 
 
 def first_outside(cnp.ndarray x not None, double low, double high):
-    """Flat index of the first element of a C-contiguous float array that is no finite number in low .. high, or -1."""
+    """Flat index of the first element that is not a finite number in [low, high], or -1. x: C-contiguous floats."""
     cdef const fm_kernels *k = _kernels(x.dtype)
     cdef int64_t n = cnp.PyArray_SIZE(x), found
     cdef void *data = _data(x, x.dtype, n, "x", False)
@@ -1218,7 +1308,7 @@ def first_outside(cnp.ndarray x not None, double low, double high):
 
 
 def first_bad_label(cnp.ndarray labels not None, int64_t n_classes, ignored=None):
-    """Index of the first label outside [0, n_classes) that is not the ignored one, or -1."""
+    """Index of the first label that is outside [0, n_classes) and not the ignored one, or -1."""
     cdef int64_t own = 0 if ignored is None else ignored
     cdef const int64_t *left_out = NULL if ignored is None else &own
     cdef int64_t n = cnp.PyArray_SIZE(labels), found
@@ -1229,7 +1319,7 @@ def first_bad_label(cnp.ndarray labels not None, int64_t n_classes, ignored=None
 
 
 def shuffle(cnp.ndarray order not None, uint64_t seed, uint64_t epoch):
-    """Permute int64 `order` in place, as a function of (seed, epoch) alone."""
+    """Permutes the int64 array `order` in place, as a function of (seed, epoch) alone."""
     cdef int64_t n = cnp.PyArray_SIZE(order)
     cdef int64_t *data = <int64_t *>_data(order, np.int64, n, "order", True)
     with nogil:

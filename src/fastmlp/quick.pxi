@@ -1,6 +1,7 @@
-# The quick way of train_step, predict and predict_row, for what loops pass turn after turn: arrays that C takes as they
-# stand, and the settings of the turn before. To convert, to choose, to refuse and to say why is the long way's, in
-# Python: the quick way answers None, having done nothing, wherever it might come to that. So both do the same.
+# The quick way of train_step, predict and predict_row, for loops that call them again and again with arrays that C
+# takes as they stand and with the settings of the call before. The long way, in Python, converts arrays, chooses
+# settings and raises errors. If any of that might be necessary, the quick way does nothing and returns None. So both
+# ways give the same results.
 
 cdef extern from "fastmlp.h" nogil:
     enum:
@@ -9,13 +10,15 @@ cdef extern from "fastmlp.h" nogil:
 cdef enum:
     _MOST_THREADS = 1024
 
-MOST_THREADS = _MOST_THREADS  # that a call may name
+MOST_THREADS = _MOST_THREADS  # largest number of threads that a call may name
 cdef double _TINY = 5e-324  # the smallest number above 0
 
 
 def threads_within(int32_t most):
-    """Threads of a call that names none: as the system allows, at most so many; one in a forked child, and where
-    OpenMP's threads have small stacks.
+    """Number of threads for a call that names none.
+
+    most: upper limit; the processors of this thread and OMP_NUM_THREADS are limits too.
+    Returns 1 in a forked child, or if OpenMP's threads have small stacks.
     """
     return _threads_within(most)
 
@@ -30,7 +33,7 @@ cdef int32_t _threads_within(int32_t most) noexcept:
 
 
 cdef int32_t _threads(given, int32_t most) noexcept:
-    """Threads of a call that was given so many, or None; 0: that is no plain number of them."""
+    """Number of threads for a call with the argument `given`, which may be None. 0: `given` is no valid number."""
     if given is None:
         return _threads_within(most)
     if type(given) is int and 0 < given <= _MOST_THREADS:
@@ -39,7 +42,7 @@ cdef int32_t _threads(given, int32_t most) noexcept:
 
 
 cdef bint _is_same(given, used) except -1:
-    """Whether settings, made anew perhaps, are those in use."""
+    """Whether the given settings are those in use, or equal to them."""
     return given is used or (type(given) is type(used) and given == used)
 
 
@@ -51,13 +54,14 @@ cdef bint _is_ready(x, int kind) noexcept:
 
 
 cdef class QuickWay:
-    """train_step, predict and predict_row of a network; each returns None where the long way has to be taken."""
+    """train_step, predict and predict_row of a network. Each returns None if the long way has to be taken."""
 
     cdef Context context
     cdef Turns turns
     cdef int kind  # NumPy's number of the network's type
-    cdef int64_t std  # where a Standardize in front keeps its n_in elements, which are 0 until they are known; or -1
-    # of the last step: what the network knows its loss and optimizer by, and how C does
+    # Place of the n_in standard deviations of a Standardize in front, 0 until they are known; -1: there is none.
+    cdef int64_t std
+    # Loss and optimizer of the last step: first as the network keeps them, then as C does.
     cdef object loss, optimizer, name
     cdef LossSettings loss_settings
     cdef OptimizerSettings settings
@@ -73,10 +77,13 @@ cdef class QuickWay:
 
     @cython.critical_section
     def remember(self, kept, loss, str name, optimizer, int32_t most_threads, double seconds):
-        """What a step of the long way was taken with: the next will be like it.
+        """Keeps the settings of a step of the long way, since the next step will mostly have the same.
 
-        kept: the loss as the network keeps it, a name perhaps. name: of the optimizer, where that was given by one.
-        most_threads: of a call that names no number. seconds: those of `Context.train`.
+        kept: the loss as the network keeps it, which may be a name.
+        loss, optimizer: the objects of the loss and the optimizer.
+        name: the name by which the optimizer was given, or None.
+        most_threads: upper limit for a call that names no number of threads.
+        seconds: as in `Context.train`.
         """
         self.loss_index, self.loss_settings, self.low, self.high = loss.index, loss.settings, loss.low, loss.high
         self.optimizer_index, self.settings = OPTIMIZERS[optimizer.kernel]["index"], optimizer.settings
@@ -85,7 +92,7 @@ cdef class QuickWay:
 
     @cython.critical_section
     def step(self, net, x, y, loss, optimizer, weights, threads):
-        """The loss of a step of `net`, NaN where that or the update is not finite; arguments as of train_step."""
+        """The loss of one step of `net`; NaN if the loss or the update is not finite. Arguments as in train_step."""
         cdef Context c = self.context
         cdef fm_train_job job
         cdef int64_t rows = self._rows(x)
@@ -100,16 +107,16 @@ cdef class QuickWay:
             return None
         if not (self._suits(y, rows) and self._weighs(weights, rows) and self._is_finite(x, rows)):
             return None
-        if self.turns.depth or not self._is_adapted():  # depth: in a callback, or while averages stand in for weights
+        if self.turns.depth or not self._is_adapted():  # in a callback, or while averages replace the weights
             return None
         self.turns.enter_changing()
         try:
-            # Another thread may have come in between until here. Without a state its arrays are not lent to C.
+            # Until here another thread may have changed the network. Without a state C has no addresses of its arrays.
             if self.loss is not known or self.optimizer is not used or net._optimizer is not used or net.state is None:
                 return None
             net._loss, net._optimizer, self.optimizer = loss, optimizer, optimizer
             rates = optimizer.rates(c.t - c.schedule_start, 1) if self.has_schedule else None
-            if not c._holds(rows, n_threads):  # a schedule of the user's own has used the network
+            if not c._holds(rows, n_threads):  # a user's own schedule has used the network
                 return None
             c._fill(&job, self.loss_index, self.loss_settings, self.optimizer_index, self.settings, rows, rows,
                     self.seconds)
@@ -126,7 +133,7 @@ cdef class QuickWay:
         return job.loss_sum if job.loss_settings.sum else job.loss_sum / max(1, job.counted)
 
     def predict(self, x, threads):
-        """The output for so few rows that one thread does them all, in little memory; arguments as of predict."""
+        """The output for rows few enough for one thread and little memory. Arguments as in predict."""
         cdef Program p = self.context.program
         cdef int64_t rows = self._rows(x)
         cdef cnp.npy_intp shape[2]
@@ -142,7 +149,7 @@ cdef class QuickWay:
         return out
 
     def predict_row(self, x, out):
-        """`out`, or a new array, with the output for one row; arguments as of predict_row."""
+        """The output for one row, in `out` or in a new array. Arguments as in predict_row."""
         cdef Program p = self.context.program
         cdef cnp.npy_intp n_out = p.n_out
         if not fm_has_stack() or not _is_ready(x, self.kind):
@@ -168,7 +175,7 @@ cdef class QuickWay:
         return 0
 
     cdef int64_t _rows(self, x) noexcept:
-        """How many rows of n_in elements x has; 0 where it is no such matrix."""
+        """Number of rows of x; 0 if x is not a matrix of the right type with n_in columns."""
         if not _is_ready(x, self.kind) or (<cnp.ndarray>x).ndim != 2:
             return 0
         return (<cnp.ndarray>x).shape[0] if (<cnp.ndarray>x).shape[1] == self.context.program.n_in else 0
@@ -202,7 +209,7 @@ cdef class QuickWay:
         return p.k.first_outside(cnp.PyArray_DATA(<cnp.ndarray>y), rows * columns, self.low, self.high) < 0
 
     cdef bint _weighs(self, weights, int64_t rows) noexcept:
-        """Whether these are factors of so many rows, or None."""
+        """Whether weights are finite, non-negative factors of so many rows, or None."""
         if weights is None:
             return True
         if not _is_ready(weights, cnp.NPY_FLOAT64) or (<cnp.ndarray>weights).ndim != 1:

@@ -1,7 +1,7 @@
-# Who may use a network at a moment: any number of threads that read it, or one that changes it.
+# Which threads may use a network at a moment: any number that read it, or one that changes it.
 #
-# In Cython, since asking costs a call of `predict_row` more than its arithmetic otherwise, and since the GIL then
-# makes every method one whole: neither another thread nor Ctrl-C comes into the middle of it.
+# This is written in Cython for two reasons. In Python, asking took `predict_row` longer than its arithmetic. And here
+# the GIL makes every method atomic: neither another thread nor Ctrl-C can interrupt it.
 
 from cpython.pythread cimport PyThread_get_thread_ident
 
@@ -16,18 +16,22 @@ _IN_LOSS = (
 
 
 cdef class Turns:
-    """Three context managers: `reading` and `changing` refuse at once and never wait; inside of `only_reading` the
-    thread that changes the network may not go on with it.
+    """Three context managers that guard a network: `reading`, `changing` and `only_reading`.
 
-    The thread that changes a network may also read it and enter again, as callbacks of fit do.
+    reading: raises RuntimeError at once if another thread changes the network.
+    changing: raises RuntimeError at once if another thread reads or changes it.
+    only_reading: inside, the thread that changes the network may read it, but not change it.
+
+    None of them waits. The thread that changes a network may also read it and enter `changing` again, as callbacks of
+    fit do.
     """
 
     cdef readonly object reading, changing, only_reading
-    cdef unsigned long owner  # identity of the changing thread, if depth > 0
+    cdef unsigned long owner  # identity of the changing thread, valid if depth > 0
     cdef int64_t depth
-    cdef unsigned long reader  # identity of a thread that is reading, mostly the only one, ...
-    cdef int64_t n_reading  # ... and how often
-    cdef dict others  # the same of other threads
+    cdef unsigned long reader  # identity of one reading thread, mostly the only one ...
+    cdef int64_t n_reading  # ... and how often it has entered
+    cdef dict others  # how often each other reading thread has entered, by identity
     cdef bint is_held
 
     def __cinit__(self):
@@ -35,7 +39,7 @@ cdef class Turns:
         self.others = {}
 
     def __reduce__(self):
-        return Turns, ()  # a copy is used by nobody
+        return Turns, ()  # no thread uses the copy yet
 
     cdef bint _is_taken(self):
         return self.depth > 0 and self.owner != PyThread_get_thread_ident()
@@ -48,7 +52,7 @@ cdef class Turns:
 
     @cython.critical_section
     def keep_own(self):
-        """In a forked child: only the thread that forked is there, and goes on as it was."""
+        """For a forked child: only the thread that forked exists there, and it keeps its place."""
         me = PyThread_get_thread_ident()
         self.n_reading = (self.n_reading if self.reader == me else 0) + self.others.get(me, 0)
         self.reader, self.others = me, {}
@@ -57,7 +61,7 @@ cdef class Turns:
 
     @cython.critical_section
     cpdef enter_reading(self):
-        """Raises RuntimeError where another thread changes the network."""
+        """Begins reading. Raises RuntimeError if another thread changes the network."""
         me = PyThread_get_thread_ident()
         if self._is_taken():
             raise RuntimeError(_BUSY)
@@ -69,7 +73,7 @@ cdef class Turns:
 
     @cython.critical_section
     cpdef leave_reading(self):
-        """The end of enter_reading."""
+        """Ends what enter_reading began."""
         me = PyThread_get_thread_ident()
         if self.n_reading and self.reader == me:
             self.n_reading -= 1
@@ -80,14 +84,14 @@ cdef class Turns:
 
     @cython.critical_section
     cpdef enter_changing(self):
-        """Raises RuntimeError where another thread changes or reads the network."""
+        """Begins changing. Raises RuntimeError if another thread uses the network, or inside `only_reading`."""
         me = PyThread_get_thread_ident()
         if self._is_taken():
             raise RuntimeError(_BUSY)
         if self.is_held and self.depth:
             raise RuntimeError(_IN_LOSS)
-        # Ctrl-C may come between entering and the block that leaves: what this thread is said
-        # to read is then over, and must not lock the network for good.
+        # Ctrl-C may come between enter_reading and the block that calls leave_reading. This thread then no longer
+        # reads, although it is still counted, and that must not lock the network for good.
         self._forget(me)
         if self.depth == 0 and (self.n_reading or self.others):
             raise RuntimeError(_BUSY)
@@ -96,7 +100,7 @@ cdef class Turns:
 
     @cython.critical_section
     cpdef leave_changing(self):
-        """The end of enter_changing."""
+        """Ends what enter_changing began."""
         if self.depth:
             self.depth -= 1
         if self.depth == 0:
