@@ -233,7 +233,9 @@ class Sequential(Network):
         sample_weight: ArrayLike | None,
         threads: int | None,
     ) -> float:
-        """Take a step with anything that train_step accepts, or raise the error for anything else."""
+        """Take a step with anything that train_step accepts, and raise the errors for anything
+        else.
+        """
         self._see(x, y, loss)
         self.executor.context.check_idle()
         self._check_trainable()
