@@ -275,7 +275,7 @@ class Chained(Schedule):
             )
 
     def __call__(self, step: int) -> float:
-        """The learning rate of a step, given by the schedule that runs then; the first step is 0."""
+        """The learning rate of a step, from the schedule that runs then; the first step is 0."""
         schedule, own = self._at(step)
         return schedule(own)
 
@@ -324,7 +324,7 @@ class OneCycle(Schedule):
         optimizer's own value.
     base_momentum, max_momentum: the lowest and the highest momentum, in [0, 1).
 
-    Raises ValueError if no step is left to rise or to fall.
+    Raises ValueError if no step is left to rise or to fall, or base_momentum is above max_momentum.
     """
 
     steps: int
