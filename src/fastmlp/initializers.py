@@ -11,7 +11,7 @@ rng: a numpy.random.Generator.
 n_in, n_out: the shape of the weights, inputs by outputs.
 """
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def small_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
 
 
 def xavier_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """Normal with variance 1 / n_in, which the lecture calls Xavier (elsewhere: LeCun)."""
+    """Normal with variance 1 / n_in, which the lecture calls Xavier, and others LeCun."""
     return float(np.sqrt(1 / n_in)) * rng.standard_normal((n_in, n_out))
 
 

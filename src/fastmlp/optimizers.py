@@ -500,7 +500,7 @@ class ScheduleFreeAdamW(Optimizer):
             raise ValueError("beta1 must be above 0: the averaged weights follow from it")
         if self.weight_average is not None:
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
-        if self.max_norm is not None:  # it would scale y alone, and x no longer follow from y and z
+        if self.max_norm is not None:  # scaling y alone would change x
             raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
 
     @property

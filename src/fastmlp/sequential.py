@@ -61,7 +61,7 @@ class Sequential(Network):
     fit together or belong to a network already.
     """
 
-    history: History | None  # of the last fit
+    history: History | None
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         """Raises TypeError, because a call could mean two things."""

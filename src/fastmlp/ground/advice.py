@@ -1,4 +1,4 @@
-"""Advice about text where numbers are needed; it never turns quantities into ranks."""
+"""Advice about text in place of numbers; it never turns quantities into ranks."""
 
 import re
 from reprlib import repr as shortened
@@ -22,7 +22,7 @@ def how_to_encode(array: Array, name: str, meaning: Meaning) -> str:
     of the alphabet, suit classes alone, because they would turn quantities into ranks.
     """
     verb = "" if meaning == "values" else ", encode it first"
-    if array.dtype.kind not in "OUST":  # dates and complex numbers
+    if array.dtype.kind not in "OUST":  # dates and complex numbers are not text
         return verb
     values = array.ravel().tolist()
     numbers = [_as_float(value) is not None for value in values]

@@ -183,7 +183,7 @@ def convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     return converted
 
 
-_AT_ONCE = 2**22  # numbers that are converted at a time, so that Python sees a Ctrl-C in between
+_AT_ONCE = 2**22  # numbers converted at a time; Python sees a Ctrl-C in between
 
 
 def _converted(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -23,7 +23,7 @@ _BY_HAND = "net.update(optimizer) is a step along net.grads, net.train_step(x, y
 _DATA = "NumPy arrays are the data: fit(X, y), or DataLoader(X, y) for a loop of your own"
 _FUNCTION = "pass a function f(y, out) of the raw outputs, with scikit-learn's inside for instance"
 
-# place -> name (of the module, losses and metrics in lower case) -> what to write
+# place -> name there (of the module, losses and metrics in lower case) -> advice
 WAYS: dict[str, dict[str, str]] = {
     "module": {
         **dict.fromkeys(("softmax", "logsoftmax"), _NO_SOFTMAX),

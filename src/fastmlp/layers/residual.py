@@ -92,7 +92,8 @@ class Residual(Layer):
         for leaf in self.leaves():
             leaf.check_is_free()
         home = super()._make_home(n_in, dtype)
-        seed = int(np.random.SeedSequence().generate_state(1)[0])  # for layers without their own
+        # The seed of the layers inside that have none of their own.
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
         values = initial_values(self.leaves(), home.layout, seed)
         self.attach(home)
         for leaf, initial in zip(self.leaves(), values, strict=True):

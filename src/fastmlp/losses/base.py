@@ -21,7 +21,7 @@ def check_number(name: str, value: float, low: float, high: float) -> None:
     """Raise TypeError for anything but a number, ValueError for one outside of low .. high."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    if not low <= value <= high:  # NaN too
+    if not low <= value <= high:  # refuses NaN too
         raise ValueError(f"{name} must lie in {low:g} .. {high:g}, not {value!r}")
 
 

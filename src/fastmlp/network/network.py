@@ -40,7 +40,7 @@ class Network(NetworkState):
     predict.
     """
 
-    _fuse = True  # tests compare with the same network unfused
+    _fuse = True  # set to False by tests that compare with the unfused network
     _gives_hints = True
     _draws = True  # False if the initial weights are read from a file
 
@@ -114,7 +114,7 @@ class Network(NetworkState):
         params, grads = (zeros(layout.n_params, self.dtype) for _ in range(2))
         stats = zeros(layout.n_stats, self.dtype)
         executor = Executor(layout, params, grads, self.dtype, self.seed, stats, self._turns)
-        unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
+        unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # the program of layers run alone
         leaves = leaves_of(self.layers)
         values = initial_values(leaves, unfused, self.seed) if self._draws else []
         # Checks that may fail come first, so that a refused network leaves its layers unchanged.
@@ -210,7 +210,7 @@ class Network(NetworkState):
         Raises ValueError for a loss that predicts values, or if no loss is known.
         """
         chosen = self._trained_loss("predict_proba") if loss is None else get_loss(loss)
-        chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values before the work
+        chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values early
         return chosen.probabilities(self.predict(X, threads))
 
     def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:

@@ -84,7 +84,7 @@ class TrainingData:
                 f"validation_split={share!r} of {n} rows leaves one side empty; 0.1 is usual"
             )
         shuffled = self.rows.copy()
-        _core.shuffle(shuffled, seed, 2**64 - 1)  # no epoch has this number
+        _core.shuffle(shuffled, seed, 2**64 - 1)  # a number that no epoch has
         held, self.rows = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
         self.validation = self.X[held], self.y[held], weights_at(self.weights, held)
 

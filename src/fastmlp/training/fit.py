@@ -47,7 +47,7 @@ def fit(
     """Train for `epochs` passes; see Sequential.fit."""
     # All checks come first, those of the callbacks too, so that a refused call changes nothing.
     loss = get_loss(chosen)
-    if isinstance(metrics, Iterable) and not isinstance(metrics, str):  # else get_metrics refuses
+    if isinstance(metrics, Iterable) and not isinstance(metrics, str):  # get_metrics raises if not
         metrics = tuple(metrics)
     shuffle, drop_last = check_flag(shuffle, "shuffle"), check_flag(drop_last, "drop_last")
     functions = get_metrics(metrics, loss)
