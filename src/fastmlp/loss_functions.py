@@ -19,7 +19,7 @@ All return (loss, dz). dz has the shape of z; its dtype is float64 if z has it, 
 The formulas of dz below are for "mean" without weights.
 
 All raise ValueError for targets outside the range of the formula, for shapes that do not fit and
-for settings outside their range, and TypeError for anything that is not numeric.
+for settings outside their range. All raise TypeError for anything that is not numeric.
 """
 
 from __future__ import annotations  # signatures that can be read

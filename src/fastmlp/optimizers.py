@@ -27,7 +27,7 @@ class Optimizer(Settings):
     """Base of all optimizers, with the settings that every one of them takes.
 
     All but `lr` are given by name. Below, g is the gradient of the mean loss over the mini-batch.
-    Clipping changes it first, then the penalties.
+    Clipping changes g first; the penalties are added after it.
 
     lr: the learning rate, a number >= 0 or a schedule (`fastmlp.schedules`).
     clip_norm: the largest norm of the whole gradient. If the norm is above it, g *= clip_norm /
@@ -43,8 +43,8 @@ class Optimizer(Settings):
     weight_average: EMA(...) or SWA(...), an average kept beside the weights; see
         `Sequential.averaged`.
 
-    Weight decay, if an optimizer has it, is decoupled instead (Loshchilov, Hutter 2019). Weights,
-    not biases, shrink by lr weight_decay w beside the step, whatever the moments are.
+    Weight decay, if an optimizer has it, is decoupled, unlike l2 (Loshchilov, Hutter 2019).
+    Weights, not biases, shrink by lr weight_decay w beside the step, whatever the moments are.
 
     Raises ValueError for a value outside its range, TypeError for a weight_average of another type.
     """

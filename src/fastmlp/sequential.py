@@ -43,7 +43,7 @@ class Sequential(Network):
     layers: a list of layers, [Linear(4, 8), ReLU(), Linear(8, 3)] for example.
     seed: an integer in 0 .. 2**64 - 1. It fixes the weights, the order of the rows and the dropout
         masks.
-    dtype: "float32" or "float64", the type of the weights and of all computations.
+    dtype: "float32" or "float64", the type of the network's arrays.
     n_in: the number of input features. If it is left out, the first Linear gives it, or else the
         first data.
 

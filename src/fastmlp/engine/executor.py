@@ -23,7 +23,7 @@ _executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
 
 
 def _release_all() -> None:
-    """In a forked child, release the networks that threads of the parent held."""
+    """In a forked child, release networks that threads of the parent held: these are not there."""
     for executor in list(_executors):
         executor.turns.keep_own()
         executor.context.release()

@@ -11,7 +11,7 @@ class DivergenceError(FloatingPointError):
     The weights are finite. If the loss was not finite, or the norm that `clip_norm` needs, the step
     has changed nothing. If the update was not finite, it is written in part. Elements that stay
     finite have their new weights and moments, the others their old ones, and averaged weights have
-    moved towards them.
+    moved toward them.
 
     The step counts in neither case. The step, the epoch, the schedule, the running statistics of
     BatchNorm and the dropout masks stay those before it. To go on from the very state before, keep

@@ -17,7 +17,7 @@ _SHOWN = 5  # names in a message
 
 
 def is_frame(x: Any) -> bool:
-    """Whether x is a table with labelled columns that becomes an array."""
+    """Whether x is a table with labeled columns that becomes an array."""
     kind = type(x)
     return (
         kind is not np.ndarray

@@ -71,7 +71,7 @@ def resolve_threads(threads: int | None) -> int:
 
 
 def _tell_of_helpers(threads: int | None) -> None:
-    """Warn once of stacks that are too small, if there would be more than one thread."""
+    """Warn once that stacks are too small for several threads, unless one thread is asked for."""
     global _told_of_helpers
     if threads is None:
         threads = min(_core.affinity() or os.cpu_count() or 1, most_threads())

@@ -137,8 +137,8 @@ class BinaryCrossEntropy(Loss):
     Response: sigmoid(z).
 
     label_smoothing: the share of t that goes to both answers alike, in [0, 1).
-    pos_weight: how much a target 1 counts against a target 0: a number, or one for each output. The
-        ratio of zeros to ones is usual.
+    pos_weight: how much a target 1 counts against a target 0, for example the ratio of zeros to
+        ones: a number, or one for each output.
     output_weight: how much each output counts, a list of one number for each.
     reduction: "mean" or "sum", see `Loss`.
 
@@ -207,7 +207,7 @@ class Focal(_OfLabels):
     Rows that are right already count less. Response: softmax(z). Factors of single classes are the
     `class_weight` of fit.
 
-    gamma: how much less such rows count, in [0, 100]; 0 is cross_entropy.
+    gamma: how much less rows count that are right already, in [0, 100]; 0 is cross_entropy.
     ignore_index: see `CrossEntropy`.
     reduction: "mean" or "sum", see `Loss`.
 

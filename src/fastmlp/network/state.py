@@ -164,7 +164,10 @@ class NetworkState(Translated, dialect="network"):
     # ---- contents of a file while the arrays hold something else ---------------------------------
 
     def as_saved(self, array: Array) -> Array:
-        """Return the values of an array for a model file: in `kept_for_files` those from before."""
+        """Return the values of an array for a model file.
+
+        Inside `kept_for_files` these are the values from before it.
+        """
         for place, values in self._kept:
             first = (array.ctypes.data - place.ctypes.data) // place.itemsize
             if 0 <= first < place.size:
@@ -175,7 +178,7 @@ class NetworkState(Translated, dialect="network"):
     def kept_for_files(self, *places: Array) -> Iterator[None]:
         """Inside, flat arrays hold other values for a moment, and files get the values from before.
 
-        A signal handler may save in this time.
+        A signal handler may save the network during that moment.
         """
         before = self._kept
         self._kept = (*before, *((place, place.copy()) for place in places))
