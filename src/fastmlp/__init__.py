@@ -97,8 +97,9 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """The version, found on first use because that takes as long as loading NumPy; or an error
-        with advice.
+        """The version, on first use because finding it takes as long as loading NumPy.
+
+        Any other name is an error with advice.
         """
         if name == "__version__":
             return get_config()["version"]

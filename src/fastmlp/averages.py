@@ -1,5 +1,4 @@
-"""Averages of the weights over the steps of training, whose predictions vary less than the last
-step's.
+"""Averages of the weights over training steps; they predict more steadily than the last step.
 
     net.fit(X, y, optimizer=Adam(weight_average=EMA(0.999)))
     with net.averaged():

@@ -1,5 +1,6 @@
-"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out). Biases start at
-zero.
+"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out).
+
+Biases start at zero.
 
 The names stand for the variances of the lecture's section "Weight initialisation". Its last slide
 prints 2 / (n_in n_out) for the Bengio form. The paper (Glorot, Bengio 2010) and `glorot_*` have 2 /

@@ -184,10 +184,9 @@ def huber(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of e^2 / 2 if |e| <= delta, otherwise delta (|e| - delta / 2), e = z -
-    y.
+    """Mean over all elements of e^2 / 2 if |e| <= delta, otherwise delta (|e| - delta / 2).
 
-    dz = (e, cut to -delta .. delta) / (rows n_out). Huber 1964.
+    Here e = z - y, and dz = (e, cut to -delta .. delta) / (rows n_out). Huber 1964.
 
     z: predictions (rows, n_out).
     y: targets of the shape of z.
@@ -225,10 +224,9 @@ def pinball(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean of max(t e, (t - 1) e), e = y - q, over the elements of y and the quantiles q of the
-    levels t.
+    """Mean of max(t e, (t - 1) e) over the elements of y and the quantiles q of the levels t.
 
-    At e = 0 the slope is 0. Koenker, Bassett 1978.
+    Here e = y - q. At e = 0 the slope is 0. Koenker, Bassett 1978.
 
     z: (rows, columns * k), k outputs side by side for each column of y. The first is the lowest
         quantile. Every other quantile lies softplus of its output above the one before; see

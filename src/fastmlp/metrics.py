@@ -54,9 +54,7 @@ def _error(y: Array, out: Array) -> Array:
 
 
 def _columns(y: Array, out: Array) -> Array:
-    """Return y in the shape of out, because (rows,) minus (rows, 1) would compare every row with
-    every other.
-    """
+    """Return y in the shape of out: (rows,) minus (rows, 1) would give (rows, rows)."""
     columns = y[:, np.newaxis] if y.ndim == 1 else y
     if columns.shape != out.shape:
         raise ValueError(
@@ -124,9 +122,7 @@ def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) 
 
 
 def _name_of(metric: Metric) -> str:
-    """The name of the function, of the function inside a functools.partial, or of an object's
-    class.
-    """
+    """The name of the function, of the one inside a functools.partial, or of an object's class."""
     function = metric.func if isinstance(metric, partial) else metric
     return str(getattr(function, "__name__", type(function).__name__))
 

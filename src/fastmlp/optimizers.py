@@ -1,5 +1,6 @@
-"""Optimizers: settings only. The network holds the moments, so one object serves any number of
-networks.
+"""Optimizers: settings only.
+
+The network holds the moments, so one optimizer serves any number of networks.
 """
 
 from dataclasses import KW_ONLY, dataclass
@@ -73,8 +74,8 @@ class Optimizer(Settings):
             raise ValueError("choose clip_norm or clip_value, not both")
 
     def _unchecked(self) -> list[tuple[str, Any]]:
-        """Return the fields to check. Our own classes skip their defaults, because optimizers are
-        made in loops too.
+        """Return the fields to check: in our own classes, which are also made in loops, no
+        defaults.
         """
         kind = type(self)
         if kind in OPTIMIZERS.values():
@@ -156,9 +157,7 @@ class Optimizer(Settings):
         return self.weight_average is not None
 
     def average_of(self, params: Array, state: tuple[Array, ...]) -> Array:
-        """Averaged weights computed from the weights and the optimizer's own state; this optimizer
-        has none.
-        """
+        """Return averaged weights computed from weights and state; this optimizer has none."""
         raise NotImplementedError
 
     def weights_in(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -167,9 +166,7 @@ class Optimizer(Settings):
 
 
 def _checked(field: str, value: Any) -> float | bool | None:
-    """Return the value of a field as a plain Python number or bool; ValueError for one out of
-    range.
-    """
+    """Return the value of a field as a plain number or bool; ValueError for one out of range."""
     if field in _FLAGS:
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{field} must be True or False, not {value!r}")
@@ -264,10 +261,9 @@ class AdamW(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class AMSGrad(Optimizer):
-    """Adam whose steps never grow again (Reddi, Kale, Kumar 2018), in PyTorch's form
-    (amsgrad=True).
+    """Adam whose steps never grow again (Reddi, Kale, Kumar 2018).
 
-    The step is divided by the root of the largest v so far.
+    This is PyTorch's form (amsgrad=True). The step is divided by the root of the largest v so far.
 
     lr, beta1, beta2, eps: as in `Adam`.
     weight_decay: as in `AdamW`.
@@ -547,9 +543,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def from_config(config: dict[str, Any]) -> Optimizer:
-    """Return the optimizer that has this `config`; KeyError, TypeError or ValueError for anything
-    else.
-    """
+    """Return the optimizer of a `config`; KeyError, TypeError or ValueError for anything else."""
     config = dict(config)
     kind = OPTIMIZERS[config.pop("name")]
     if isinstance(schedule := config.get("lr"), dict):
@@ -561,9 +555,7 @@ def from_config(config: dict[str, Any]) -> Optimizer:
 
 
 def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
-    """Return an optimizer for a name ("adam"), or the given optimizer; TypeError and ValueError for
-    anything else.
-    """
+    """Return the optimizer for a name ("adam") or itself; TypeError and ValueError if unknown."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if not isinstance(optimizer, str):

@@ -37,15 +37,14 @@ def learning_curves(
     *,
     label: str | None = None,
 ) -> Any:
-    """Draw the quantity `name` of a History against the epoch, for training and validation
-    ("val_...").
+    """Draw a quantity of a History against the epoch, for training and validation.
 
     The lowest validation loss is marked. If the network has dropout, the training curve includes
     it, as the legend then says, and so may lie above that of validation.
 
     history: a History, or a mapping name -> one number an epoch.
     ax: the axes to draw on; None makes new ones.
-    name: the logged quantity.
+    name: the logged quantity; that of the validation data is "val_" + name.
     label: the name of the model, written before each entry of the legend.
 
     Returns the axes. Raises ValueError if neither curve was logged.
@@ -79,8 +78,7 @@ def learning_curves(
 def decision_boundary(
     model: Any, X: ArrayLike, y: ArrayLike, ax: Any = None, resolution: int = 200
 ) -> Any:
-    """Draw the regions of two features in which a classifier decides for each class, and the
-    examples.
+    """Draw the region of each class of a classifier on two features, and the examples.
 
     With two classes the shade is the probability and the line is at 1/2. With more, each class has
     its region.
@@ -156,11 +154,11 @@ def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
 
 
 def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10, **line: Any) -> Any:
-    """Draw how often y is 1 among the rows of similar predicted probability, in `bins` equal
-    intervals.
+    """Draw how often y is 1 among rows of similar predicted probability.
 
-    Points on the diagonal are calibrated. A point's area is the share of rows in its interval;
-    empty intervals have no point (DeGroot, Fienberg 1983).
+    The probabilities are grouped into `bins` equal intervals. Points on the diagonal are
+    calibrated. A point's area is the share of rows in its interval; empty intervals have no point
+    (DeGroot, Fienberg 1983).
 
     y: 0 and 1, (rows,).
     proba: the probability of 1, (rows,) or (rows, 1).

@@ -438,9 +438,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def from_config(config: dict[str, Any]) -> Schedule:
-    """Return the schedule that has this `config`; KeyError, TypeError or ValueError for anything
-    else.
-    """
+    """Return the schedule of a `config`; KeyError, TypeError or ValueError for anything else."""
     config = dict(config)
     kind = SCHEDULES[config.pop("type")]
     if "schedules" in config:

@@ -75,10 +75,10 @@ class Sequential(Network):
         return f"Sequential([{inside}], seed={self.seed}, dtype={self.dtype.name!r})"
 
     def summary(self) -> str:
-        """Return a table: one line a layer, with shapes and parameters, and indented lines for the
-        layers of a block.
+        """Return a table: one line a layer, with shapes and parameters.
 
-        `fastmlp info` shows the same table. Raises ValueError while the input width is not known.
+        The layers of a block are indented. `fastmlp info` shows the same table. Raises ValueError
+        while the input width is not known.
         """
         return summary_of(self)
 
@@ -111,7 +111,7 @@ class Sequential(Network):
             it is.
         y: targets. cross_entropy takes integer labels (rows,) or probabilities (rows, classes),
             binary_cross_entropy takes (rows, n_out) in [0, 1], losses on values take (rows,
-            columns).
+            columns). A single column may be (rows,).
         loss: "cross_entropy", "binary_cross_entropy", "squared_error" or another name in
             `fastmlp.losses`; an object such as Huber(delta=0.5) or Pinball((0.1, 0.5, 0.9)); or a
             function of (pred, target) that returns (values, gradient), see `CustomLoss`. If left
@@ -206,7 +206,7 @@ class Sequential(Network):
 
         x: inputs (rows, n_in).
         y: targets, as in `fit`.
-        loss, optimizer, sample_weight: as in `fit`.
+        loss, optimizer, sample_weight: as in `fit`, but without full-batch methods.
         threads: the number of threads. If left out: `default_threads()`.
 
         Returns the loss before the update. Raises DivergenceError if the loss is not finite. Then
@@ -233,9 +233,7 @@ class Sequential(Network):
         sample_weight: ArrayLike | None,
         threads: int | None,
     ) -> float:
-        """Take a step with anything that train_step accepts, and raise the errors for anything
-        else.
-        """
+        """Take a step with any arguments of train_step, and raise the errors for bad ones."""
         self._see(x, y, loss)
         self.executor.context.check_idle()
         self._check_trainable()
@@ -317,8 +315,9 @@ class Sequential(Network):
             )
 
     def _divergence(self) -> Exception:
-        """Return the error for a step that is not finite, or raise the one for weights that were
-        not finite before it.
+        """Return the error for a step that is not finite.
+
+        Raises ValueError if the weights were not finite before it.
         """
         check_weights(self.params)
         assert self.optimizer is not None
@@ -430,8 +429,9 @@ class Sequential(Network):
         step: float | None = None,
         threads: int | None = None,
     ) -> Array:
-        """Compute H v (n_params,) in float64, H being the Hessian of the mean loss, without
-        dropout.
+        """Compute H v (n_params,) in float64, with H the Hessian of the mean loss.
+
+        The network is taken without dropout.
 
         X: inputs (rows, n_in).
         y: targets, as in `fit`.
@@ -488,11 +488,11 @@ class Sequential(Network):
         *,
         optimizer: bool = True,
     ) -> None:
-        """Write everything to one safetensors file, so that a loaded network goes on with the same
-        bits.
+        """Write everything to one safetensors file.
 
-        This works from a signal handler and from a callback in the middle of a pass too. A further
-        `fit` on the same batches then finishes that pass first.
+        A loaded network goes on with the same bits. This works from a signal handler and from a
+        callback in the middle of a pass too. A further `fit` on the same batches then finishes that
+        pass first.
 
         path: the file to write.
         metadata: anything that JSON can hold, up to 16 MB of text. If left out: that of the
@@ -521,8 +521,7 @@ class Sequential(Network):
         return model_file.load(cls, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as in a model file, with the history, the optimizer and the attributes of a
-        subclass.
+        """Pickle as in a model file, with history, optimizer and a subclass's attributes.
 
         Metrics and losses that are functions are left out, because many cannot be pickled.
         copy.deepcopy keeps them.
@@ -544,8 +543,7 @@ class Sequential(Network):
         return twin
 
     def fold(self) -> Sequential:
-        """Return a network for inference in which every BatchNorm is folded into the Linear next to
-        it.
+        """Return a network for inference: every BatchNorm is folded into the Linear next to it.
 
         Its outputs are those of `predict` up to rounding. It shares nothing with this network, and
         has no optimizer state. Raises ValueError if a BatchNorm has no Linear right before or

@@ -101,9 +101,7 @@ class Executor:
         return self._acts[first : first + len(x) * n].reshape(len(x), n)
 
     def forward(self, x: Array, training: bool, threads: int | None) -> Array:
-        """Return the output for the rows of x, kept for backward. In training every call draws new
-        masks.
-        """
+        """Return the output for x, kept for backward; in training every call draws new masks."""
         with self.turns.changing:
             self.reserve(len(x))
             return self.context.forward(x, training, resolve_threads(threads)).copy()
@@ -135,9 +133,7 @@ class Executor:
         return optimizer.rates(self.context.t - self.context.schedule_start, n)
 
     def predict(self, x: Array, threads: int | None) -> Array:
-        """Return the output for the rows of x, without training, in memory for a few blocks of
-        rows.
-        """
+        """Return the output for x, without training, in memory for a few blocks of rows."""
         with self.turns.reading:
             return self._predict(x, resolve_threads(threads))
 

@@ -15,8 +15,7 @@ _LIKE_NUMBER = re.compile(r"[\s\d.,'%$€£+\-eE_/:]*\d[\s\d.,'%$€£+\-eE_/:]*
 
 
 def how_to_encode(array: Array, name: str, meaning: Meaning) -> str:
-    """Return the end of an error message about an array of text or objects: the fix, or the
-    obstacle.
+    """Return the end of an error message about text or objects: the fix, or the obstacle.
 
     If all texts are numbers, they are to be read as numbers. Codes for texts, 0, 1, .. in the order
     of the alphabet, suit classes alone, because they would turn quantities into ranks.

@@ -138,9 +138,7 @@ def as_numbers(x: ArrayLike, name: str, meaning: Meaning = "features") -> Array:
 
 
 def _unwrapped(x: Any, name: str) -> Any:
-    """Return x, or the data of a masked array without masked values; an error for None and sparse
-    arrays.
-    """
+    """Return x, or the data of a masked array; an error for None, sparse and masked values."""
     if x is None:
         raise TypeError(f"{name} is None; an array is needed")
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
@@ -169,9 +167,7 @@ def _of_objects(array: Array, name: str, meaning: Meaning) -> Array:
 
 
 def convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """Return numbers in the form that C takes; ValueError for a finite one that is too large for
-    dtype.
-    """
+    """Return numbers in the form that C takes; ValueError for one that is too large for dtype."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     with np.errstate(over="ignore"):

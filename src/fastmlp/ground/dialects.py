@@ -151,8 +151,7 @@ def way(place: str, name: str) -> str | None:
 
 
 class Elsewhere:
-    """A stand-in for an attribute of other libraries: an AttributeError that says what to write
-    instead.
+    """A stand-in for an attribute of other libraries: an AttributeError with advice.
 
     A class with `__getattr__` would need no such stand-ins. But each look-up of an existing
     attribute would then take longer, by a fifth of a small step. Attributes of these names that
@@ -189,9 +188,7 @@ class Translated:
 
 
 def explained(function: _F) -> _F:
-    """Wrap a function so that the error of a call that does not fit its parameters says what would
-    fit.
-    """
+    """Wrap a function so that a call that does not fit its parameters gets an error with advice."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

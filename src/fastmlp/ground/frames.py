@@ -27,8 +27,7 @@ def is_frame(x: Any) -> bool:
 
 
 def column_names(x: Any) -> list[str] | None:
-    """Return the names of the columns of a frame; None for anything else, and if all names are
-    numbers.
+    """Return the names of a frame's columns; None for other data, and if all are numbers.
 
     If any name is text, other labels (dates, pairs of a MultiIndex, numbers) count as what they
     print.

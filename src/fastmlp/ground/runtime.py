@@ -13,9 +13,7 @@ _told_of_helpers = False
 
 
 def get_config() -> dict[str, Any]:
-    """Return the version, compiler, kernel build and BLAS in use, and the default number of
-    threads.
-    """
+    """Return version, compiler, kernel build and BLAS in use, and the default number of threads."""
     # Loaded here, because it takes as long as NumPy's core.
     from importlib.metadata import PackageNotFoundError, version
 
@@ -45,10 +43,9 @@ def default_threads() -> int:
 
 @cache
 def most_threads() -> int:
-    """Return the part of the limit that stays the same: the CPU quota, and the number of
-    processors.
+    """Return the lasting part of the limit: the CPU quota.
 
-    The number of processors counts only if the system has no affinity.
+    If the system has no affinity, the number of processors limits it too.
     """
     return min(_cgroup_quota(), _MAX_THREADS if _core.affinity() else os.cpu_count() or 1)
 

@@ -112,10 +112,10 @@ class Layer(Translated, dialect="layer"):
         return f"{type(self).__name__}({shown})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything but the buffers, for copies and pickles; the next forward makes these
-        again.
+        """Return everything but the buffers, for copies and pickles.
 
-        A copy of a network's layer is free, with arrays of its own.
+        The next forward makes the buffers again. A copy of a network's layer is free, with arrays
+        of its own.
         """
         state = {name: value for name, value in vars(self).items() if name != "_executor"}
         if self._home is not None and self._home.in_network:

@@ -12,8 +12,7 @@ from .base import Layer, make_record
 
 
 class Dropout(Layer):
-    """Inverted dropout: in training each input is zeroed with probability p, the others divided by
-    1 - p.
+    """Inverted dropout: training zeroes inputs with probability p, divides the others by 1 - p.
 
     Nothing happens outside of training. The mask depends on the seed, the number of the training
     pass, the layer, the row and the column, never on the number of threads.

@@ -72,8 +72,7 @@ def from_config(config: Any) -> str | Loss | None:
 
 
 def probabilities(loss: str | Loss, z: Array) -> Array:
-    """Return the softmax of the rows of z, or the sigmoid of its elements, whichever the loss
-    implies.
+    """Return the softmax of the rows of z, or the sigmoid of its elements, as the loss implies.
 
     Raises ValueError for a loss on values.
     """

@@ -94,9 +94,7 @@ class Loss(Settings):
         return bool(self.link) and _core.ACTIVATIONS[activation]["range"] != "unbounded"
 
     def reduce(self, total: float, rows: int) -> float:
-        """Return the mean of a sum over so many `counted` rows, or the sum itself, as `reduction`
-        says.
-        """
+        """Return the mean of a sum over so many `counted` rows, or the sum, as `reduction` says."""
         return total if self.reduction == "sum" else total / max(1, rows)
 
     def counting(self, target: Array) -> NDArray[np.bool_] | None:
@@ -139,9 +137,7 @@ class Loss(Settings):
         return self.response(z)
 
     def probabilities(self, z: Array) -> Array:
-        """Return the `response` of a loss on classes, which is probabilities; ValueError for a loss
-        on values.
-        """
+        """Return the `response` of a loss on classes; ValueError for a loss on values."""
         if self.predicts != "classes":
             raise ValueError(
                 f"loss={self.name!r} predicts values, not probabilities; use predict or "

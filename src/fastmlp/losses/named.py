@@ -377,8 +377,9 @@ class Pinball(Loss):
 
 @dataclass(frozen=True, repr=False)
 class GaussianNLL(Loss):
-    """(log(2 pi v) + (y - m)^2 / v) / 2: y is normal with mean m and variance v (Nix, Weigend
-    1994).
+    """(log(2 pi v) + (y - m)^2 / v) / 2, for y normal with mean m and variance v.
+
+    Nix, Weigend 1994.
 
     min_variance: the lower bound of v, in 1e-30 .. 1e30, in the squared units of y.
     reduction: "mean" or "sum", see `Loss`.

@@ -138,9 +138,7 @@ def _label_message(name: str, label: int, n_classes: int) -> str:
 
 
 def suited(loss: Loss, y: Any) -> Loss:
-    """Return the loss in the form that takes y: SoftCrossEntropy for CrossEntropy if y is a matrix
-    of floats.
-    """
+    """Return the loss, or SoftCrossEntropy if it is CrossEntropy and y is a matrix of floats."""
     if type(loss) is not CrossEntropy:
         return loss
     try:
@@ -260,9 +258,7 @@ def _check_range(values: Array, low: float, high: float, name: str, loss: str) -
 
 
 def as_given(y: ArrayLike, rows: int, dtype: np.dtype[Any], name: str) -> Array:
-    """Return targets of any shape with so many rows: whole numbers as int64, others finite in
-    dtype.
-    """
+    """Return targets of any shape: whole numbers as int64, others finite in dtype."""
     array = as_numbers(y, name)
     _check_rows(array, rows, name, max(array.ndim, 1))
     if array.dtype.kind != "f":
@@ -283,9 +279,7 @@ def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
 
 
 def encode_labels(y: ArrayLike, rows: int) -> tuple[Array, NDArray[np.int64]]:
-    """Return the sorted classes and each row's index among them; ValueError for anything but
-    labels.
-    """
+    """Return the sorted classes and each row's index among them; ValueError if y is not labels."""
     check_missing(y, "y")
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:

@@ -24,8 +24,7 @@ def has_batch_norm(executor: Executor) -> bool:
 def statistics_of(
     executor: Executor, params: Array, matrix: Array, rows: NDArray[np.int64], threads: int
 ) -> Array:
-    """Return the `stats` (n_stats,) that belong to these weights, for these rows of a checked
-    matrix.
+    """Return the `stats` (n_stats,) of these weights, for these rows of a checked matrix.
 
     They are the mean and the variance, with 1 / (rows - 1), of the input of every BatchNorm without
     dropout. Each BatchNorm takes a forward pass of its own, since its input depends on those

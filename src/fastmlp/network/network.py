@@ -36,9 +36,7 @@ from .state import NetworkState, zeros
 
 
 class Network(NetworkState):
-    """The core of a network: layers, flat arrays, the program over them, forward, backward,
-    predict.
-    """
+    """The core of a network: layers, flat arrays and the program over them."""
 
     _fuse = True  # set to False by tests that compare with the unfused network
     _gives_hints = True
@@ -76,16 +74,15 @@ class Network(NetworkState):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers, a tuple. They and their settings are fixed, because the program of C is made
-        of them.
+        """The layers, a tuple.
+
+        They and their settings are fixed, because the program that C runs is made of them.
         """
         return self._layers
 
     @property
     def loss(self) -> str | Loss | None:
-        """The loss of the last training, with which the next goes on; may be set to what `fit`
-        takes.
-        """
+        """The loss of the last training, with which the next goes on. May be set as in `fit`."""
         return self._loss
 
     @loss.setter
@@ -260,9 +257,7 @@ class Network(NetworkState):
         n_in: int | None = None,
         draws: bool = True,
     ) -> Self:
-        """Make a network for copies and files, because the __init__ of a subclass may take other
-        arguments.
-        """
+        """Make a network for copies and files, as the __init__ of a subclass may differ."""
         net = cls.__new__(cls)
         if not draws:
             net._draws = False
@@ -293,9 +288,7 @@ class Network(NetworkState):
     def _learn_width(
         self, x: ArrayLike, y: ArrayLike | None, loss: str | Loss | LossFunction | None
     ) -> None:
-        """Learn the input width from data that are checked first, so that refused data do not fix
-        it.
-        """
+        """Learn the input width from data that are checked first: refused data must not fix it."""
         with self._turns.changing:
             matrix = as_matrix(x, self.dtype, None)
             if y is not None:

@@ -40,9 +40,7 @@ class PassUnderWay(Protocol):
 
 
 class NetworkState(Translated, dialect="network"):
-    """Base of Sequential: parameters, gradients and statistics, the optimizer with its moments, and
-    averaged weights.
-    """
+    """Base of Sequential: flat arrays, the optimizer with its moments, and averaged weights."""
 
     def __init__(self, seed: int, dtype: np.dtype[Any]) -> None:
         self._seed, self._dtype = seed, dtype
@@ -127,9 +125,7 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def stats(self) -> Array:
-        """Statistics that are not trained, flat: running ones of BatchNorm, and those of
-        Standardize.
-        """
+        """Statistics that are not trained, flat: those of BatchNorm and Standardize."""
         return self.executor.context.stats
 
     @stats.setter
@@ -352,16 +348,14 @@ class NetworkState(Translated, dialect="network"):
         return self.average_stats[1].copy()
 
     def scored_weights(self) -> tuple[Array, Array]:
-        """Return copies of the weights and statistics that `fit` scores: averaged ones if they are
-        kept.
-        """
+        """Return copies of the weights and statistics that `fit` scores, averaged ones if kept."""
         if self.keeps_average:
             return self.averaged_params, self.averaged_stats
         return self.params.copy(), self.stats.copy()
 
     @contextmanager
     def averaged_unless_saved(self) -> Iterator[None]:
-        """As `averaged`, for `fit` itself: a file saved by a signal handler gets the weights in
+        """As `averaged`, for `fit`: a file that a signal handler saves gets the weights in
         training.
         """
         with self.kept_for_files(*self._weights(), self.stats), self.averaged():
@@ -377,8 +371,7 @@ class NetworkState(Translated, dialect="network"):
             self.average_stats = self.step, stats
 
     def _stats_from(self, X: ArrayLike, params: Array, threads: int) -> Array:
-        """Return the `stats` that belong to these weights, with BatchNorm's computed from X (rows,
-        n_in).
+        """Return the `stats` of these weights, with BatchNorm's computed from X (rows, n_in).
 
         Raises ValueError and TypeError for bad input.
         """

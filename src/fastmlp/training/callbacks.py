@@ -36,14 +36,13 @@ class Callback:
         """Called before the first epoch."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """Called after each epoch. run.logs holds its loss and metrics; entries added there join
-        the history.
+        """Called after each epoch.
+
+        run.logs holds its loss and metrics. Entries added there join the history.
         """
 
     def on_fit_end(self, run: Run) -> None:
-        """Called after the last epoch, also when training stopped early, but not after an error or
-        Ctrl-C.
-        """
+        """Called after the last epoch, also after an early stop; not after an error or Ctrl-C."""
 
     def on_divergence(self, run: Run) -> None:
         """Called before fit raises DivergenceError."""
@@ -297,8 +296,7 @@ class GradientNorms(Callback):
 
 
 def check_monitors(callbacks: Sequence[Callback], run: Run) -> None:
-    """Raise ValueError if a callback monitors a quantity that neither fit nor a callback before it
-    logs.
+    """Raise ValueError if a callback monitors a quantity that is not logged before it.
 
     What a callback of the user's own logs is known only after the first epoch.
     """

@@ -51,8 +51,9 @@ class EpochLoop:
             net.executor.context.position = 0
 
     def leave(self, error: BaseException | None) -> None:
-        """End the loop, normally or after an error. An interrupted pass can go on later, unless it
-        diverged.
+        """End the loop, normally or after an error.
+
+        An interrupted pass can go on later, unless it diverged.
         """
         context = self.net.executor.context
         if isinstance(error, DivergenceError):
@@ -60,8 +61,9 @@ class EpochLoop:
         self.net.interrupted_batches = self.batches() if context.position else None
 
     def batches(self) -> tuple[int, int, bool, int]:
-        """Return what identifies the mini-batches of a pass: how they are cut, and a checksum of a
-        thousand rows.
+        """Return what identifies the mini-batches of a pass.
+
+        That is how they are cut, and a checksum of a thousand rows.
         """
         rows = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
         checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
@@ -99,8 +101,9 @@ class EpochLoop:
     def _train(
         self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """Train on some mini-batches in C; returns loss_sum plus their losses, their rows, and if
-        all is finite.
+        """Train on some mini-batches in C.
+
+        Returns loss_sum plus their losses, the number of their rows, and whether all is finite.
         """
         return self.net.executor.context.train(
             self.data.X,
@@ -123,9 +126,7 @@ class EpochLoop:
     def _train_in_python(
         self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """Train on one mini-batch with a loss written in Python; returns the same values as
-        `_train`.
-        """
+        """Train on one mini-batch with a loss written in Python; returns the same as `_train`."""
         assert isinstance(self.loss, CustomLoss)
         executor, data = self.net.executor, self.data
         first = executor.context.position

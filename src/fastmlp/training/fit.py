@@ -125,9 +125,7 @@ def score(
 def _told(
     callbacks: list[Callback], run: Run, epoch_loop: EpochLoop | FullBatchLoop
 ) -> Iterator[None]:
-    """Leave the loop at the end or at an error, and call the callbacks' on_divergence for a
-    divergence.
-    """
+    """End the loop after its work or an error; call on_divergence after a divergence."""
     error: BaseException | None = None
     try:
         yield

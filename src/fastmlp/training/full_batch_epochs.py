@@ -22,9 +22,7 @@ _STUCK = (
 
 
 class FullBatchLoop:
-    """The counterpart of EpochLoop for full-batch methods: an epoch is one step over all training
-    rows.
-    """
+    """EpochLoop's counterpart for full-batch methods: an epoch is one step over all rows."""
 
     def __init__(
         self,

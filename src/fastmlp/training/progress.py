@@ -97,8 +97,7 @@ class LogProgress(Progress):
 
 
 class BarProgress(Progress):
-    """Progress for verbose=1 in a terminal: a tqdm bar over all epochs, with rows per second and
-    the time left.
+    """Progress for verbose=1 in a terminal: a tqdm bar with rows per second and the time left.
 
     If training may stop early, the share done and the time left are not known, and are not shown.
     """
