@@ -31,8 +31,8 @@ class Optimizer(Settings):
     Clipping changes g first; the penalties are added after it.
 
     lr: the learning rate, a number >= 0 or a schedule (`fastmlp.schedules`).
-    clip_norm: the largest norm of the whole gradient. If the norm is above it, g *= clip_norm /
-        norm (Pascanu et al. 2013).
+    clip_norm: the largest norm of the whole gradient. If the norm is above it,
+        g *= clip_norm / norm (Pascanu et al. 2013).
     clip_value: every element of g is cut off at -clip_value and clip_value. Give clip_norm or
         clip_value, not both.
     l1, l2: factors of the penalty sum(l1 |w| + l2 / 2 w^2) over all weights, not biases, which
@@ -224,8 +224,8 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma, Ba 2015): the lecture's "momentum + AdaGrad", with bias correction.
 
-    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p -= lr m / (1 - beta1^t) / (sqrt(v
-    / (1 - beta2^t)) + eps)
+    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
+    p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
 
     lr: the learning rate, or a schedule.
     beta1, beta2: the shares of m and v that are kept, in [0, 1).
@@ -283,8 +283,10 @@ class AMSGrad(Optimizer):
 class NAdam(Optimizer):
     """Adam with Nesterov's look ahead (Dozat 2016), in PyTorch's form.
 
-    With mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t and Adam's m and v: p
-    -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v / (1 - beta2^t)) + eps)
+    With mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t and Adam's m and v:
+
+    p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m)
+         / (sqrt(v / (1 - beta2^t)) + eps)
 
     lr, beta1, beta2, eps: as in `Adam`.
     momentum_decay: how fast mu_t approaches beta1, >= 0.
@@ -467,12 +469,15 @@ class Rprop(Optimizer):
 class ScheduleFreeAdamW(Optimizer):
     """AdamW that needs no schedule (Defazio et al. 2024), in the authors' form.
 
-    The gradient is taken at y. With d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y: z -=
-    lr d, x = (1 - c) x + c z, y = (1 - beta1) z + beta1 x. Here c = lr^2 / (sum of all lr^2 so
-    far), with the largest lr so far.
+    The gradient is taken at y:
 
-    The network's weights are y. The averaged weights are x, with which one predicts: `with
-    net.averaged(): net.predict(X)`.
+    d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y,
+    z -= lr d, x = (1 - c) x + c z, y = (1 - beta1) z + beta1 x
+
+    Here c = lr^2 / (sum of all lr^2 so far), in which each lr is the largest up to its step.
+
+    The network's weights are y. The averaged weights are x, with which one predicts:
+    `with net.averaged(): net.predict(X)`.
 
     lr: the learning rate, or a schedule. A warm-up is usual: lr=LinearWarmup(0.0025, warmup=500).
     beta1: the share of x in y, in (0, 1).

@@ -136,7 +136,7 @@ class Sequential(Network):
             scikit-learn's train_test_split(X, y, stratify=y) as validation_data.
         metrics: a list of "accuracy", "mae", "rmse", "r2" and functions f(y, out). They are
             computed on the outputs of the training pass as it runs, dropout included, and on the
-            validation data.
+            validation data. If left out: none.
         callbacks: a list of `Callback` objects, [EarlyStopping()] for example.
         shuffle: whether every pass takes the rows in a new order, drawn from the seed and the
             number of the pass.
@@ -155,7 +155,7 @@ class Sequential(Network):
         Returns a History. Raises ValueError and TypeError for bad input before any work,
         DivergenceError when the loss or an update is no longer finite. Ctrl-C, and any other
         exception, leaves whole steps. The next fit with the same batches then goes on in the middle
-        of the pass. LearningHint is a warning: a new network can hardly learn with these arguments.
+        of the pass. A LearningHint warns if a new network can hardly learn with these arguments.
         """
         self._see(X, y, loss, learns=True)
         self.executor.context.check_idle()
@@ -209,11 +209,14 @@ class Sequential(Network):
         loss, optimizer, sample_weight: as in `fit`, but without full-batch methods.
         threads: the number of threads. If left out: `default_threads()`.
 
-        Returns the loss before the update. Raises DivergenceError if the loss is not finite. Then
-        everything is as it was and `grads` are 0; with a loss of your own they are those of the
-        step before. The same holds after Ctrl-C, which also breaks off a long step. Raises
-        DivergenceError also if the update is not finite. Then the elements that stay finite are
-        written, and the step does not count (see DivergenceError).
+        Returns the loss before the update.
+
+        Raises DivergenceError if the loss is not finite. Then everything is as it was and `grads`
+        are 0; with a loss of your own they are those of the step before. The same holds after
+        Ctrl-C, which also breaks off a long step.
+
+        Raises DivergenceError also if the update is not finite. Then the elements that stay finite
+        are written, and the step does not count (see DivergenceError).
         """
         executor = self._executor
         if executor is not None:

@@ -274,7 +274,7 @@ class SquaredError(Loss):
 
 @dataclass(frozen=True, repr=False)
 class AbsoluteError(Loss):
-    """z - y|, whose best constant is the median. The gradient at z = y is 0.
+    """|z - y|, whose best constant is the median. The gradient at z = y is 0.
 
     reduction: "mean" or "sum", see `Loss`.
     """
@@ -384,8 +384,8 @@ class GaussianNLL(Loss):
     min_variance: the lower bound of v, in 1e-30 .. 1e30, in the squared units of y.
     reduction: "mean" or "sum", see `Loss`.
 
-    The network has 2 k outputs for k columns of y: first the k means, then k numbers s. They give v
-    = softplus(s) + min_variance, so that v grows no faster than s (Lakshminarayanan et al. 2017).
+    The network has 2 k outputs for k columns of y: first the k means, then k numbers s. They give
+    v = softplus(s) + min_variance, which grows no faster than s (Lakshminarayanan et al. 2017).
     Response: first the k means, then the k standard deviations. mae, rmse and r2 take the mean.
 
     Raises ValueError for a min_variance outside its range.

@@ -46,7 +46,7 @@ class EpochLoop:
         net.use_optimizer(optimizer)
         if epochs > 0:
             warn_of_schedule(net.executor.context, optimizer, -(-self.n // self.batch_size))
-        # An interrupted pass goes on at its last row if this fit has the same mini-batches.
+        # An interrupted pass goes on from its last row if this fit has the same mini-batches.
         if net.executor.context.position and net.interrupted_batches != self.batches():
             net.executor.context.position = 0
 

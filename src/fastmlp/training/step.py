@@ -25,9 +25,10 @@ def take_step(
 ) -> tuple[float, Array, bool]:
     """Train on one mini-batch with a loss written in Python.
 
-    Returns the sum of its losses, the outputs, and whether all stayed finite. One call moves the
-    weights, the running statistics and the progress of the network (`rows` more rows of a pass of
-    n). So Ctrl-C and a signal handler see whole steps.
+    Returns the sum of its losses, the outputs, and whether all stayed finite.
+
+    One call of C moves the weights, the running statistics and the progress of the network (`rows`
+    more rows of a pass of n rows). So Ctrl-C and a signal handler see whole steps.
     """
     context, index = executor.context, _core.OPTIMIZERS[optimizer.kernel]["index"]
     z = context.forward(x, True, threads, is_step=True).copy()
