@@ -64,7 +64,8 @@ def cross_entropy(
     """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z and class labels.
 
     t = (1 - label_smoothing) onehot(label) + label_smoothing / classes,
-    dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy et al. 2016.
+    dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy
+    et al. 2016.
 
     z: logits (rows, classes).
     labels: integers (rows,). A matrix of floats (rows, classes) means `soft_cross_entropy`, which
