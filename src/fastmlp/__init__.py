@@ -97,7 +97,10 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """The version, which takes as long to find as NumPy to load: where it is asked for."""
+        """The version, on first use because finding it takes as long as loading NumPy.
+
+        Any other name is an error with advice.
+        """
         if name == "__version__":
             return get_config()["version"]
         told = f"module 'fastmlp' has no attribute {name!r}"
@@ -105,7 +108,7 @@ else:
         advice = f"use {same[0]}" if same else way("module", name)
         if advice is None:
             raise AttributeError(told, name=name, obj=sys.modules[__name__])
-        # `from fastmlp import ...` would put a message of its own in place of an AttributeError's
+        # `from fastmlp import ...` would replace the message of an AttributeError by its own.
         imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
         raise (ImportError if imported else AttributeError)(f"{told}; {advice}")
 

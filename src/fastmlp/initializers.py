@@ -1,11 +1,18 @@
-"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out). Biases: zero.
+"""Initial weights: functions (rng, n_in, n_out) -> float64 array (n_in, n_out).
 
-The names are the variances of the lecture's section "Weight initialisation". Its last slide prints
-2 / (n_in n_out) for the Bengio form; the paper (Glorot, Bengio 2010) and `glorot_*` have
-2 / (n_in + n_out).
+Biases start at zero.
+
+The names stand for the variances of the lecture's section "Weight initialisation". Its last slide
+prints 2 / (n_in n_out) for the Bengio form. The paper (Glorot, Bengio 2010) and `glorot_*` have 2 /
+(n_in + n_out).
+
+All functions take the same parameters:
+
+rng: a numpy.random.Generator.
+n_in, n_out: the shape of the weights, inputs by outputs.
 """
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from collections.abc import Callable
 
@@ -17,17 +24,17 @@ Initializer = Callable[["np.random.Generator", int, int], Weights]
 
 
 def zeros(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """All zeros: every hidden unit stays equal to its neighbours (the lecture's warning)."""
+    """All zeros: every hidden unit stays equal to its neighbors (the lecture's warning)."""
     return np.zeros((n_in, n_out))
 
 
 def small_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """0.01 randn, the lecture's first random initialisation."""
+    """0.01 randn, the lecture's first random initialization."""
     return 0.01 * rng.standard_normal((n_in, n_out))
 
 
 def xavier_normal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
-    """Normal with variance 1 / n_in, which the lecture calls Xavier (elsewhere: LeCun)."""
+    """Normal with variance 1 / n_in, which the lecture calls Xavier, and others LeCun."""
     return float(np.sqrt(1 / n_in)) * rng.standard_normal((n_in, n_out))
 
 
@@ -79,7 +86,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def get_initializer(init: str | Initializer) -> Initializer:
-    """A function for a name or a function; ValueError for an unknown name."""
+    """Return the function for a name, or the given function; ValueError for an unknown name."""
     if callable(init):
         return init
     if init not in INITIALIZERS:

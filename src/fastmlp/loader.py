@@ -17,11 +17,19 @@ from .ground.frames import is_frame
 class DataLoader:
     """Mini-batches of (X, y), the lecture's data loader.
 
-    Every pass over it is one epoch. With `shuffle` its order is a function of (seed, number of the
-    pass) and the one that `Sequential.fit` draws for the same seed and epoch. The last batch may be
-    short; `drop_last` leaves it out. A batch_size above the number of rows is that number, as in
-    fit, whose defaults are others (batch_size 128, shuffle). Raises ValueError where the rows of X
-    and y differ in number, or there are none.
+    Every iteration over it is one epoch.
+
+    X: inputs (rows, ...), an array or a data frame.
+    y: targets (rows, ...).
+    batch_size: rows of a mini-batch, an integer >= 1. A number above that of the rows means all
+        rows, as in `fit`. (The default of `fit` is 128.)
+    shuffle: whether each pass has a new order, a function of (seed, number of the pass).
+        `Sequential.fit`, which shuffles by default, draws the same order for the same seed and
+        epoch.
+    seed: an integer in 0 .. 2**64 - 1.
+    drop_last: whether to leave out the last mini-batch if it is short.
+
+    Raises ValueError if X and y differ in the number of rows, or have none.
     """
 
     def __init__(
@@ -48,12 +56,12 @@ class DataLoader:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Number of mini-batches in a pass."""
+        """The number of mini-batches in a pass."""
         full, rest = divmod(len(self.X), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        """One pass: pairs of (batch_size, ...) arrays."""
+        """Iterate over one pass: pairs of (batch_size, ...) arrays."""
         order = np.arange(len(self.X))
         if self.shuffle:
             _core.shuffle(order, self.seed, self.epoch)

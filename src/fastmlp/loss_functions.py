@@ -1,19 +1,25 @@
-"""Losses by hand: each takes raw outputs z and targets y and returns (loss, dz).
+"""Losses as functions: each takes raw outputs z and targets y and returns (loss, dz).
 
     loss, dz = cross_entropy(z, labels)
     net.backward(dz)
 
-`fit` runs the same C functions. dz has the dtype of z where that is float64, else float32. All take
-two keywords more:
+`fit` runs the same C functions. All take these parameters:
 
-sample_weight (rows,): factors of each row's loss and gradient. The mean still divides by the number
-    of rows (those whose label is not ignored), not by the sum of the weights: weights of mean 1
-    leave the size of a step as it is.
-reduction: "mean", or "sum" over rows and columns; "none": the loss of each row, an array (rows,)
-    whose mean (over the rows that count) is "mean", and in dz the gradient of each row's own.
+z: raw outputs (rows, n_out).
+y, or labels: targets, with the shape that each function gives.
+sample_weight: (rows,), factors of each row's loss and gradient. The mean still divides by the
+    number of rows (those whose label is not ignored), not by the sum of the weights. So weights of
+    mean 1 leave the size of a step as it is.
+reduction: "mean"; "sum" over rows and columns; or "none", the loss of each row.
 
-All raise ValueError for targets outside the range that the formula takes, for shapes that do not
-fit and for settings outside their range; TypeError for what is not numeric.
+With "none" the losses are an array (rows,). Its mean over the rows that count is "mean", and dz
+holds the gradient of each row's own loss.
+
+All return (loss, dz). dz has the shape of z; its dtype is float64 if z has it, otherwise float32.
+The formulas of dz below are for "mean" without weights.
+
+All raise ValueError for targets outside the range of the formula, for shapes that do not fit and
+for settings outside their range. All raise TypeError for anything that is not numeric.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -43,7 +49,7 @@ from .losses import (
 from .losses.targets import as_target, meaning_of, suited, target_numbers
 from .sample_weights import as_weights
 
-Result = tuple[Any, Array]  # a number, or one for each row where reduction is "none"
+Result = tuple[Any, Array]  # the loss is an array (rows,) if reduction is "none"
 
 
 def cross_entropy(
@@ -55,14 +61,21 @@ def cross_entropy(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z (rows, classes) and
-    labels (rows,); t = (1 - label_smoothing) onehot(label) + label_smoothing / classes.
+    """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z and class labels.
 
-    dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy et
-    al. 2016. Rows whose label is ignore_index have loss and gradient 0 and are not counted; see
-    `CrossEntropy`. A matrix of floats (rows, classes) in the place of labels is
-    `soft_cross_entropy`, which takes no ignore_index.
-    Raises ValueError for labels outside the classes, TypeError for labels that are no integers.
+    t = (1 - label_smoothing) onehot(label) + label_smoothing / classes,
+    dz = (softmax(z) - t) / rows. The lecture, "Multi-class classification"; smoothing: Szegedy
+    et al. 2016.
+
+    z: logits (rows, classes).
+    labels: integers (rows,). A matrix of floats (rows, classes) means `soft_cross_entropy`, which
+        takes no ignore_index.
+    label_smoothing: the share of t that goes to all classes alike, in [0, 1).
+    ignore_index: the label of rows that have loss and gradient 0 and are not counted; see
+        `CrossEntropy`.
+    sample_weight, reduction: see the module.
+
+    Raises ValueError for labels outside the classes, TypeError for labels that are not integers.
     """
     return _loss(
         CrossEntropy(label_smoothing, ignore_index=ignore_index, reduction=_summed(reduction)),
@@ -81,11 +94,16 @@ def soft_cross_entropy(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z (rows, classes) and
-    probabilities y of that shape; t = (1 - label_smoothing) y + label_smoothing / classes.
+    """Mean over rows of log(sum_j exp(z_j)) - sum_j t_j z_j, for logits z and probabilities y.
 
-    dz = (softmax(z) - t) / rows. Raises ValueError for y outside [0, 1] and for rows that do not
-    add up to 1.
+    t = (1 - label_smoothing) y + label_smoothing / classes, and dz = (softmax(z) - t) / rows.
+
+    z: logits (rows, classes).
+    y: probabilities (rows, classes), each row adding up to 1.
+    label_smoothing: the share of t that goes to all classes alike, in [0, 1).
+    sample_weight, reduction: see the module.
+
+    Raises ValueError for y outside [0, 1] and for rows that do not add up to 1.
     """
     loss = SoftCrossEntropy(label_smoothing, reduction=_summed(reduction))
     return _loss(loss, z, y, sample_weight, reduction)
@@ -101,12 +119,18 @@ def binary_cross_entropy(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of softplus(z) - t z, for logits z (rows, n_out), y in [0, 1] of that
-    shape, and t = (1 - label_smoothing) y + label_smoothing / 2.
+    """Mean over all elements of softplus(z) - t z, for logits z and targets y in [0, 1].
 
-    dz = (sigmoid(z) - t) / (rows n_out). The lecture, "Logistic regression"; with several outputs,
-    multi-label classification. pos_weight and output_weight: see `BinaryCrossEntropy`. Raises
-    ValueError for y outside [0, 1].
+    t = (1 - label_smoothing) y + label_smoothing / 2, and dz = (sigmoid(z) - t) / (rows n_out). The
+    lecture, "Logistic regression". With several outputs it is multi-label classification.
+
+    z: logits (rows, n_out).
+    y: targets in [0, 1], of the shape of z.
+    label_smoothing: the share of t that goes to both answers alike, in [0, 1).
+    pos_weight, output_weight: see `BinaryCrossEntropy`.
+    sample_weight, reduction: see the module.
+
+    Raises ValueError for y outside [0, 1].
     """
     loss = BinaryCrossEntropy(
         label_smoothing,
@@ -124,10 +148,13 @@ def squared_error(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of (z - y)^2, for predictions z (rows, n_out) and targets y of that
-    shape.
+    """Mean over all elements of (z - y)^2.
 
     dz = 2 (z - y) / (rows n_out). The lecture's J(theta) divided by the number of elements.
+
+    z: predictions (rows, n_out).
+    y: targets of the shape of z.
+    sample_weight, reduction: see the module.
     """
     return _loss(SquaredError(reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
@@ -139,9 +166,13 @@ def absolute_error(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of |z - y|, for z and y (rows, n_out).
+    """Mean over all elements of |z - y|.
 
-    dz = sign(z - y) / (rows n_out), 0 where z = y.
+    dz = sign(z - y) / (rows n_out), which is 0 if z = y.
+
+    z: predictions (rows, n_out).
+    y: targets of the shape of z.
+    sample_weight, reduction: see the module.
     """
     return _loss(AbsoluteError(reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
@@ -154,10 +185,14 @@ def huber(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), for
-    e = z - y (rows, n_out).
+    """Mean over all elements of e^2 / 2 if |e| <= delta, otherwise delta (|e| - delta / 2).
 
-    dz = (e, cut to -delta .. delta) / (rows n_out). Huber 1964.
+    Here e = z - y, and dz = (e, cut to -delta .. delta) / (rows n_out). Huber 1964.
+
+    z: predictions (rows, n_out).
+    y: targets of the shape of z.
+    delta: the error at which the loss becomes linear, in the units of y.
+    sample_weight, reduction: see the module.
     """
     return _loss(Huber(delta, reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
@@ -169,10 +204,15 @@ def poisson(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of exp(z) - y z, for logarithms z (rows, n_out) of rates and counts y
-    of that shape: the negative log-likelihood without log y!
+    """Mean over all elements of exp(z) - y z: the negative log-likelihood without log y!
 
-    dz = (exp(z) - y) / (rows n_out). Raises ValueError for y < 0. Infinite where exp(z) overflows.
+    dz = (exp(z) - y) / (rows n_out).
+
+    z: logarithms of rates (rows, n_out). If exp(z) overflows, the loss is infinite.
+    y: counts >= 0 of the shape of z.
+    sample_weight, reduction: see the module.
+
+    Raises ValueError for y < 0.
     """
     return _loss(Poisson(reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
@@ -185,12 +225,16 @@ def pinball(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean of max(t e, (t - 1) e), e = y - q, over the elements of y (rows, columns) and the
-    quantiles q of the levels t.
+    """Mean of max(t e, (t - 1) e) over the elements of y and the quantiles q of the levels t.
 
-    z (rows, columns * k), k outputs side by side for each column: the first is the lowest quantile,
-    every other one lies softplus of its output above the one before; see `Pinball.response`. At
-    e = 0 the slope is 0. Koenker, Bassett 1978.
+    Here e = y - q. At e = 0 the slope is 0. Koenker, Bassett 1978.
+
+    z: (rows, columns * k), k outputs side by side for each column of y. The first is the lowest
+        quantile. Every other quantile lies softplus of its output above the one before; see
+        `Pinball.response`.
+    y: targets (rows, columns).
+    quantiles: the k levels t, ascending, between 0 and 1; or a single one.
+    sample_weight, reduction: see the module.
     """
     given = tuple(quantiles) if isinstance(quantiles, Sequence) else quantiles
     loss = Pinball(given, reduction=_summed(reduction))  # type: ignore[arg-type]
@@ -205,10 +249,14 @@ def gaussian_nll(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over the elements of y (rows, columns) of (log(2 pi v) + (y - m)^2 / v) / 2.
+    """Mean over the elements of y of (log(2 pi v) + (y - m)^2 / v) / 2.
 
-    z (rows, 2 columns): first the means m, then s with v = softplus(s) + min_variance. Nix, Weigend
-    1994; softplus: Lakshminarayanan et al. 2017.
+    Nix, Weigend 1994; softplus: Lakshminarayanan et al. 2017.
+
+    z: (rows, 2 columns), first the means m, then s with v = softplus(s) + min_variance.
+    y: targets (rows, columns).
+    min_variance: the lower bound of v, in the squared units of y.
+    sample_weight, reduction: see the module.
     """
     return _loss(
         GaussianNLL(min_variance, reduction=_summed(reduction)), z, y, sample_weight, reduction
@@ -224,11 +272,18 @@ def focal(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over rows of -(1 - p)^gamma log p, p = softmax(z) of the label, for logits z (rows,
-    classes) and labels (rows,).
+    """Mean over rows of -(1 - p)^gamma log p, p = softmax(z) of the label.
 
     dz = (1 - p)^gamma (1 - gamma p log(p) / (1 - p)) (softmax(z) - onehot(label)) / rows. Lin et
-    al. 2017. ignore_index and what is raised: as of cross_entropy, which it is for gamma = 0.
+    al. 2017.
+
+    z: logits (rows, classes).
+    labels: integers (rows,).
+    gamma: how much less the rows count that are right already, in [0, 100]; 0 is cross_entropy.
+    ignore_index: as in `cross_entropy`.
+    sample_weight, reduction: see the module.
+
+    Raises the same errors as `cross_entropy`.
     """
     loss = Focal(gamma, ignore_index=ignore_index, reduction=_summed(reduction))
     return _loss(loss, z, labels, sample_weight, reduction)
@@ -243,11 +298,17 @@ def binary_focal(
     sample_weight: ArrayLike | None = None,
     reduction: str = "mean",
 ) -> Result:
-    """Mean over all elements of y a (1 - p)^gamma softplus(-z) + (1 - y) b p^gamma softplus(z), for
-    logits z (rows, n_out), p = sigmoid(z), and y in [0, 1] of that shape.
+    """Mean over all elements of y a (1 - p)^gamma softplus(-z) + (1 - y) b p^gamma softplus(z).
 
-    a = alpha and b = 1 - alpha; both 1 where alpha is None. Lin et al. 2017. Raises ValueError for
-    y outside [0, 1].
+    Here p = sigmoid(z), a = alpha and b = 1 - alpha. Both are 1 if alpha is None. Lin et al. 2017.
+
+    z: logits (rows, n_out).
+    y: targets in [0, 1], of the shape of z.
+    gamma: how much less the elements count that are right already, in [0, 100].
+    alpha: the weight of targets 1, in [0, 1], or None.
+    sample_weight, reduction: see the module.
+
+    Raises ValueError for y outside [0, 1].
     """
     return _loss(
         BinaryFocal(gamma, alpha, reduction=_summed(reduction)), z, y, sample_weight, reduction
@@ -255,7 +316,7 @@ def binary_focal(
 
 
 def _summed(reduction: str) -> str:
-    """What a loss is made with: "none" differs only in what is returned."""
+    """Return the reduction that the loss object takes: "none" changes only the returned values."""
     return "mean" if reduction == "none" else reduction
 
 

@@ -1,7 +1,10 @@
-"""Metrics: functions of (y, out), out being the raw outputs (rows, n_out) of the last layer.
+"""Metrics: functions of (y, out) that return a number.
 
-mae, rmse and r2 by name compare y with what the outputs mean under the loss: `Loss.point`. Sample
-weights do not enter; rows that the loss ignores are left out.
+y: the targets, labels (rows,) or values (rows, columns).
+out: the raw outputs (rows, n_out) of the last layer.
+
+By name, mae, rmse and r2 compare y with what the outputs mean under the loss: `Loss.point`. Sample
+weights do not enter. Rows that the loss ignores are left out.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -37,7 +40,7 @@ def rmse(y: Array, out: Array) -> float:
 
 
 def r2(y: Array, out: Array) -> float:
-    """1 - squared error / variance, averaged over the outputs; NaN where a target is constant."""
+    """1 - squared error / variance, averaged over the outputs; NaN if a target is constant."""
     y = _columns(y, out)
     error = np.square(_error(y, out)).sum(axis=0)
     spread = np.square(y - y.mean(axis=0, dtype=np.float64)).sum(axis=0)
@@ -46,12 +49,12 @@ def r2(y: Array, out: Array) -> float:
 
 
 def _error(y: Array, out: Array) -> Array:
-    """In float64: sums of many float32 lose what small errors beside large values need."""
+    """The error in float64: a sum of many float32 loses the small errors beside large values."""
     return np.subtract(out, _columns(y, out), dtype=np.float64)
 
 
 def _columns(y: Array, out: Array) -> Array:
-    """Y in the shape of out: (rows,) against (rows, 1) would be every row against every other."""
+    """Return y in the shape of out: (rows,) minus (rows, 1) would give (rows, rows)."""
     columns = y[:, np.newaxis] if y.ndim == 1 else y
     if columns.shape != out.shape:
         raise ValueError(
@@ -65,7 +68,7 @@ METRICS: dict[str, Metric] = {f.__name__: f for f in (accuracy, mae, rmse, r2)}
 
 
 def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric]:
-    """{name: function}; ValueError for an unknown name or one that does not suit the loss."""
+    """Return {name: function}; ValueError for a name that is unknown or does not suit the loss."""
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         shown = "function" if callable(metrics) else repr(metrics)
         raise TypeError(f"metrics must be a list, [{shown}] for instance")
@@ -100,7 +103,7 @@ def get_metrics(metrics: Sequence[str | Metric], loss: Loss) -> dict[str, Metric
 
 
 def _of_counted(metric: Metric, loss: Loss) -> Metric:
-    """The metric of the rows that count for the loss; NaN where none do."""
+    """The metric over the rows that count for the loss; NaN if none do."""
 
     def of_counted(y: Array, out: Array) -> float:
         counting = loss.counting(y)
@@ -111,7 +114,7 @@ def _of_counted(metric: Metric, loss: Loss) -> Metric:
 
 
 def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) -> None:
-    """ValueError where a custom loss has targets that a metric of ours would misread."""
+    """Raise ValueError if a custom loss has targets that a metric of ours would misread."""
     if not loss.predicts:
         out = np.zeros((len(y), n_out), np.float32)
         for name in metrics.keys() & METRICS.keys():
@@ -119,13 +122,13 @@ def check_targets(metrics: dict[str, Metric], loss: Loss, y: Array, n_out: int) 
 
 
 def _name_of(metric: Metric) -> str:
-    """That of the function, of what functools.partial wraps, or of the object's class."""
+    """The name of the function, of the one inside a functools.partial, or of an object's class."""
     function = metric.func if isinstance(metric, partial) else metric
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _of_function(name: str, function: Metric) -> Metric:
-    """The user's function, that must return a number."""
+    """The user's function, with a check that it returns a number."""
 
     def metric(y: Array, out: Array) -> float:
         value = function(y, out)
@@ -138,13 +141,13 @@ def _of_function(name: str, function: Metric) -> Metric:
 
 
 def _of_values(metric: str, loss: Loss) -> Metric:
-    """The metric of what the outputs mean under the loss: a rate, a mean, a quantile."""
+    """The metric over what the outputs mean under the loss: a rate, a mean, a quantile."""
     return lambda y, out: METRICS[metric](y, loss.point(out))
 
 
 def _of_classes(loss: Loss) -> Metric:
-    """Accuracy; under a custom loss only of targets that say what they mean."""
-    if isinstance(loss, SoftCrossEntropy):  # the likeliest class against the likeliest
+    """Accuracy. Under a custom loss only unambiguous targets are compared."""
+    if isinstance(loss, SoftCrossEntropy):  # compares the likeliest classes of y and out
         return lambda y, out: accuracy(y.argmax(axis=1), out)
     if loss.predicts:
         return accuracy
@@ -165,5 +168,5 @@ def _of_classes(loss: Loss) -> Metric:
 
 
 def default_metrics(loss: Loss) -> list[str | Metric]:
-    """What `evaluate` reports beside the loss."""
+    """The metrics that `evaluate` reports beside the loss if none are given."""
     return ["accuracy"] if loss.predicts == "classes" else []

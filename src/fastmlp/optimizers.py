@@ -1,5 +1,6 @@
-"""Optimizers: settings only. The moments live with the network, so one object serves any number of
-them.
+"""Optimizers: settings only.
+
+The network holds the moments, so one optimizer serves any number of networks.
 """
 
 from dataclasses import KW_ONLY, dataclass
@@ -18,36 +19,39 @@ from .schedules import Schedule
 
 _BELOW_ONE = ("momentum", "beta1", "beta2")
 _FLAGS = ("nesterov", "averaged", "centered")
-_LEAST_EPS = 1e-30  # below, 0 / 0 where a gradient has always been 0
-_LIMITS = ("clip_norm", "clip_value", "max_norm")  # None: no limit
+_LEAST_EPS = 1e-30  # a smaller one gives 0 / 0 if a gradient has always been 0
+_LIMITS = ("clip_norm", "clip_value", "max_norm")  # None means no limit
 
 
 @dataclass(frozen=True, repr=False)
 class Optimizer(Settings):
-    """Base of all optimizers. What follows `lr` here, every one of them takes by name.
+    """Base of all optimizers, with the settings that every one of them takes.
 
-    lr: the learning rate, a number or a schedule (`fastmlp.schedules`). g is the gradient of the
-    mean loss over the batch. It goes through these, in this order:
+    All but `lr` are given by name. Below, g is the gradient of the mean loss over the mini-batch.
+    Clipping changes g first; the penalties are added after it.
 
-    clip_norm: where the norm of the whole gradient is above it, g *= clip_norm / norm (Pascanu et
-        al. 2013), or clip_value: every element is cut off at -clip_value and clip_value.
-    l1, l2: the penalty sum(l1 |w| + l2 / 2 w^2) over all weights, not biases, joins the loss:
-        g += l1 sign(w) + l2 w. Both together are the elastic net. The lecture's ridge
-        |y - X w|^2 + delta^2 |w|^2, divided by n rows, is l2 = 2 delta^2 / n. The loss that
+    lr: the learning rate, a number >= 0 or a schedule (`fastmlp.schedules`).
+    clip_norm: the largest norm of the whole gradient. If the norm is above it,
+        g *= clip_norm / norm (Pascanu et al. 2013).
+    clip_value: every element of g is cut off at -clip_value and clip_value. Give clip_norm or
+        clip_value, not both.
+    l1, l2: factors of the penalty sum(l1 |w| + l2 / 2 w^2) over all weights, not biases, which
+        joins the loss: g += l1 sign(w) + l2 w. Both together are the elastic net. The lecture's
+        ridge |y - X w|^2 + delta^2 |w|^2, divided by n rows, is l2 = 2 delta^2 / n. The loss that
         `fit` and `evaluate` report stays that of the data.
+    max_norm: the largest norm of the incoming weights of an output unit (a column of W). After the
+        step larger ones are scaled back to it (Srivastava et al. 2014).
+    weight_average: EMA(...) or SWA(...), an average kept beside the weights; see
+        `Sequential.averaged`.
 
-    Weight decay, where an optimizer has it, is decoupled instead (Loshchilov, Hutter 2019):
-    weights, not biases, shrink by lr weight_decay w beside the step, whatever the moments are.
+    Weight decay, if an optimizer has it, is decoupled, unlike l2 (Loshchilov, Hutter 2019).
+    Weights, not biases, shrink by lr weight_decay w beside the step, whatever the moments are.
 
-    max_norm: after the step, the incoming weights of every output unit (a column of W) are scaled
-        back to this norm where theirs is larger (Srivastava et al. 2014).
-    weight_average: EMA(...) or SWA(...), kept beside the weights; see `Sequential.averaged`.
-
-    Raises ValueError for a value outside its range.
+    Raises ValueError for a value outside its range, TypeError for a weight_average of another type.
     """
 
     _always_shown: ClassVar[tuple[str, ...]] = ("lr",)
-    follows_lr: ClassVar[bool] = True  # in every step, so that it may change
+    follows_lr: ClassVar[bool] = True  # every step reads lr, so lr may change
     lr: float | Schedule = 0.01
     _: KW_ONLY
     l1: float = 0.0
@@ -70,18 +74,20 @@ class Optimizer(Settings):
             raise ValueError("choose clip_norm or clip_value, not both")
 
     def _unchecked(self) -> list[tuple[str, Any]]:
-        """The fields, without the defaults of our own classes: optimizers are made in loops too."""
+        """Return the fields to check: in our own classes, which are also made in loops, no
+        defaults.
+        """
         kind = type(self)
         if kind in OPTIMIZERS.values():
             return [(f, v) for f, v in vars(self).items() if v is not getattr(kind, f)]
         return list(self.__getstate__().items())
 
-    @cached_property  # made once: a small step takes as long as making it
+    @cached_property  # made once, because making it takes as long as a small step
     def settings(self) -> _core.OptimizerSettings:
-        """What C reads."""
+        """The settings in the form that C reads."""
         settings = {name: v for name, v in self.__getstate__().items() if v is not None}
         if isinstance(self.lr, Schedule):
-            settings["lr"] = self.lr.lr  # C takes its rates from `rates`
+            settings["lr"] = self.lr.lr  # C reads the rates of a schedule from `rates`
         if self.weight_average is not None:
             settings |= settings.pop("weight_average").settings()
         return _core.OptimizerSettings(**settings)
@@ -96,12 +102,14 @@ class Optimizer(Settings):
         return config
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of a step, the first being 0."""
+        """The learning rate of a step; the first step is 0."""
         return self.lr(step) if isinstance(self.lr, Schedule) else self.lr
 
     def rates(self, step: int, n: int) -> NDArray[np.float64] | None:
-        """Learning rates and momenta (NaN: its own) of n steps from `step` on, (n, 2), for C; None
-        where they are always its own.
+        """Learning rates and momenta (n, 2) of n steps from `step` on, for C.
+
+        A momentum of NaN means that of the optimizer. None means that neither changes. Raises
+        ValueError if the schedule gives a rate or a momentum outside its range.
         """
         lr = self.lr
         if not isinstance(lr, Schedule):
@@ -135,12 +143,12 @@ class Optimizer(Settings):
         return hasattr(self, "momentum") or hasattr(self, "beta1")
 
     def goes_on_from(self, before: "Optimizer") -> bool:
-        """Whether the state of `before` means the same to this one."""
+        """Whether the state of `before` has the same meaning for this optimizer."""
         return self.kernel == before.kernel
 
     @property
     def kernel(self) -> str:
-        """Its step in C, one of the registry's."""
+        """The name of its step in the registry of C."""
         return self.name
 
     @property
@@ -149,16 +157,16 @@ class Optimizer(Settings):
         return self.weight_average is not None
 
     def average_of(self, params: Array, state: tuple[Array, ...]) -> Array:
-        """Averaged weights that follow from the weights and its own state: none here."""
+        """Return averaged weights computed from weights and state; this optimizer has none."""
         raise NotImplementedError
 
     def weights_in(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Those of its state arrays that hold weights, not moments."""
+        """The state arrays that hold weights, not moments."""
         return ()
 
 
 def _checked(field: str, value: Any) -> float | bool | None:
-    """The value of a field as one of Python's own; ValueError for one out of range."""
+    """Return the value of a field as a plain number or bool; ValueError for one out of range."""
     if field in _FLAGS:
         if not isinstance(value, bool | np.bool_):
             raise TypeError(f"{field} must be True or False, not {value!r}")
@@ -186,6 +194,15 @@ class SGD(Optimizer):
     averaged:  v = momentum v + (1 - momentum) g, p -= lr v        (the lecture's form)
 
     Weights, not biases, first shrink by lr * weight_decay * p.
+
+    lr: the learning rate, or a schedule.
+    momentum: the share of v that is kept, in [0, 1).
+    nesterov: whether to use the second form, which needs momentum > 0.
+    averaged: whether to use the third form.
+    weight_decay: the decoupled weight decay, >= 0.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range,
+    and for nesterov and averaged together.
     """
 
     name: ClassVar[str] = "sgd"
@@ -205,7 +222,17 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
-    """Adam (Kingma, Ba 2015): the lecture's "momentum + AdaGrad", with bias correction."""
+    """Adam (Kingma, Ba 2015): the lecture's "momentum + AdaGrad", with bias correction.
+
+    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
+    p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    lr: the learning rate, or a schedule.
+    beta1, beta2: the shares of m and v that are kept, in [0, 1).
+    eps: keeps the divisor above 0; >= 1e-30.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
+    """
 
     name: ClassVar[str] = "adam"
     lr: float | Schedule = 1e-3
@@ -216,7 +243,13 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019) on weights, not on biases."""
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019) on weights, not on biases.
+
+    lr, beta1, beta2, eps: as in `Adam`.
+    weight_decay: weights also shrink by lr * weight_decay * p in every step; >= 0.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
+    """
 
     name: ClassVar[str] = "adamw"
     lr: float | Schedule = 1e-3
@@ -228,8 +261,14 @@ class AdamW(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class AMSGrad(Optimizer):
-    """Adam whose steps never grow again (Reddi, Kale, Kumar 2018): divided by the root of the
-    largest v so far, in PyTorch's form (amsgrad=True).
+    """Adam whose steps never grow again (Reddi, Kale, Kumar 2018).
+
+    This is PyTorch's form (amsgrad=True). The step is divided by the root of the largest v so far.
+
+    lr, beta1, beta2, eps: as in `Adam`.
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "amsgrad"
@@ -244,9 +283,16 @@ class AMSGrad(Optimizer):
 class NAdam(Optimizer):
     """Adam with Nesterov's look ahead (Dozat 2016), in PyTorch's form.
 
-    mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t and Adam's m and v:
-    p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v / (1 - beta2^t)) +
-    eps)
+    With mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), M_t = mu_1 ... mu_t and Adam's m and v:
+
+    p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m)
+         / (sqrt(v / (1 - beta2^t)) + eps)
+
+    lr, beta1, beta2, eps: as in `Adam`.
+    momentum_decay: how fast mu_t approaches beta1, >= 0.
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "nadam"
@@ -262,7 +308,14 @@ class NAdam(Optimizer):
 class AdaGrad(Optimizer):
     """AdaGrad (Duchi, Hazan, Singer 2011): v += g^2, p -= lr g / (sqrt(v) + eps).
 
-    The lecture's slide divides by the sum of squares; as in the paper, it is its root.
+    The lecture's slide divides by the sum of squares. This class divides by its root, as the paper
+    does.
+
+    lr: the learning rate, or a schedule.
+    eps: keeps the divisor above 0; >= 1e-30.
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "adagrad"
@@ -277,8 +330,16 @@ class RMSprop(Optimizer):
 
     v = beta2 v + (1 - beta2) g^2, u = momentum u + g / (sqrt(v) + eps), p -= lr u
 
-    centered: sqrt(v - m^2) in place of sqrt(v), with the running mean m = beta2 m + (1 - beta2) g
-    (Graves 2013): steps grow where gradients agree. It keeps a third array.
+    lr: the learning rate, or a schedule.
+    beta2: the share of v that is kept, in [0, 1).
+    eps: keeps the divisor above 0; >= 1e-30.
+    momentum: the share of u that is kept, in [0, 1).
+    weight_decay: as in `AdamW`.
+    centered: whether to take sqrt(v - m^2) in place of sqrt(v), with the running mean m = beta2 m +
+        (1 - beta2) g (Graves 2013). Steps then grow if gradients agree. This form keeps a third
+        array.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -291,7 +352,7 @@ class RMSprop(Optimizer):
 
     @property
     def kernel(self) -> str:
-        """Its step in C."""
+        """The name of its step in the registry of C."""
         return "centered_rmsprop" if self.centered else self.name
 
 
@@ -299,7 +360,14 @@ class RMSprop(Optimizer):
 class Lion(Optimizer):
     """Lion (Chen et al. 2023): p -= lr sign(beta1 m + (1 - beta1) g), m = beta2 m + (1 - beta2) g.
 
-    Every weight moves by lr: it wants a 3 to 10 times smaller one than Adam, and a larger decay.
+    Every weight moves by lr. So Lion needs a 3 to 10 times smaller lr than Adam, and a larger
+    decay.
+
+    lr: the learning rate, or a schedule.
+    beta1, beta2: the shares of m in the step and in the new m, in [0, 1).
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "lion"
@@ -313,8 +381,15 @@ class Lion(Optimizer):
 class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012), in PyTorch's form: the running mean of past steps sets their size.
 
-    v = beta2 v + (1 - beta2) g^2, d = sqrt(u + eps) / sqrt(v + eps) g,
-    u = beta2 u + (1 - beta2) d^2, p -= lr d. beta2 is called rho elsewhere.
+    v = beta2 v + (1 - beta2) g^2, d = sqrt(u + eps) / sqrt(v + eps) g, u = beta2 u + (1 - beta2)
+    d^2, p -= lr d
+
+    lr: the learning rate, or a schedule.
+    beta2: the shares of u and v that are kept, in [0, 1); other libraries call it rho.
+    eps: keeps the divisor above 0, and the first steps; >= 1e-30.
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "adadelta"
@@ -329,6 +404,12 @@ class Adamax(Optimizer):
     """Adam over the largest gradient (Kingma, Ba 2015, section 7.1), in PyTorch's form.
 
     m = beta1 m + (1 - beta1) g, u = max(beta2 u, |g| + eps), p -= lr m / (1 - beta1^t) / u
+
+    lr, beta1, eps: as in `Adam`.
+    beta2: the share of u that is kept, in [0, 1).
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "adamax"
@@ -341,15 +422,19 @@ class Adamax(Optimizer):
 
 @dataclass(frozen=True, repr=False)
 class Rprop(Optimizer):
-    """Rprop (Riedmiller, Braun 1993), in PyTorch's form: for whole batches, whose gradients do not
-    change their signs by chance.
+    """Rprop (Riedmiller, Braun 1993), in PyTorch's form.
 
-    Every element moves against the sign of its gradient by a step of its own, lr at first. The step
-    is multiplied by `grow` while the sign stays and by `shrink` where it has changed (the element
-    rests then), within min_step and max_step; PyTorch's etas are (shrink, grow), its step_sizes
-    (min_step, max_step). Another lr begins anew.
+    It is for whole batches, whose gradients do not change their signs by chance. Every element
+    moves against the sign of its gradient by a step size of its own. The size is multiplied by
+    `grow` while the sign stays. It is multiplied by `shrink` when the sign has changed, and the
+    element then rests.
 
-    Raises ValueError for a schedule: only the first step has the size lr.
+    lr: the first step size, a number. Another lr begins anew.
+    shrink, grow: the factors of the step size, with 0 < shrink < 1 < grow; PyTorch's etas.
+    min_step, max_step: the limits of the step size; PyTorch's step_sizes.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range,
+    and for a schedule, because only the first step has the size lr.
     """
 
     name: ClassVar[str] = "rprop"
@@ -376,7 +461,7 @@ class Rprop(Optimizer):
             )
 
     def goes_on_from(self, before: Optimizer) -> bool:
-        """With the same lr, that the steps began with."""
+        """Whether the state has the same meaning: the step sizes began with the same lr."""
         return super().goes_on_from(before) and self.lr == before.lr
 
 
@@ -384,12 +469,23 @@ class Rprop(Optimizer):
 class ScheduleFreeAdamW(Optimizer):
     """AdamW that needs no schedule (Defazio et al. 2024), in the authors' form.
 
-    With d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y, the gradient being taken at y:
-    z -= lr d, x = (1 - c) x + c z, y = (1 - beta1) z + beta1 x, where c = lr^2 / (sum of all lr^2
-    so far), of the largest lr so far. A warm-up is usual: lr=LinearWarmup(0.0025, warmup=500).
+    The gradient is taken at y:
 
-    The network's weights are y; x are the averaged weights, with which one predicts:
+    d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y,
+    z -= lr d, x = (1 - c) x + c z, y = (1 - beta1) z + beta1 x
+
+    Here c = lr^2 / (sum of all lr^2 so far), in which each lr is the largest up to its step.
+
+    The network's weights are y. The averaged weights are x, with which one predicts:
     `with net.averaged(): net.predict(X)`.
+
+    lr: the learning rate, or a schedule. A warm-up is usual: lr=LinearWarmup(0.0025, warmup=500).
+    beta1: the share of x in y, in (0, 1).
+    beta2, eps: as in `Adam`.
+    weight_decay: the factor of y in d, >= 0.
+
+    The other settings are those of `Optimizer`, without weight_average and max_norm. Raises
+    ValueError for a value outside its range.
     """
 
     name: ClassVar[str] = "schedule_free_adamw"
@@ -405,30 +501,30 @@ class ScheduleFreeAdamW(Optimizer):
             raise ValueError("beta1 must be above 0: the averaged weights follow from it")
         if self.weight_average is not None:
             raise ValueError("ScheduleFreeAdamW averages by itself; leave weight_average out")
-        if self.max_norm is not None:  # of y alone it would part y from z and x
+        if self.max_norm is not None:  # scaling y alone would change x
             raise ValueError("ScheduleFreeAdamW has no max_norm; use l2, or AdamW(max_norm=...)")
 
     @property
     def moves_momentum(self) -> bool:
-        """Never: the averaged weights follow from one beta1."""
+        """Always False: the averaged weights follow from one beta1."""
         return False
 
     def goes_on_from(self, before: Optimizer) -> bool:
-        """With the same beta1: by it x follows from y and z."""
+        """Whether beta1 is the same: x follows from y, z and beta1."""
         return isinstance(before, ScheduleFreeAdamW) and self.beta1 == before.beta1
 
     @property
     def keeps_average(self) -> bool:
-        """Always: x."""
+        """Always True: the averaged weights are x."""
         return True
 
     def average_of(self, params: Array, state: tuple[Array, ...]) -> Array:
-        """x = y + (1 - 1 / beta1) (z - y)."""
+        """Return x = y + (1 - 1 / beta1) (z - y)."""
         share = params.dtype.type(1 - 1 / self.beta1)
         return np.asarray(params + share * (state[0] - params))
 
     def weights_in(self, state: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Z alone."""
+        """Return z alone."""
         return state[:1]
 
 
@@ -452,7 +548,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def from_config(config: dict[str, Any]) -> Optimizer:
-    """The optimizer whose `config` it is; KeyError, TypeError or ValueError for anything else."""
+    """Return the optimizer of a `config`; KeyError, TypeError or ValueError for anything else."""
     config = dict(config)
     kind = OPTIMIZERS[config.pop("name")]
     if isinstance(schedule := config.get("lr"), dict):
@@ -464,7 +560,7 @@ def from_config(config: dict[str, Any]) -> Optimizer:
 
 
 def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
-    """An optimizer for a name ("adam") or itself; TypeError and ValueError for anything else."""
+    """Return the optimizer for a name ("adam") or itself; TypeError and ValueError if unknown."""
     if isinstance(optimizer, Optimizer):
         return optimizer
     if not isinstance(optimizer, str):

@@ -5,10 +5,10 @@
     ax.figure.savefig("boundary.png")
 
 Every function takes the axes to draw on (`ax=None` makes a figure with one) and returns them, so
-labels, limits and titles can be changed afterwards. What is drawn on the same axes once more, for
-another model, has other colours. Those of new axes are COLOURS, by Okabe and Ito (2008), which
-readers with any colour vision can tell apart; classes have different markers as well.
-matplotlib is imported with the first picture and comes with `pip install "fastmlp[train]"`.
+labels, limits and titles can be changed afterwards. A second model on the same axes gets other
+colors. New axes use COLOURS by Okabe and Ito (2008), which readers with any color vision can tell
+apart. Classes have different markers as well. matplotlib is imported with the first picture and
+comes with `pip install "fastmlp[train]"`.
 """
 
 from __future__ import annotations  # signatures that can be read
@@ -27,7 +27,7 @@ from .losses.targets import check_missing
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#F0E442", "#000000")
-_MARKERS = "os^Dv<>PX*p"  # of another number than colours, so that both together come late again
+_MARKERS = "os^Dv<>PX*p"  # 11 markers and 8 colors, so that a pair comes again after 88 classes
 
 
 def learning_curves(
@@ -37,11 +37,17 @@ def learning_curves(
     *,
     label: str | None = None,
 ) -> Any:
-    """The quantity `name` of a History against the epoch, training and validation ("val_...").
+    """Draw a quantity of a History against the epoch, for training and validation.
 
-    The lowest validation loss is marked. The training curve of a network with dropout includes it,
-    as the legend says then, and so may lie above that of validation. label: the model, before each
-    entry of the legend. Raises ValueError if neither was logged.
+    The lowest validation loss is marked. If the network has dropout, the training curve includes
+    it, as the legend then says, and so may lie above that of validation.
+
+    history: a History, or a mapping name -> one number an epoch.
+    ax: the axes to draw on; None makes new ones.
+    name: the logged quantity; that of the validation data is "val_" + name.
+    label: the name of the model, written before each entry of the legend.
+
+    Returns the axes. Raises ValueError if neither curve was logged.
     """
     training = "training" + ", dropout included" * getattr(history, "includes_dropout", False)
     series = [(name, training, BLUE), (f"val_{name}", "validation", ORANGE)]
@@ -72,13 +78,20 @@ def learning_curves(
 def decision_boundary(
     model: Any, X: ArrayLike, y: ArrayLike, ax: Any = None, resolution: int = 200
 ) -> Any:
-    """Where a classifier of two features decides for which class, with the examples on top.
+    """Draw the region of each class of a classifier on two features, and the examples.
 
-    model: anything with predict_proba, or a function X -> probabilities; one column is the
-    probability of the second class. X (rows, 2), y (rows,) labels. With two classes the shade is
-    the probability and the line is where it is 1/2; with more, each class has its region.
-    resolution: points along an axis. Raises ValueError for other shapes, and for classes of y that
-    the probabilities do not cover; TypeError for a model without probabilities.
+    With two classes the shade is the probability and the line is at 1/2. With more, each class has
+    its region.
+
+    model: an object with predict_proba, or a function X -> probabilities. One column is the
+        probability of the second class.
+    X: examples (rows, 2).
+    y: labels (rows,).
+    ax: the axes to draw on; None makes new ones.
+    resolution: points along an axis, >= 2.
+
+    Returns the axes. Raises ValueError for other shapes, and for classes of y that the
+    probabilities do not cover. Raises TypeError for a model without probabilities.
     """
     check_missing(y, "y")
     points, labels = _numbers(X, "X", 2), np.asarray(y)
@@ -108,10 +121,15 @@ def decision_boundary(
 
 
 def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
-    """What is left, y - pred, against pred: no pattern should remain about the line at zero.
+    """Draw the residuals y - pred against pred; no pattern should remain about the line at zero.
 
-    y and pred of one shape, (rows,) or (rows, n_out); every output has the next colour of the axes'
-    cycle. Raises ValueError for other shapes.
+    Every output has the next color of the axes' cycle.
+
+    y: targets (rows,) or (rows, n_out).
+    pred: predictions of the same shape.
+    ax: the axes to draw on; None makes new ones.
+
+    Returns the axes. Raises ValueError for other shapes.
     """
     target, predicted = (_columns(a, name) for a, name in ((y, "y"), (pred, "pred")))
     if target.shape != predicted.shape:
@@ -136,12 +154,20 @@ def residuals(y: ArrayLike, pred: ArrayLike, ax: Any = None) -> Any:
 
 
 def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10, **line: Any) -> Any:
-    """How often y is 1 among the rows that were given a probability, in `bins` equal intervals.
+    """Draw how often y is 1 among rows of similar predicted probability.
 
-    y (rows,) of 0 and 1, proba (rows,) or (rows, 1): the probability of 1. Points on the diagonal
-    are calibrated; a point's area is the share of rows in its interval, empty ones have none
-    (DeGroot, Fienberg 1983). `line` goes to matplotlib's plot (label, color); the colour left out
-    is the next of the axes' cycle. Raises ValueError for other values and shapes.
+    The probabilities are grouped into `bins` equal intervals. Points on the diagonal are
+    calibrated. A point's area is the share of rows in its interval; empty intervals have no point
+    (DeGroot, Fienberg 1983).
+
+    y: 0 and 1, (rows,).
+    proba: the probability of 1, (rows,) or (rows, 1).
+    ax: the axes to draw on; None makes new ones.
+    bins: the number of intervals, >= 1.
+    line: keywords of matplotlib's plot (label, color). If color is left out, it is the next of the
+        axes' cycle.
+
+    Returns the axes. Raises ValueError for other values and shapes.
     """
     target, predicted = (_columns(a, name) for a, name in ((y, "y"), (proba, "proba")))
     if target.shape != predicted.shape or target.shape[1] != 1:
@@ -175,13 +201,16 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10, 
 
 
 def gradient_norms(norms: Any, ax: Any = None, **line: Any) -> Any:
-    """Norms of the gradient layer by layer, on a logarithmic scale.
+    """Draw norms of the gradient layer by layer, on a logarithmic scale.
 
-    norms (n_layers,): one line over the layers, in the next colour of the axes' cycle; `line` goes
-    to matplotlib's plot (label, color; linestyle tells networks apart if each has many lines).
-    norms (epochs, n_layers), or the callback `GradientNorms`: a line over the epochs for each
-    layer, from the first (dark) to the last (light). Raises ValueError for other shapes and
-    negative norms.
+    norms: (n_layers,), drawn as one line over the layers, in the next color of the axes' cycle; or
+        (epochs, n_layers), or the callback `GradientNorms`, drawn as a line over the epochs for
+        each layer, from the first (dark) to the last (light).
+    ax: the axes to draw on; None makes new ones.
+    line: keywords of matplotlib's plot (label, color; linestyle tells networks apart if each has
+        many lines).
+
+    Returns the axes. Raises ValueError for other shapes and negative norms.
     """
     values = _numbers(getattr(norms, "norms", norms), "norms")
     if values.ndim not in (1, 2) or not values.size:
@@ -208,10 +237,15 @@ def gradient_norms(norms: Any, ax: Any = None, **line: Any) -> Any:
 
 
 def weights(layer: Layer | ArrayLike, ax: Any = None) -> Any:
-    """The matrix W (n_in, n_out) of a Linear, or an array, as an image: a row per input, a column
-    per unit; white is zero, red positive, blue negative.
+    """Draw a weight matrix as an image: a row per input, a column per unit.
 
-    Raises ValueError for an array that is no matrix, TypeError for another layer.
+    White is zero, red positive, blue negative.
+
+    layer: a Linear, or an array (n_in, n_out).
+    ax: the axes to draw on; None makes new ones.
+
+    Returns the axes. Raises ValueError for an array that is not a matrix, TypeError for another
+    layer.
     """
     if isinstance(layer, Layer) and not isinstance(layer, Linear):
         raise TypeError(f"{layer!r} has no weights; give a Linear or an array")
@@ -230,7 +264,7 @@ def weights(layer: Layer | ArrayLike, ax: Any = None) -> Any:
 
 
 def _axes(ax: Any) -> Any:
-    """`ax`, or those of a new figure."""
+    """Return `ax`, or the axes of a new figure."""
     if ax is not None:
         if not hasattr(ax, "plot"):
             raise TypeError(f"ax must be matplotlib axes, one of plt.subplots()[1], not {type(ax)}")
@@ -245,13 +279,13 @@ def _axes(ax: Any) -> Any:
 
 
 def _unused(ax: Any, usual: str) -> str:
-    """The usual colour, or another where a line of the axes has it."""
+    """Return the usual color, or another if a line of the axes has it already."""
     used = {line.get_color() for line in ax.get_lines()}
     return next((colour for colour in (usual, *COLOURS) if colour not in used), usual)
 
 
 def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
-    """A float64 array of finite numbers; ValueError otherwise."""
+    """Return a float64 array of finite numbers; ValueError for anything else."""
     try:
         array = np.ascontiguousarray(as_numbers(values, name, "values"), np.float64)
     except TypeError as error:
@@ -264,9 +298,10 @@ def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
 
 
 def _classes_of(model: Any, labels: Array, n: int) -> Array:
-    """The label of each of the n columns of probabilities; ValueError for labels beside them.
+    """Return the label of each of the n columns of probabilities; ValueError if y holds others.
 
-    They are those of the model, or else 0 .. n - 1, also where y lacks some; or else those of y.
+    The labels are those of the model, if it has any. Otherwise they are 0 .. n - 1 if that covers
+    y, and those of y if not.
     """
     known = np.unique(labels)
     if (classes := getattr(model, "classes_", None)) is None:
@@ -283,7 +318,7 @@ def _classes_of(model: Any, labels: Array, n: int) -> Array:
 
 
 def _columns(values: ArrayLike, name: str) -> Array:
-    """(rows, n_out) of (rows,) or (rows, n_out)."""
+    """Return (rows, n_out) for (rows,) or (rows, n_out)."""
     array = _numbers(values, name)
     if array.ndim == 1:
         array = array[:, np.newaxis]
@@ -291,7 +326,7 @@ def _columns(values: ArrayLike, name: str) -> Array:
 
 
 def _probabilities(predict: Callable[[Array], ArrayLike], X: Array) -> Array:
-    """(rows, classes), also where there is one column or none."""
+    """Return (rows, classes), also if the model gives one column or none."""
     proba = np.asarray(predict(X), np.float64)
     if proba.size == len(X):
         proba = proba.reshape(-1, 1)

@@ -1,4 +1,4 @@
-"""Weights of rows: how much each counts in the loss and its gradient."""
+"""Weights of rows: how much each row counts in the loss and its gradient."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -19,7 +19,7 @@ Weights = NDArray[np.float64]
 def as_weights(
     sample_weight: ArrayLike | None, rows: int, name: str = "sample_weight"
 ) -> Weights | None:
-    """One finite number >= 0 for each row, in float64; None stays None."""
+    """Return one finite number >= 0 for each row, in float64; None stays None."""
     if sample_weight is None:
         return None
     numbers = as_numbers(sample_weight, name, "values")
@@ -45,19 +45,20 @@ def class_weights(
     n_out: int,
     sample_weight: Weights | None = None,
 ) -> Weights | None:
-    """The weight of each row's class; None stays None.
+    """Return the weight of each row's class; None stays None.
 
-    "balanced": n / (k n_c) for a class with n_c of the n rows `used`, k classes being among them,
-    every row counting as its sample weight (scikit-learn's formula), ignored ones not at all; the
-    mean of these weights over the rows so counted is 1. A mapping gives the weight of some classes,
-    the others have 1; an array that of every class. Raises ValueError for losses without classes
-    and for classes that are none.
+    "balanced" gives n / (k n_c) (scikit-learn's formula) to a class with n_c of the n rows `used`,
+    if k classes are among them. Every row counts as its sample weight, and ignored rows do not
+    count. The mean of these weights over the rows so counted is 1.
+
+    A mapping gives the weight of some classes, and the others have 1. An array gives that of every
+    class. Raises ValueError for losses without classes and for unknown classes.
     """
     if class_weight is None:
         return None
     labels, n_classes = _labels(loss, target, n_out)
     counting = loss.counting(target)
-    if counting is not None:  # an ignored row has no class: its weight, 1, has no effect
+    if counting is not None:  # an ignored row has no class, and its weight of 1 has no effect
         used, labels = used[counting[used]], np.where(counting, labels, 0)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
@@ -101,12 +102,12 @@ def _labels(loss: Loss, target: Array, n_out: int) -> tuple[NDArray[np.int64], i
 
 
 def combined(first: Weights | None, second: Weights | None) -> Weights | None:
-    """The product, None standing for ones."""
+    """Return the product; None stands for ones."""
     if first is None or second is None:
         return second if first is None else first
     return first * second
 
 
 def weights_at(weights: Weights | None, rows: Any) -> Weights | None:
-    """Those of some rows."""
+    """Return the weights of some rows; None stays None."""
     return None if weights is None else weights[rows]

@@ -2,9 +2,12 @@
 
     Adam(lr=CosineDecay(1e-3, steps=10_000, warmup=500))
 
-A schedule is a function of the step alone, counted from 0 where it was first used. It goes on from
-call to call (`fit`, `train_step`, `update`) and after loading a model file; another schedule, or
+A schedule is a function of the step alone. Steps count from 0 at its first use. It goes on from
+call to call (`fit`, `train_step`, `update`) and after loading a model file. Another schedule, or
 another kind of optimizer, begins at 0. Steps are mini-batches: ceil(rows / batch_size) an epoch.
+
+Every `lr` is the highest rate, a finite number >= 0, and every `warmup` a number of steps >= 0. All
+classes raise ValueError for a value outside its range.
 """
 
 import math
@@ -20,24 +23,28 @@ from .ground.checks import as_real, as_whole
 
 @dataclass(frozen=True)
 class Schedule:
-    """Base of all schedules: `lr` is the highest rate; schedule(step) is the rate of a step.
+    """Base of all schedules: schedule(step) is the learning rate of a step.
 
-    The first `warmup` steps of a schedule that has this field rise along a straight line to lr:
-    lr (step + 1) / (warmup + 1). What follows counts from their end. Own schedules are frozen
-    dataclasses with a method `rate`; only those of this module can be saved.
+    lr: the highest rate.
+
+    In a schedule with a field `warmup`, the first `warmup` steps rise along a straight line to lr:
+    lr (step + 1) / (warmup + 1). The other formulas count steps from the end of the warm-up.
+
+    A schedule of your own is a frozen dataclass with a method `rate`. Only those of this module can
+    be saved.
     """
 
     lr: float
 
     def __post_init__(self) -> None:
         ours = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
-        known = {"warmup", *(one.name for one in fields(ours))}  # others are the user's own
+        known = {"warmup", *(one.name for one in fields(ours))}  # other fields are the user's own
         for name, value in vars(self).items():
             if name in known:
                 object.__setattr__(self, name, _checked(name, value))  # frozen for users
 
     def __call__(self, step: int) -> float:
-        """The learning rate of a step, the first being 0."""
+        """The learning rate of a step; the first step is 0."""
         warmup: int = getattr(self, "warmup", 0)
         if step < warmup:
             return self.lr * (step + 1) / (warmup + 1)
@@ -48,7 +55,7 @@ class Schedule:
         raise NotImplementedError
 
     def momentum(self, step: int) -> float:
-        """The optimizer's momentum, or beta1, in a step; NaN: as it was given."""
+        """The optimizer's momentum, or beta1, in a step; NaN means the optimizer's own value."""
         return math.nan
 
     def config(self) -> dict[str, Any]:
@@ -65,7 +72,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class LinearWarmup(Schedule):
-    """A rise along a straight line in `warmup` steps, then lr (Goyal et al. 2017)."""
+    """A rise along a straight line, then lr (Goyal et al. 2017).
+
+    lr: the highest rate, from the end of the warm-up on.
+    warmup: steps of the rise.
+    """
 
     warmup: int
 
@@ -76,7 +87,13 @@ class LinearWarmup(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """lr factor^floor(step / every): PyTorch's StepLR."""
+    """lr factor^floor(step / every): PyTorch's StepLR.
+
+    lr: the highest rate.
+    every: steps between two changes, >= 1.
+    factor: the factor of every change, above 0 and at most 1.
+    warmup: steps of the linear rise before.
+    """
 
     every: int
     factor: float = 0.1
@@ -89,7 +106,13 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class ExponentialDecay(Schedule):
-    """lr factor^(step / every): with every=1 PyTorch's ExponentialLR."""
+    """lr factor^(step / every): with every=1 PyTorch's ExponentialLR.
+
+    lr: the highest rate.
+    factor: the factor over `every` steps, above 0 and at most 1.
+    every: steps in which the rate falls by `factor`, >= 1.
+    warmup: steps of the linear rise before.
+    """
 
     factor: float
     every: int = 1
@@ -104,8 +127,13 @@ class ExponentialDecay(Schedule):
 class CosineDecay(Schedule):
     """Half a cosine from lr down to `final` (Loshchilov, Hutter 2017), then `final`.
 
-    final + (lr - final) (1 + cos(pi step / n)) / 2 for n = steps - warmup: `steps` counts the
-    warm-up in. PyTorch's CosineAnnealingLR, optax's warmup_cosine_decay_schedule.
+    final + (lr - final) (1 + cos(pi step / n)) / 2 for n = steps - warmup. PyTorch's
+    CosineAnnealingLR, optax's warmup_cosine_decay_schedule.
+
+    lr: the highest rate.
+    steps: steps of the whole schedule, warm-up included.
+    final: the last rate, >= 0.
+    warmup: steps of the linear rise before, fewer than `steps`.
     """
 
     steps: int
@@ -124,12 +152,14 @@ class CosineDecay(Schedule):
 
 @dataclass(frozen=True)
 class PiecewiseDecay(Schedule):
-    """Constant between milestones: lr times `factor` for each of them that is reached.
+    """A constant between milestones: lr times `factor` for each milestone reached.
 
-    milestones: the steps, counted from the end of the warm-up, at which the rate changes: ascending
-        integers >= 1.
-    factor: a number, PyTorch's MultiStepLR; or one for each milestone, as optax's
-        piecewise_constant_schedule has them.
+    lr: the highest rate.
+    milestones: the steps at which the rate changes, ascending integers >= 1. They are counted from
+        the end of the warm-up.
+    factor: a number, as in PyTorch's MultiStepLR, or one for each milestone, as in optax's
+        piecewise_constant_schedule. Each is above 0 and at most 1.
+    warmup: steps of the linear rise before.
 
     Raises ValueError for milestones that do not ascend, and for another number of factors.
     """
@@ -147,7 +177,7 @@ class PiecewiseDecay(Schedule):
             )
 
     def rate(self, step: int) -> float:
-        """Lower from every milestone on."""
+        """Lower from each milestone on."""
         reached = bisect_right(self.milestones, step)
         if isinstance(self.factor, tuple):
             return self.lr * math.prod(self.factor[:reached])
@@ -158,8 +188,13 @@ class PiecewiseDecay(Schedule):
 class PolynomialDecay(Schedule):
     """From lr down to `final` along (1 - step / n)^power, n = steps - warmup, then `final`.
 
-    `steps` counts the warm-up in. power=1 is a straight line. With final=0 PyTorch's PolynomialLR,
-    else optax's polynomial_schedule.
+    With final=0 it is PyTorch's PolynomialLR, otherwise optax's polynomial_schedule.
+
+    lr: the highest rate.
+    steps: steps of the whole schedule, warm-up included.
+    power: the exponent, above 0; 1 is a straight line.
+    final: the last rate, >= 0.
+    warmup: steps of the linear rise before, fewer than `steps`.
     """
 
     steps: int
@@ -182,8 +217,13 @@ class PolynomialDecay(Schedule):
 class CosineRestarts(Schedule):
     """Half a cosine from lr down to `final`, again and again (Loshchilov, Hutter 2017: SGDR).
 
-    first: steps of the first cycle; every other one is `growth` (an integer) times as long as that
-        before. PyTorch's CosineAnnealingWarmRestarts(T_0=first, T_mult=growth, eta_min=final).
+    PyTorch's CosineAnnealingWarmRestarts(T_0=first, T_mult=growth, eta_min=final).
+
+    lr: the highest rate.
+    first: steps of the first cycle, >= 1.
+    growth: an integer >= 1; each cycle is `growth` times as long as the one before.
+    final: the rate that each cycle approaches, >= 0.
+    warmup: steps of the linear rise before.
     """
 
     first: int
@@ -208,11 +248,11 @@ class Chained(Schedule):
 
         Chained([LinearWarmup(0.1, warmup=99), StepDecay(0.1, every=500)], milestones=[100])
 
-    milestones: the steps at which the second, the third, ... begin, each at its own step 0:
-        ascending integers >= 1, one less than there are schedules.
+    schedules: two schedules or more. `lr` is the highest of theirs.
+    milestones: the steps at which the second, the third, ... begin, each at its own step 0. They
+        are ascending integers >= 1, one fewer than there are schedules.
 
-    `lr` is the highest of theirs. Raises TypeError for what is no schedule, ValueError for
-    milestones that do not fit.
+    Raises TypeError for an item that is not a schedule, ValueError for milestones that do not fit.
     """
 
     lr: float = field(init=False, repr=False)
@@ -235,12 +275,12 @@ class Chained(Schedule):
             )
 
     def __call__(self, step: int) -> float:
-        """The learning rate of a step, the first being 0: that of the schedule whose turn it is."""
+        """The learning rate of a step, from the schedule that runs then; the first step is 0."""
         schedule, own = self._at(step)
         return schedule(own)
 
     def momentum(self, step: int) -> float:
-        """That of the schedule whose turn it is."""
+        """The momentum given by the schedule that runs at a step."""
         schedule, own = self._at(step)
         return schedule.momentum(own)
 
@@ -252,29 +292,39 @@ class Chained(Schedule):
 
     @property
     def cycle_momentum(self) -> bool:
-        """Whether one of them moves the momentum."""
+        """Whether one of the schedules moves the momentum."""
         return any(getattr(schedule, "cycle_momentum", False) for schedule in self.schedules)
 
     @property
     def steps(self) -> float:
-        """Where the last one ends; infinity where it does not."""
+        """The step at which the last schedule ends; infinity if it does not end."""
         last: float = getattr(self.schedules[-1], "steps", math.inf)
         return self.milestones[-1] + last
 
     def _at(self, step: int) -> tuple[Schedule, int]:
-        """The schedule of a step, and the step of its own."""
+        """The schedule of a step, and the step counted from its beginning."""
         index = bisect_right(self.milestones, step)
         return self.schedules[index], step - (self.milestones[index - 1] if index else 0)
 
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up to lr and down again, each along half a cosine (Smith, Topin 2018), in `steps` steps.
+    """Up to lr and down again, each along half a cosine (Smith, Topin 2018): PyTorch's OneCycleLR.
 
-    From lr / div_factor to lr in the first `pct_start` of the steps, then down to
-    lr / div_factor / final_div_factor: PyTorch's OneCycleLR. Behind the last step the rate stays
-    where it is. With cycle_momentum the momentum, or beta1 of the kin of Adam, whatever it was set
-    to, goes the other way: from max_momentum down to base_momentum and up again.
+    The rate goes from lr / div_factor to lr, then down to lr / div_factor / final_div_factor. After
+    the last step it stays there.
+
+    lr: the highest rate.
+    steps: steps of the whole cycle.
+    pct_start: the share of the steps in which the rate rises, between 0 and 1.
+    div_factor: lr divided by the first rate, >= 1.
+    final_div_factor: the first rate divided by the last, >= 1.
+    cycle_momentum: whether the momentum (beta1 for the Adam family) moves opposite to the rate. It
+        then goes from max_momentum down to base_momentum and up again, and overrides the
+        optimizer's own value.
+    base_momentum, max_momentum: the lowest and the highest momentum, in [0, 1).
+
+    Raises ValueError if no step is left to rise or to fall, or base_momentum is above max_momentum.
     """
 
     steps: int
@@ -303,7 +353,7 @@ class OneCycle(Schedule):
         return self._at(step, start, self.lr, start / self.final_div_factor)
 
     def momentum(self, step: int) -> float:
-        """The same, upside down."""
+        """The momentum, which moves opposite to the rate; NaN without cycle_momentum."""
         if not self.cycle_momentum:
             return math.nan
         return self._at(step, self.max_momentum, self.base_momentum, self.max_momentum)
@@ -324,14 +374,14 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1.0)
 
 
-_COUNTS = {"every": 1, "steps": 1, "warmup": 0, "first": 1, "growth": 1}  # their least values
+_COUNTS = {"every": 1, "steps": 1, "warmup": 0, "first": 1, "growth": 1}  # name: least value
 _DIVISORS = ("div_factor", "final_div_factor")
 _MOMENTA = ("base_momentum", "max_momentum")
 _NUMBERS = ("lr", "final", "factor", "power", "pct_start", *_DIVISORS, *_MOMENTA)
 
 
 def _checked(name: str, value: Any) -> Any:
-    """The value of a field as one of Python's own; ValueError for one out of range."""
+    """Return the value of a field as a plain Python value; ValueError for one out of range."""
     if name in _COUNTS:
         least, count = _COUNTS[name], as_whole(value)
         if count is None or count < least:
@@ -362,7 +412,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _milestones(value: Any) -> tuple[int, ...]:
-    """Steps that ascend; ValueError for anything else."""
+    """Return ascending steps as a tuple; ValueError for anything else."""
     given = value if isinstance(value, list | tuple | np.ndarray) else (None,)
     steps = [as_whole(step) for step in given]
     whole = [step for step in steps if step is not None]
@@ -388,7 +438,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def from_config(config: dict[str, Any]) -> Schedule:
-    """The schedule whose `config` it is; KeyError, TypeError or ValueError for anything else."""
+    """Return the schedule of a `config`; KeyError, TypeError or ValueError for anything else."""
     config = dict(config)
     kind = SCHEDULES[config.pop("type")]
     if "schedules" in config:

@@ -40,19 +40,31 @@ from .training.step import take_step
 class Sequential(Network):
     """A multi-layer perceptron: `layers` one after another.
 
-    seed fixes the weights, the order of the rows and the dropout masks. dtype: "float32" or
-    "float64". The input width comes from the first Linear, from `n_in`, or from the first data.
+    layers: a list of layers, [Linear(4, 8), ReLU(), Linear(8, 3)] for example.
+    seed: an integer in 0 .. 2**64 - 1. It fixes the weights, the order of the rows and the dropout
+        masks.
+    dtype: "float32" or "float64", the type of the network's arrays.
+    n_in: the number of input features. If it is left out, the first Linear gives it, or else the
+        first data.
 
-    Attributes: `layers`; `params` and `grads`, flat arrays of all weights, then all biases, scales
-    and shifts; `stats`, statistics of BatchNorm and Standardize, which are not trained;
-    `averaged_params`, where the optimizer keeps averages; `history` of the last fit; `epoch` (whole
-    passes so far); `step` (updates so far); `metadata` of a loaded file.
+    Attributes:
+    layers: the layers, a tuple.
+    params, grads: flat arrays of all weights, then all biases, scales and shifts.
+    stats: a flat array of statistics that are not trained, those of BatchNorm and Standardize.
+    averaged_params: averaged weights, if the optimizer keeps averages.
+    history: the History of the last fit.
+    epoch: whole passes so far.
+    step: updates so far.
+    metadata: the metadata of a loaded file.
+
+    Raises TypeError for anything in `layers` that is not a layer, ValueError for layers that do not
+    fit together or belong to a network already.
     """
 
-    history: History | None  # of the last fit
+    history: History | None
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
-        """A TypeError, since it could mean two things."""
+        """Raises TypeError, because a call could mean two things."""
         raise TypeError(
             "a network is not called: net.predict(X) predicts, net.forward(x, training=True) is "
             "the pass that net.backward(dz) needs"
@@ -63,8 +75,10 @@ class Sequential(Network):
         return f"Sequential([{inside}], seed={self.seed}, dtype={self.dtype.name!r})"
 
     def summary(self) -> str:
-        """A table: one line a layer, those of a block indented, with shapes and parameters. What
-        `fastmlp info` shows. Raises ValueError while the input width is not known.
+        """Return a table: one line a layer, with shapes and parameters.
+
+        The layers of a block are indented. `fastmlp info` shows the same table. Raises ValueError
+        while the input width is not known.
         """
         return summary_of(self)
 
@@ -88,47 +102,60 @@ class Sequential(Network):
         threads: int | None = None,
         verbose: int = 0,
     ) -> History:
-        """Train on X (rows, n_in) and y for `epochs` passes in mini-batches; goes on from where it
-        stands.
+        """Train on X and y for `epochs` passes in mini-batches, starting from the present state.
 
-        loss: "cross_entropy" (y: integer labels, or probabilities (rows, classes)),
-        "binary_cross_entropy" (y in [0, 1]: (rows, n_out)), "squared_error" or another name in
-        `fastmlp.losses`; an object such as Huber(delta=0.5) or Pinball((0.1, 0.5, 0.9)); or a
-        function of (pred, target) that returns (values, gradient), see `CustomLoss`. Left out: that
-        of the last call, else cross_entropy for integer labels, squared_error for floats.
-        optimizer: Adam(...), SGD(...), a name; left
-        out: that of the last call, else Adam(). Its moments carry over from call to call while its
-        kind stays the same, and an equal schedule goes on where it stood (a warning tells where it
-        has ended); `net.optimizer = None` before begins both anew. metrics ("accuracy", "mae",
-        "rmse", "r2" or functions f(y, out)) are taken on the training pass as it runs, dropout
-        included, and on the validation data, which are `validation_data` or a random share
-        `validation_split` of the rows, not stratified by class (for that pass what scikit-learn's
-        train_test_split(X, y, stratify=y) returns as validation_data), and which the averaged
-        weights are scored on where the optimizer keeps such. verbose: 0 silent, 1 a bar in a
-        terminal and a line now and then elsewhere, on standard error, 2 a line an epoch.
+        X: inputs (rows, n_in). An array of the network's dtype that is C-contiguous is used in
+            place, also as np.memmap; anything else is converted once. The column names of a data
+            frame are kept, in `feature_names_in_` and in model files. From then on a frame with
+            other names or another order is refused, also as validation data; an array is taken as
+            it is.
+        y: targets. cross_entropy takes integer labels (rows,) or probabilities (rows, classes),
+            binary_cross_entropy takes (rows, n_out) in [0, 1], losses on values take (rows,
+            columns). A single column may be (rows,).
+        loss: "cross_entropy", "binary_cross_entropy", "squared_error" or another name in
+            `fastmlp.losses`; an object such as Huber(delta=0.5) or Pinball((0.1, 0.5, 0.9)); or a
+            function of (pred, target) that returns (values, gradient), see `CustomLoss`. If left
+            out: the loss of the last call. The first call then takes cross_entropy for integer
+            labels and squared_error for floats.
+        optimizer: Adam(...), SGD(...), another optimizer, or a name. If left out: that of the last
+            call, or Adam() in the first. Its moments carry over from call to call while its kind
+            stays the same, and an equal schedule goes on from its last step. A warning says when
+            the schedule has ended. `net.optimizer = None` before the call begins both anew.
+        batch_size: rows of a mini-batch, an integer >= 1.
+        epochs: passes over the rows, an integer >= 0.
+        sample_weight: (rows,), a factor >= 0 of each row's loss and gradient. The mean still
+            divides by the number of rows. Metrics stay unweighted.
+        class_weight: a factor by the row's class, in training alone: {class: weight}, an array
+            (classes,), or "balanced". "balanced" makes all classes count alike, and has the mean 1
+            over the rows.
+        validation_data: (X, y) or (X, y, sample_weight), on which the loss and the metrics are
+            computed after every epoch. If the optimizer keeps averaged weights, these are the ones
+            that are scored.
+        validation_split: the random share of the rows, between 0 and 1, to validate on instead. It
+            is not stratified by class. For a stratified share, pass the held-out part of
+            scikit-learn's train_test_split(X, y, stratify=y) as validation_data.
+        metrics: a list of "accuracy", "mae", "rmse", "r2" and functions f(y, out). They are
+            computed on the outputs of the training pass as it runs, dropout included, and on the
+            validation data. If left out: none.
+        callbacks: a list of `Callback` objects, [EarlyStopping()] for example.
+        shuffle: whether every pass takes the rows in a new order, drawn from the seed and the
+            number of the pass.
+        drop_last: whether to leave out the last mini-batch of a pass if it is short.
+        threads: the number of threads. If left out: `default_threads()`.
+        verbose: 0 is silent; 1 shows a bar in a terminal, and elsewhere a line now and then, on
+            standard error; 2 prints a line an epoch.
 
-        sample_weight (rows,) multiplies each row's loss and gradient; the mean still divides by the
-        number of rows. class_weight does so by the row's class, in training alone: "balanced",
-        which makes all classes count alike and has the mean 1 over the rows, {class: weight} or an
-        array (classes,). validation_data is (X, y) or (X, y, sample_weight). Metrics stay
-        unweighted.
-
-        With BFGS(), LBFGS() or LevenbergMarquardt() an epoch is one step over all rows: batch_size,
-        shuffle and drop_last do not matter, "loss" and metrics are those after the step, training
-        ends by itself where no step lowers the loss any more (history.stop_reason says whether that
-        is a minimum, "converged", or not, "stopped"), and Ctrl-C leaves the last accepted weights.
-        Such a method has to be named in every call; what another optimizer has kept (moments,
-        averages) is given up.
-
-        X of the network's dtype and C-contiguous is used in place, also as np.memmap; all else is
-        converted once. The names of a frame's columns are kept, in `feature_names_in_` and in
-        model files: from then on a frame with other names or another order is refused, validation
-        data too, while an array is taken as it stands.
+        Full-batch methods: with BFGS(), LBFGS() or LevenbergMarquardt() as optimizer, an epoch is
+        one step over all rows. batch_size, shuffle and drop_last do not matter. "loss" and the
+        metrics are those after the step. Training ends by itself when no step lowers the loss any
+        more. history.stop_reason says whether that is a minimum ("converged") or not ("stopped").
+        Ctrl-C leaves the last accepted weights. Such a method has to be named in every call. The
+        state of another optimizer (moments, averages) is given up.
 
         Returns a History. Raises ValueError and TypeError for bad input before any work,
-        DivergenceError when the loss or an update is no longer finite; Ctrl-C, and any other
-        exception, leaves whole steps, and the next fit with the same batches goes on in the middle
-        of the pass. LearningHint warns of a new network that can hardly learn as it was called.
+        DivergenceError when the loss or an update is no longer finite. Ctrl-C, and any other
+        exception, leaves whole steps. The next fit with the same batches then goes on in the middle
+        of the pass. A LearningHint warns if a new network can hardly learn with these arguments.
         """
         self._see(X, y, loss, learns=True)
         self.executor.context.check_idle()
@@ -174,13 +201,21 @@ class Sequential(Network):
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> float:
-        """One mini-batch: forward, loss, backward, update. Returns the loss before the update.
+        """Take one step on a mini-batch: forward, loss, backward, update.
 
-        loss, optimizer and sample_weight as in `fit`. Raises DivergenceError if the loss is not
-        finite: then all is as it was, and `grads` are 0 (with a loss of your own those of the step
-        before). So it is after a Ctrl-C, for which a long step does not have to end. It also raises
-        if the update is not finite: then it is written for those elements that stay finite, and
-        does not count (see DivergenceError).
+        x: inputs (rows, n_in).
+        y: targets, as in `fit`.
+        loss, optimizer, sample_weight: as in `fit`, but without full-batch methods.
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Returns the loss before the update.
+
+        Raises DivergenceError if the loss is not finite. Then everything is as it was and `grads`
+        are 0; with a loss of your own they are those of the step before. The same holds after
+        Ctrl-C, which also breaks off a long step.
+
+        Raises DivergenceError also if the update is not finite. Then the elements that stay finite
+        are written, and the step does not count (see DivergenceError).
         """
         executor = self._executor
         if executor is not None:
@@ -200,7 +235,7 @@ class Sequential(Network):
         sample_weight: ArrayLike | None,
         threads: int | None,
     ) -> float:
-        """A step with anything that train_step takes, or the error for what it does not."""
+        """Take a step with any arguments of train_step, and raise the errors for bad ones."""
         self._see(x, y, loss)
         self.executor.context.check_idle()
         self._check_trainable()
@@ -209,7 +244,8 @@ class Sequential(Network):
         target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
         weights = as_weights(sample_weight, len(matrix))
         self.executor.context.check_rows(len(matrix), len(matrix))
-        # C's own losses refuse nothing more, and a step of theirs takes microseconds
+        # Only a Python loss can fail after this point. The others skip the snapshot, which would
+        # cost more than their step of a few microseconds.
         careful = isinstance(chosen, CustomLoss)
         with (
             self.executor.turns.changing,
@@ -268,8 +304,9 @@ class Sequential(Network):
         return loss.reduce(loss_sum, loss.counted(target))
 
     def _remember_step(self, chosen: str | Loss, optimizer: Optimizer, given: Any) -> None:
-        """The next step may take the quick way, unless loss or optimizer are of a class that is not
-        ours: it may do more than to hold settings.
+        """Let the next step take the quick way, unless loss or optimizer are of a user's class.
+
+        Such a class may do more than hold settings.
         """
         loss = get_loss(chosen)
         known = LOSS_CLASSES.get(loss.name), OPTIMIZERS.get(optimizer.name)
@@ -280,16 +317,21 @@ class Sequential(Network):
             )
 
     def _divergence(self) -> Exception:
-        """The error for a step of the present optimizer that is not finite; that of its weights
-        where they were not before.
+        """Return the error for a step that is not finite.
+
+        Raises ValueError if the weights were not finite before it.
         """
         check_weights(self.params)
         assert self.optimizer is not None
         return divergence(self.epoch + 1, self.step + 1, self._lr(self.optimizer))
 
     def update(self, optimizer: str | Optimizer, threads: int | None = None) -> None:
-        """One step of the optimizer along `grads`; raises DivergenceError where a weight would not
-        be finite.
+        """Take one step of the optimizer along `grads`.
+
+        optimizer: an Optimizer or a name.
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises DivergenceError if a weight would not be finite.
         """
         chosen, n_threads = self._choose_optimizer(optimizer), resolve_threads(threads)
         with self.executor.turns.changing:
@@ -312,11 +354,19 @@ class Sequential(Network):
         reduction: str | None = None,
         threads: int | None = None,
     ) -> dict[str, Any]:
-        """{"loss": ..., metric: ...} on X and y, without training.
+        """Compute {"loss": ..., metric: ...} on X and y, without training.
 
-        loss and metrics: those of the last fit where left out; else as in `fit`, and accuracy for
-        classes. sample_weight (rows,) enters the loss, not the metrics. reduction: that of the
-        loss; "none" gives the loss of each row, an array (rows,).
+        X: inputs (rows, n_in).
+        y: targets, as in `fit`.
+        loss: as in `fit`. If left out: that of the last training.
+        metrics: as in `fit`. If left out: those of the last fit if the loss is the same, or else
+            accuracy for losses on classes.
+        sample_weight: (rows,), which enters the loss but not the metrics.
+        reduction: if left out, that of the loss; "none" gives the loss of each row, an array
+            (rows,).
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises ValueError and TypeError for bad input.
         """
         if reduction not in (None, "none"):
             raise ValueError(
@@ -344,21 +394,29 @@ class Sequential(Network):
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
     ) -> tuple[float, Array]:
-        """(loss, gradient): the mean loss of X (rows, n_in) and y, and its gradient (n_params,) in
-        the layout of `params`, of the network at inference: without dropout, and with BatchNorm's
-        running statistics, which is not the gradient that `fit` steps along there.
+        """Compute (loss, gradient): the mean loss of X and y, and its gradient by all parameters.
 
-        loss and sample_weight as in `fit`. Summed in float64 over blocks of 4096 rows; the same
-        bits for any number of threads. Overwrites `grads`. Raises ValueError and TypeError for bad
-        input.
+        The network is taken as at inference: without dropout, and with BatchNorm's running
+        statistics. With these layers it is not the gradient that `fit` steps along.
+
+        X: inputs (rows, n_in).
+        y: targets, as in `fit`.
+        loss, sample_weight: as in `fit`.
+        threads: the number of threads, which does not change the bits.
+
+        The gradient (n_params,) has the layout of `params`. It is summed in float64 over blocks of
+        4096 rows. The call overwrites `grads`. Raises ValueError and TypeError for bad input.
         """
         return derivatives.gradient(self, X, y, loss, sample_weight, threads)
 
     def jacobian(self, X: ArrayLike, *, threads: int | None = None) -> Array:
-        """Derivatives (rows, n_out, n_params) of the raw outputs for X (rows, n_in) by all
-        parameters, in the layout of `params`, without dropout. The lecture, "Optimisation".
+        """Compute the derivatives (rows, n_out, n_params) of the raw outputs by all parameters.
 
-        In the network's type; raises ValueError and TypeError for bad input.
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
+
+        The last axis has the layout of `params`, the numbers have the network's type, and dropout
+        is off. Raises ValueError and TypeError for bad input. The lecture, "Optimisation".
         """
         return derivatives.jacobian(self, X, threads)
 
@@ -373,18 +431,31 @@ class Sequential(Network):
         step: float | None = None,
         threads: int | None = None,
     ) -> Array:
-        """H v (n_params,) in float64, H being the Hessian of the mean loss by the parameters,
-        without dropout. loss and sample_weight as in `fit`.
+        """Compute H v (n_params,) in float64, with H the Hessian of the mean loss.
 
-        A fourth-order central difference of the gradient in float64, whatever the network's type:
-        (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), g(t) at params + t v, h = step / max |v|.
-        Its error is h^4 / 30 times the fifth derivative of g along v, plus about 2e-16 |g| / h from
-        rounding. step: left out, so that what comes into activations, normalizations and the loss
-        moves by 7e-4 where these are smooth, and by a millionth of its size where they have a kink.
-        The error is then about 1e-11 of the largest element for smooth networks and 1e-9 with
-        kinks; inputs of 1e6, whose products are rounded at 1e-10, leave about 1e-7. Where a step
-        crosses a kink (ReLU), H does not exist in between; rows that bring an activation so near
-        to one are named by a warning. Raises ValueError and TypeError for bad input.
+        The network is taken without dropout.
+
+        X: inputs (rows, n_in).
+        y: targets, as in `fit`.
+        v: the vector (n_params,) to multiply by.
+        loss, sample_weight: as in `fit`.
+        step: h max |v|, how far the parameter that moves most goes at t = h. See below for the
+            default.
+        threads: the number of threads. If left out: `default_threads()`.
+
+        The result is a fourth-order central difference of the gradient in float64, whatever the
+        network's type: (8 (g(h) - g(-h)) - (g(2h) - g(-2h))) / (12 h), with g(t) the gradient at
+        params + t v and h = step / max |v|. Its error is h^4 / 30 times the fifth derivative of g
+        along v, plus about 2e-16 |g| / h from rounding.
+
+        If `step` is left out, it is chosen by what comes into activations, normalizations and the
+        loss. These inputs move by 7e-4 if the function is smooth there, and by a millionth of their
+        size if it has a kink. The error is then about 1e-11 of the largest element for smooth
+        networks and 1e-9 with kinks. Inputs of 1e6, whose products are rounded at 1e-10, leave
+        about 1e-7.
+
+        If a step crosses a kink (ReLU), H does not exist in between. A warning names the rows that
+        bring an activation so near to one. Raises ValueError and TypeError for bad input.
         """
         return derivatives.hessian_vector(self, X, y, v, loss, sample_weight, step, threads)
 
@@ -398,10 +469,17 @@ class Sequential(Network):
         step: float | None = None,
         threads: int | None = None,
     ) -> Array:
-        """The Hessian (n_params, n_params) of the mean loss in float64, for small networks: column
-        by column as in `hessian_vector`, then made symmetric. The lecture, "Optimisation".
+        """Compute the Hessian (n_params, n_params) of the mean loss in float64, for small networks.
 
-        Raises ValueError above 10,000 parameters, else as `hessian_vector`.
+        The columns are computed one by one as in `hessian_vector`, then the matrix is made
+        symmetric. The lecture, "Optimisation".
+
+        X: inputs (rows, n_in).
+        y: targets, as in `fit`.
+        loss, sample_weight: as in `fit`.
+        step, threads: as in `hessian_vector`.
+
+        Raises ValueError above 10,000 parameters, and what `hessian_vector` raises.
         """
         return derivatives.hessian(self, X, y, loss, sample_weight, step, threads)
 
@@ -412,34 +490,42 @@ class Sequential(Network):
         *,
         optimizer: bool = True,
     ) -> None:
-        """Write everything to one safetensors file, so that a loaded network goes on with the same
-        bits: also from a signal handler or a callback in the middle of a pass, which a further
-        `fit` on the same batches then finishes first.
+        """Write everything to one safetensors file.
 
-        metadata: anything JSON can hold, up to 16 MB of text. optimizer: False leaves out what the
-        optimizer keeps (moments, averaged weights, the place in its schedule), which makes the file
-        of an Adam a third of the size; `fit` on the loaded network begins them anew and says so. To
-        keep averaged weights alone, save inside of `with net.averaged()`.
+        A loaded network goes on with the same bits. This works from a signal handler and from a
+        callback in the middle of a pass too. A further `fit` on the same batches then finishes that
+        pass first.
 
-        The write is crash-safe: `path` holds the old file or the new one. Raises OSError where it
-        cannot be written, TypeError for metadata that is not JSON, ValueError, before anything is
-        written, for what `load` would refuse.
+        path: the file to write.
+        metadata: anything that JSON can hold, up to 16 MB of text. If left out: that of the
+            network.
+        optimizer: False leaves out the optimizer's state (moments, averaged weights, the place in
+            its schedule), which makes the file of an Adam a third of the size. `fit` on the loaded
+            network begins them anew, with a warning. To keep averaged weights alone, save inside of
+            `with net.averaged()`.
+
+        The write is crash-safe: `path` holds the old file or the new one. Raises OSError if the
+        file cannot be written, TypeError for metadata that is not JSON. Raises ValueError, before
+        anything is written, for a file that `load` would refuse.
         """
         optimizer = check_flag(optimizer, "optimizer")
         model_file.save(self, path, self.metadata if metadata is None else metadata, optimizer)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Sequential:
-        """The network in a file that `save` wrote.
+        """Return the network in a file that `save` wrote.
 
-        Raises CheckpointError for a file that is damaged, foreign, no regular file, or too large
-        for the memory, OSError for one that cannot be read.
+        path: the file to read.
+
+        Raises CheckpointError for a file that is damaged, foreign, not a regular file, or too large
+        for the memory. Raises OSError for one that cannot be read.
         """
         return model_file.load(cls, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle: as in a model file, with the history, the optimizer and what a subclass
-        added. Metrics and losses that are functions are left out, for many cannot be pickled;
+        """Pickle as in a model file, with history, optimizer and a subclass's attributes.
+
+        Metrics and losses that are functions are left out, because many cannot be pickled.
         copy.deepcopy keeps them.
         """
         extra = {"history": self.history, "metadata": self.metadata, "_optimizer": self.optimizer}
@@ -459,11 +545,11 @@ class Sequential(Network):
         return twin
 
     def fold(self) -> Sequential:
-        """A network for inference: every BatchNorm is folded into the Linear next to it.
+        """Return a network for inference: every BatchNorm is folded into the Linear next to it.
 
-        Its outputs are those of `predict` up to rounding; it shares nothing with this one, and has
-        no optimizer state. Raises ValueError where a BatchNorm has no Linear right before or behind
-        it.
+        Its outputs are those of `predict` up to rounding. It shares nothing with this network, and
+        has no optimizer state. Raises ValueError if a BatchNorm has no Linear right before or
+        behind it.
         """
         return folding.fold(self)
 

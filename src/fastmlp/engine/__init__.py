@@ -1,1 +1,1 @@
-"""From layers to a program of C, and the program over its buffers."""
+"""From layers to a program of C, and the program with its buffers."""

@@ -1,4 +1,4 @@
-"""The executor: a program with its buffers, driven by whole networks and by single layers alike."""
+"""The executor: a program with its buffers. Whole networks and single layers both use it."""
 
 import os
 import threading
@@ -14,16 +14,16 @@ from ..ground.runtime import resolve_threads
 from ..optimizers import Optimizer
 from .plan import ABSENT, Layout, aligned_empty
 
-SLICE_SECONDS = 0.1  # C runs this long before Python may see a Ctrl-C
+SLICE_SECONDS = 0.1  # seconds that C runs before Python sees a Ctrl-C
 _PREDICT_BLOCK = 128  # rows that one thread takes through the whole network at a time
-_ROW_STEP = 16  # buffers for this many rows begin at a cache line and hold whole panels
+_ROW_STEP = 16  # rows; buffers for a multiple of it begin at a cache line and hold whole panels
 
 
 _executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
 
 
 def _release_all() -> None:
-    """In a forked child: the threads that held a network in the parent are not there."""
+    """In a forked child, release networks that threads of the parent held: these are not there."""
     for executor in list(_executors):
         executor.turns.keep_own()
         executor.context.release()
@@ -34,7 +34,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Executor:
-    """Runs one Layout over flat `params`, `grads` and `stats`, which it borrows."""
+    """Runs one Layout over flat `params`, `grads` and `stats`, which belong to the caller."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Executor:
             layout.n_stats,
         )
         self.context = _core.Context(self.program, params, grads, seed, stats)
-        self.turns = turns or _core.Turns()  # those of the network, for its layers too
+        self.turns = turns or _core.Turns()  # a network and its layers share theirs
         self.quick = _core.QuickWay(self.context, self.turns)
         _executors.add(self)
         self._predicting = threading.local()  # buffers and pace of each thread that predicts
@@ -67,8 +67,9 @@ class Executor:
         self.reserve(self.program.block_rows(rows, threads), rows)
 
     def reserve(self, rows: int, batch_size: int = 0) -> None:
-        """Make room for `rows` rows at a time, of mini-batches of so many or of `batch_size`; keeps
-        what is large enough.
+        """Make room for `rows` rows at a time, of mini-batches of `batch_size` rows (0: of `rows`).
+
+        Buffers that are large enough are kept.
         """
         batch_size = max(rows, batch_size)
         if rows <= self.context.capacity and batch_size <= self.context.most_rows:
@@ -92,7 +93,7 @@ class Executor:
         self._acts = acts
 
     def input_of(self, op: int, x: Array) -> Array:
-        """What came into an op in the last forward, of x: a view (rows, n_in)."""
+        """Return the input of an op in the last forward, that of x: a view (rows, n_in)."""
         place, n = int(self.layout.ops["x"][op]), int(self.layout.ops["n_in"][op])
         if place == ABSENT:
             return x
@@ -100,7 +101,7 @@ class Executor:
         return self._acts[first : first + len(x) * n].reshape(len(x), n)
 
     def forward(self, x: Array, training: bool, threads: int | None) -> Array:
-        """Output for the rows of x, kept for backward. In training every call draws new masks."""
+        """Return the output for x, kept for backward; in training every call draws new masks."""
         with self.turns.changing:
             self.reserve(len(x))
             return self.context.forward(x, training, resolve_threads(threads)).copy()
@@ -121,23 +122,23 @@ class Executor:
         return dx
 
     def update(self, optimizer: Optimizer, threads: int | None) -> bool:
-        """One optimizer step from grads; False if some new value would not have been finite."""
+        """Take one optimizer step from grads; False if some new value would not be finite."""
         index = _core.OPTIMIZERS[optimizer.kernel]["index"]
         with self.turns.changing:
             rates = self.rates(optimizer, 1)
             return self.context.update(index, optimizer.settings, resolve_threads(threads), rates)
 
     def rates(self, optimizer: Optimizer, n: int) -> NDArray[np.float64] | None:
-        """Learning rates and momenta (n, 2) of the next n steps; None where they do not change."""
+        """Learning rates and momenta (n, 2) of the next n steps; None if they do not change."""
         return optimizer.rates(self.context.t - self.context.schedule_start, n)
 
     def predict(self, x: Array, threads: int | None) -> Array:
-        """Output for the rows of x, without training, in memory for a few blocks of rows."""
+        """Return the output for x, without training, in memory for a few blocks of rows."""
         with self.turns.reading:
             return self._predict(x, resolve_threads(threads))
 
     def predict_row(self, row: Array, out: Array) -> bool:
-        """Write the output for one row; False where the row is not finite."""
+        """Write the output for one row; False if the row is not finite."""
         return self.context.predict_row(row, out, self.turns)
 
     def _predict(self, x: Array, threads: int) -> Array:

@@ -1,4 +1,4 @@
-"""The planner: from layers to a program, that is records of ops and the sizes of their buffers."""
+"""The planner: from layers to a program, which is records of ops and the sizes of their buffers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from .. import _core
 from ..ground.arrays import Array
 
 ABSENT = -1
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A planned network. Offsets of parameters are elements of the flat arrays, weights before
-    biases.
+    """A planned network.
+
+    Offsets of parameters are elements of the flat arrays, weights before biases.
     """
 
     ops: Array
@@ -29,39 +30,39 @@ class Layout:
 
     @property
     def n_in(self) -> int:
-        """Features of the input."""
+        """The number of input features."""
         return int(self.ops[0]["n_in"])
 
     @property
     def n_out(self) -> int:
-        """Outputs of the last op."""
+        """The number of outputs of the last op."""
         return int(self.ops[-1]["n_out"])
 
     def part(self, first: int, n: int = 1) -> "Layout":
-        """The program of n ops alone, over the same flat parameters and statistics."""
+        """Return the program of n ops alone, over the same flat parameters and statistics."""
         ops = self.ops[first : first + n].copy()
         widths = _place_activations(ops)
         return Layout(ops, self.n_params, self.n_decayed, *widths, self.n_stats)
 
 
 class Planned(Protocol):
-    """What the planner asks of a layer."""
+    """The part of a layer that the planner uses."""
 
     @property
     def n_in(self) -> int | None:
-        """Features of the input; None while they are not known."""
+        """The number of input features; None while it is not known."""
 
     def record(self, n_in: int, index: int) -> Array:
-        """The layer as one op for an input of n_in features, without offsets."""
+        """Return the layer as one op for an input of n_in features, without offsets."""
 
     def width_hint(self, n_in: int) -> str:
-        """What to do where n_in features come in and the layer has another width."""
+        """Return the advice if n_in features come in and the layer has another width."""
 
     def config(self) -> dict[str, Any]:
         """The arguments that make this layer again."""
 
     def leaves(self) -> list[Any]:
-        """The layers that are ops of the program, in its order."""
+        """Return the layers that are ops of the program, in its order."""
 
     def named_leaves(self, name: str) -> list[tuple[str, Any]]:
         """Those that may hold arrays, each with its name in a model file."""
@@ -71,7 +72,7 @@ P = TypeVar("P", bound=Planned)
 
 
 def leaves_of(layers: Sequence[P]) -> list[P]:
-    """The layers that are ops of the program, in its order: those inside of blocks too."""
+    """Return the layers that are ops of the program, in its order, with those inside blocks."""
     return [leaf for layer in layers for leaf in layer.leaves()]
 
 
@@ -85,8 +86,8 @@ def plan(
     """Lay out layers one after another.
 
     An activation whose slope is a function of its output is fused into the Linear before it, unless
-    `fuse` is False. `alone`: a single layer outside of a network. Raises ValueError where widths do
-    not follow on each other, or a setting is too large for dtype.
+    `fuse` is False. `alone` means a single layer outside of a network. Raises ValueError if the
+    widths do not follow on each other, or a setting is too large for dtype.
     """
     if not layers:
         raise ValueError(
@@ -101,7 +102,7 @@ def plan(
                 f"{layer.width_hint(n_in)}"
             )
         record = layer.record(n_in, index)
-        if id(layer) in names:  # the ends of a block have neither name nor settings
+        if id(layer) in names:  # the two ends of a block have neither name nor settings
             _check_range(layer, names[id(layer)], np.dtype(dtype))
         if fuse and ops and _fuses(ops[-1], record):
             ops[-1]["variant"], ops[-1]["attr0"] = record["variant"], record["attr0"]
@@ -116,7 +117,7 @@ def plan(
 
 
 def _names(layers: Sequence[Planned], alone: bool) -> dict[int, str]:
-    """What the user calls each layer that may hold arrays, by its identity."""
+    """Return the user's name of each layer that may hold arrays, by the identity of the layer."""
     return {
         id(leaf): name
         for i, layer in enumerate(layers)
@@ -125,7 +126,7 @@ def _names(layers: Sequence[Planned], alone: bool) -> dict[int, str]:
 
 
 def _check_range(layer: Planned, name: str, dtype: np.dtype[Any]) -> None:
-    """ValueError for a setting that would be infinite in the kernels."""
+    """Raise ValueError for a setting that would be infinite in the kernels."""
     largest = float(np.finfo(dtype).max)
     for setting, value in layer.config().items():
         if isinstance(value, float) and value > largest:
@@ -136,9 +137,7 @@ def _check_range(layer: Planned, name: str, dtype: np.dtype[Any]) -> None:
 
 
 def _fuses(before: Array, op: Array) -> bool:
-    """Whether `op` is an activation that the linear op `before` can carry and does not carry one
-    yet.
-    """
+    """Whether `op` is an activation that `before`, a linear op without one, can take over."""
     activations = list(_core.ACTIVATIONS.values())
     return bool(
         before["kind"] == _core.OPS["linear"]
@@ -149,7 +148,7 @@ def _fuses(before: Array, op: Array) -> bool:
 
 
 def _link_branches(ops: Array) -> None:
-    """Tell each branch and its add how many ops lie between; ValueError for different widths."""
+    """Write into each branch and its add the distance between them; ValueError for other widths."""
     open_branches: list[int] = []
     for i, op in enumerate(ops):
         if op["kind"] == _core.OPS["branch"]:
@@ -166,8 +165,9 @@ def _link_branches(ops: Array) -> None:
 
 
 def _place_activations(ops: Array) -> tuple[int, int]:
-    """Outputs one after another, each with what its op keeps behind it, and the gradients by them
-    in a buffer of their own. Returns the widths of both.
+    """Place the outputs one after another, each followed by the numbers that its op keeps.
+
+    The gradients by the outputs have a buffer of their own. Returns the widths of both buffers.
     """
     kept = np.array([_core.op_sizes(np.dtype(np.float32), op)[3] for op in ops])
     for y, x, widths in (("y", "x", ops["n_out"] + kept), ("dy", "dx", ops["n_out"])):
@@ -177,8 +177,9 @@ def _place_activations(ops: Array) -> tuple[int, int]:
 
 
 def _place_parameters(ops: Array, dtype: np.dtype[Any]) -> tuple[int, int, int]:
-    """Weights of all ops, then biases; statistics in an array of their own. No padding: the flat
-    arrays hold the parameters and nothing else.
+    """Place the weights of all ops, then the biases; statistics are in an array of their own.
+
+    There is no padding, so that the flat arrays hold the parameters and nothing else.
     """
     sizes = [_core.op_sizes(dtype, op) for op in ops]
     offset = 0
@@ -194,7 +195,7 @@ def _place_parameters(ops: Array, dtype: np.dtype[Any]) -> tuple[int, int, int]:
 
 
 def aligned_empty(size: int, dtype: DTypeLike) -> Array:
-    """An uninitialised flat array that begins at a cache line."""
+    """Return an uninitialized flat array that begins at a cache line."""
     dtype = np.dtype(dtype)
     raw = np.empty(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
     first = -raw.ctypes.data % _ALIGNMENT
@@ -202,7 +203,7 @@ def aligned_empty(size: int, dtype: DTypeLike) -> Array:
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
-    """A flat array of zeros that begins at a cache line."""
+    """Return a flat array of zeros that begins at a cache line."""
     array = aligned_empty(size, dtype)
     array.fill(0)
     return array

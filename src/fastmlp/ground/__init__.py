@@ -1,1 +1,1 @@
-"""What all others stand on; imports nothing of fastmlp but the C core."""
+"""The lowest folder: it imports nothing of fastmlp but the C core, and all others may import it."""

@@ -1,4 +1,4 @@
-"""What to do about text where numbers are needed: never a rank for a number."""
+"""Advice about text in place of numbers; it never turns quantities into ranks."""
 
 import re
 from reprlib import repr as shortened
@@ -8,20 +8,20 @@ import numpy as np
 
 from .arrays import Array
 
-# what an array is for: inputs, targets of a loss on classes, of any loss, or quantities
+# The use of an array: inputs, targets of a loss on classes, targets of any loss, or quantities.
 Meaning = Literal["features", "classes", "target", "values"]
 
 _LIKE_NUMBER = re.compile(r"[\s\d.,'%$€£+\-eE_/:]*\d[\s\d.,'%$€£+\-eE_/:]*")
 
 
 def how_to_encode(array: Array, name: str, meaning: Meaning) -> str:
-    """The end of a sentence about an array of text or objects: the fix, or what stands in the way.
+    """Return the end of an error message about text or objects: the fix, or the obstacle.
 
-    Where all texts are numbers, they are to be read as such. Codes for texts, 0, 1, .. in the order
-    of the alphabet, suit classes alone: of quantities they would make ranks.
+    If all texts are numbers, they are to be read as numbers. Codes for texts, 0, 1, .. in the order
+    of the alphabet, suit classes alone, because they would turn quantities into ranks.
     """
     verb = "" if meaning == "values" else ", encode it first"
-    if array.dtype.kind not in "OUST":  # dates and complex numbers
+    if array.dtype.kind not in "OUST":  # dates and complex numbers are not text
         return verb
     values = array.ravel().tolist()
     numbers = [_as_float(value) is not None for value in values]
@@ -58,6 +58,6 @@ def _is_whole_text(value: Any) -> bool:
 
 
 def _is_like_number(value: Any) -> bool:
-    """Whether it is a number, or looks like one that float does not read: 1,5 or 12%."""
+    """Whether a value is a number, or looks like one that float does not read: 1,5 or 12%."""
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     return _as_float(value) is not None or _LIKE_NUMBER.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Arrays at the door: converted and checked once per call."""
+"""Arrays from users: checked and converted once per call."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -15,9 +15,9 @@ from .frames import columns_of, is_frame, numbers_of
 
 
 def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
-    """x as a C-contiguous (rows, n_in) array of dtype; itself, in place, if it is one already.
+    """Return x as a C-contiguous (rows, n_in) array of dtype; if x is one already, x itself.
 
-    Raises TypeError for what is not numeric, ValueError for a shape that does not fit.
+    Raises TypeError for anything that is not numeric, ValueError for a shape that does not fit.
     """
     if is_ready(x, dtype) and x.ndim == 2 and x.shape[1] == n_in and len(x):
         return x
@@ -37,19 +37,19 @@ def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = 
 
 
 def as_finite(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
-    """`as_matrix`; ValueError for NaN and infinity too."""
+    """Return `as_matrix` of x; ValueError for NaN and infinity too."""
     matrix = as_matrix(x, dtype, n_in, name)
     check_finite(matrix, name)
     return matrix
 
 
 def is_ready(x: ArrayLike, dtype: np.dtype[Any]) -> TypeGuard[Array]:
-    """Whether x is an array that C takes as it stands: asked first, as it is for most calls."""
+    """Whether C can take x as it is. This is asked first, because it is so in most calls."""
     return type(x) is np.ndarray and x.dtype is dtype and x.flags.carray
 
 
 def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
-    """x as a contiguous (n_in,) array of dtype; itself, in place, if it is one already."""
+    """Return x as a contiguous (n_in,) array of dtype; if x is one already, x itself."""
     if is_ready(x, dtype) and x.shape == (n_in,):
         return x
     array = as_numbers(x, "x")
@@ -60,11 +60,11 @@ def as_row(x: ArrayLike, dtype: np.dtype[Any], n_in: int) -> Array:
 
 _IMPUTE = "remove or impute such rows (numpy.nan_to_num, or a median per column)"
 DROP = "remove such rows"
-_NO_NUMBER = ("NAType", "NaTType")  # pandas
+_NO_NUMBER = ("NAType", "NaTType")  # the types of missing values in pandas
 
 
 def check_finite(x: Array, name: str, advice: str = _IMPUTE, unit: str = "row") -> None:
-    """ValueError that names the first NaN or infinity; `unit`: what the first axis counts."""
+    """Raise ValueError for the first NaN or infinity; `unit` is what the first axis counts."""
     bad = _core.first_nonfinite(x)
     if bad >= 0:
         kind = "NaN" if np.isnan(x.flat[bad]) else "infinity"
@@ -74,8 +74,9 @@ def check_finite(x: Array, name: str, advice: str = _IMPUTE, unit: str = "row") 
 def assign(place: Array, values: ArrayLike, name: str) -> None:
     """Copy finite numbers of the same shape into a view.
 
-    After `layer.weight -= step` Python assigns the view to itself: nothing is left to copy then.
-    Raises TypeError for what is not numeric, ValueError for another shape, NaN and infinity.
+    After `layer.weight -= step` Python assigns the view to itself, and nothing is left to copy.
+    Raises TypeError for anything that is not numeric, ValueError for another shape, NaN and
+    infinity.
     """
     numbers = as_numbers(values, name, "values")
     if numbers.shape != place.shape:
@@ -90,7 +91,7 @@ def assign(place: Array, values: ArrayLike, name: str) -> None:
 
 
 def place_of(index: int, shape: tuple[int, ...], unit: str = "row") -> str:
-    """Where the element of this index, in C order, stands in an array."""
+    """Return the place in an array of the element with this index in C order, as text."""
     if len(shape) < 2:
         return f"{unit} {index}"
     places = [int(i) for i in np.unravel_index(index, shape)]
@@ -98,15 +99,16 @@ def place_of(index: int, shape: tuple[int, ...], unit: str = "row") -> str:
 
 
 def check_unmasked(x: Any, name: str) -> None:
-    """ValueError for a masked array with masked values, which NumPy would take for numbers."""
+    """Raise ValueError for masked values, which NumPy would take for numbers."""
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         place = place_of(int(np.argmax(np.ma.getmaskarray(x))), x.shape)
         raise ValueError(f"{name} has masked values, at {place}; fill them first: .filled(...)")
 
 
 def as_numbers(x: ArrayLike, name: str, meaning: Meaning = "features") -> Array:
-    """x as an array of numbers of any type; TypeError and ValueError for what is none. `meaning`
-    decides how text could become numbers.
+    """Return x as an array of numbers of any type; TypeError and ValueError for anything else.
+
+    `meaning` decides how the error message proposes to turn text into numbers.
     """
     if type(x) is not np.ndarray:
         x = _unwrapped(x, name)
@@ -123,7 +125,7 @@ def as_numbers(x: ArrayLike, name: str, meaning: Meaning = "features") -> Array:
         array = np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is no rectangular array: {error}") from None
-    except Exception as error:  # of its __array__, as a tensor's with a gradient
+    except Exception as error:  # __array__ may raise anything, as that of a tensor with a gradient
         raise TypeError(f"{name} cannot be made an array: {error}") from None
     if array.dtype.kind == "O":
         array = _of_objects(array, name, meaning)
@@ -136,7 +138,7 @@ def as_numbers(x: ArrayLike, name: str, meaning: Meaning = "features") -> Array:
 
 
 def _unwrapped(x: Any, name: str) -> Any:
-    """x, or the data of a masked array without a masked value; an error for what is no array."""
+    """Return x, or the data of a masked array; an error for None, sparse and masked values."""
     if x is None:
         raise TypeError(f"{name} is None; an array is needed")
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
@@ -155,7 +157,7 @@ def _of_objects(array: Array, name: str, meaning: Meaning) -> Array:
         advice = _IMPUTE if meaning == "features" else DROP
         raise ValueError(f"{name} has missing values (NA), at {place}; {advice}")
     try:
-        if any(issubclass(kind, str | bytes) for kind in kinds):  # float("1") would work
+        if any(issubclass(kind, str | bytes) for kind in kinds):  # NumPy would take float("1")
             raise TypeError
         return _converted(array, np.dtype(np.float64))
     except (TypeError, ValueError, OverflowError):
@@ -165,7 +167,7 @@ def _of_objects(array: Array, name: str, meaning: Meaning) -> Array:
 
 
 def convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """Numbers as C takes them; ValueError for one that is finite but too large for dtype."""
+    """Return numbers in the form that C takes; ValueError for one that is too large for dtype."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     with np.errstate(over="ignore"):
@@ -177,7 +179,7 @@ def convert(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     return converted
 
 
-_AT_ONCE = 2**22  # numbers that are converted before Python may see a Ctrl-C
+_AT_ONCE = 2**22  # numbers converted at a time; Python sees a Ctrl-C in between
 
 
 def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -190,7 +192,7 @@ def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _parts(array: Array) -> Iterator[Array]:
-    """Views of whole rows, of at most _AT_ONCE numbers where one row has no more."""
+    """Yield views of whole rows, of at most _AT_ONCE numbers unless a single row has more."""
     if array.size <= _AT_ONCE:
         yield array
         return

@@ -1,6 +1,6 @@
-"""What other libraries call things, and how fastmlp says them: for error messages.
+"""The names that other libraries use, and what to write in fastmlp instead: for error messages.
 
-One table; nothing in it works, so that there is one way to write each thing.
+None of these names works, so that there is one way to write each thing.
 """
 
 import inspect
@@ -23,7 +23,7 @@ _BY_HAND = "net.update(optimizer) is a step along net.grads, net.train_step(x, y
 _DATA = "NumPy arrays are the data: fit(X, y), or DataLoader(X, y) for a loop of your own"
 _FUNCTION = "pass a function f(y, out) of the raw outputs, with scikit-learn's inside for instance"
 
-# place -> name (of the module, losses and metrics in lower case) -> what to write
+# place -> name there (of the module, losses and metrics in lower case) -> advice
 WAYS: dict[str, dict[str, str]] = {
     "module": {
         **dict.fromkeys(("softmax", "logsoftmax"), _NO_SOFTMAX),
@@ -117,7 +117,7 @@ WAYS: dict[str, dict[str, str]] = {
         "Sequential.fit": "X and y stand first, all else has a name: fit(X, y, batch_size=32)",
     },
 }
-# argument elsewhere -> those here, of which the called one takes some; and what else to say
+# argument in other libraries -> (its names here, of which a function takes some; further advice)
 ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     **dict.fromkeys(("learning_rate", "learning_rate_init", "eta", "step_size"), (("lr",), "")),
     **dict.fromkeys(("in_features", "input_dim", "input_size", "n_inputs"), (("n_in",), "")),
@@ -146,15 +146,16 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 def way(place: str, name: str) -> str | None:
-    """What to write instead of `name`, or None."""
+    """Return what to write instead of `name`, or None."""
     return WAYS[place].get(name.lower())
 
 
 class Elsewhere:
-    """In the place of an attribute that other libraries have: an AttributeError with the way here.
+    """A stand-in for an attribute of other libraries: an AttributeError with advice.
 
-    A class with `__getattr__` would do without, but each look-up of what it has takes longer then:
-    of a small step a fifth. What subclasses and users define under these names comes first.
+    A class with `__getattr__` would need no such stand-ins. But each look-up of an existing
+    attribute would then take longer, by a fifth of a small step. Attributes of these names that
+    subclasses and users define come first.
     """
 
     def __init__(self, name: str, told: str) -> None:
@@ -187,7 +188,7 @@ class Translated:
 
 
 def explained(function: _F) -> _F:
-    """The function; where a call does not fit its parameters, the error says what would."""
+    """Wrap a function so that a call that does not fit its parameters gets an error with advice."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -204,7 +205,7 @@ def explained(function: _F) -> _F:
 
 
 def explain_construction(*classes: type) -> None:
-    """Make `explained` of the constructors that these classes have, their bases' too."""
+    """Make `explained` of the constructors of these classes and of their bases in this package."""
     package = __name__.partition(".")[0]
     for kind in {base: None for given in classes for base in given.__mro__}:
         if "__init__" in vars(kind) and kind.__module__.partition(".")[0] == package:
@@ -214,7 +215,7 @@ def explain_construction(*classes: type) -> None:
 def _explain(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str | None:
-    """What is wrong with the arguments; None where Python says it well."""
+    """Return what is wrong with the arguments; None if Python's own message is good."""
     owner = type(args[0]).__name__
     if function.__name__ != "__init__":
         owner += f".{function.__name__}"

@@ -1,4 +1,4 @@
-"""Exceptions of our own; bad arguments raise ValueError and TypeError."""
+"""The exceptions and warnings of fastmlp; bad arguments raise ValueError and TypeError."""
 
 import sys
 import warnings
@@ -8,16 +8,19 @@ from typing import Any
 class DivergenceError(FloatingPointError):
     """Training stopped because the loss, or an update, was not finite.
 
-    The weights are finite. Where the loss, or the norm that `clip_norm` needs, was not finite, the
-    step has changed nothing. Where the update was not, it is written in part: elements that stay
+    The weights are finite. If the loss was not finite, or the norm that `clip_norm` needs, the step
+    has changed nothing. If the update was not finite, it is written in part. Elements that stay
     finite have their new weights and moments, the others their old ones, and averaged weights have
-    moved towards them. The step does not count in either case: step, epoch, schedule, running
-    statistics of BatchNorm and dropout masks stay those before it. To go on from the very state
-    before, keep a copy of it (`copy.deepcopy(net)`, `net.save`), or the best weights by
-    `EarlyStopping`; after `net.optimizer = None` moments and averages begin anew.
+    moved toward them.
 
-    Attributes: `epoch` and `step` (both counted from 1) at which it happened, and the `history` so
-    far.
+    The step counts in neither case. The step, the epoch, the schedule, the running statistics of
+    BatchNorm and the dropout masks stay those before it. To go on from the very state before, keep
+    a copy of it (`copy.deepcopy(net)`, `net.save`), or the best weights by `EarlyStopping`. After
+    `net.optimizer = None` moments and averages begin anew.
+
+    Attributes:
+    epoch, step: when it happened, both counted from 1.
+    history: the History so far.
     """
 
     def __init__(self, message: str, epoch: int, step: int, history: Any = None) -> None:
@@ -29,22 +32,23 @@ class DivergenceError(FloatingPointError):
 
 
 class CheckpointError(ValueError):
-    """A model file is damaged, not one of fastmlp's, or too large for the memory."""
+    """A model file is damaged, is not one of fastmlp's, or is too large for the memory."""
 
 
 class LearningHint(UserWarning):
-    """A `fit` can hardly learn as it was called: inputs are too large, the loss has grown, or the
-    defaults are too few steps for so few rows. To be silent:
-    warnings.simplefilter("ignore", LearningHint).
+    """A warning that a `fit` can hardly learn with its arguments.
+
+    The inputs are too large, the loss has grown, or the defaults are too few steps for so few rows.
+    To silence it: warnings.simplefilter("ignore", LearningHint).
     """
 
 
 class ConvergenceWarning(UserWarning):
-    """An iteration ended before its result was as exact as asked for."""
+    """A warning that an iteration ended before its result was as exact as asked for."""
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn of the line outside of this package that called into it."""
+    """Warn with the place of the line outside of this package that called into it."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals):
         level, frame = level + 1, frame.f_back

@@ -1,7 +1,7 @@
 """Data frames: the names of their columns, and their numbers as one array.
 
-A frame is known by what it can do (pandas, polars, Arrow and others like them), so none of these
-packages is needed.
+A frame is recognized by its attributes (pandas, polars, Arrow and others like them), so none of
+these packages is needed.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ _SHOWN = 5  # names in a message
 
 
 def is_frame(x: Any) -> bool:
-    """Whether x is a table with labelled columns that becomes an array."""
+    """Whether x is a table with labeled columns that becomes an array."""
     kind = type(x)
     return (
         kind is not np.ndarray
@@ -27,9 +27,10 @@ def is_frame(x: Any) -> bool:
 
 
 def column_names(x: Any) -> list[str] | None:
-    """The names of the columns of a frame; None for all else, and where they are numbers only.
+    """Return the names of a frame's columns; None for other data, and if all are numbers.
 
-    Beside text other labels (dates, pairs of a MultiIndex, numbers) count as what they print.
+    If any name is text, other labels (dates, pairs of a MultiIndex, numbers) count as what they
+    print.
     """
     if not is_frame(x):
         return None
@@ -40,16 +41,16 @@ def column_names(x: Any) -> list[str] | None:
 
 
 class ColumnNames:
-    """Names that something has learned from; None while no X had any.
+    """The column names of the data that a model has learned from; None while no X had any.
 
-    An array has no names to compare and passes: its columns are taken in the order of the fit.
+    An array has no names to compare and passes. Its columns are taken in the order of the fit.
     """
 
     def __init__(self, known: list[str] | None = None) -> None:
         self.known = known
 
     def check(self, x: Any, name: str = "X") -> None:
-        """ValueError where x is a frame with other names, or with these in another order."""
+        """Raise ValueError if x is a frame with other names, or with these in another order."""
         if self.known is None or type(x) is np.ndarray:
             return
         given = column_names(x)
@@ -57,11 +58,11 @@ class ColumnNames:
             compare(given, self.known, name)
 
     def check_row(self, x: Any) -> None:
-        """The same of one row, a Series with the names as its index."""
+        """Raise the same error for one row, a Series with the names as its index."""
         if self.known is None or type(x) is np.ndarray:
             return
         index = getattr(x, "index", None)
-        if index is None or callable(index):  # that of a list finds an element
+        if index is None or callable(index):  # list.index is a method that finds an element
             return
         labels = list(index)
         if not all(isinstance(label, Integral) for label in labels):
@@ -74,7 +75,7 @@ class ColumnNames:
 
 
 def compare(given: list[str], known: list[str], name: str) -> None:
-    """ValueError that says how given names differ from the known ones."""
+    """Raise ValueError that says how the given names differ from the known ones, if they do."""
     if given == known:
         return
     strange = list((Counter(given) - Counter(known)).elements())
@@ -103,8 +104,10 @@ def _shown(names: list[str]) -> str:
 
 
 def numbers_of(frame: Any) -> Array | None:
-    """A frame of numbers and truth values as one array, NaN where a number is missing; None where
-    some column holds something else. NumPy alone would make Python objects of mixed columns.
+    """Return a frame of numbers and truth values as one array, with NaN for missing numbers.
+
+    None means that some column holds something else. NumPy alone would make Python objects of mixed
+    columns.
     """
     if not hasattr(type(frame), "iloc"):  # polars and Arrow convert by themselves
         array = np.asarray(frame)
@@ -115,15 +118,15 @@ def numbers_of(frame: Any) -> Array | None:
     if len(kinds) == 1 and isinstance(next(iter(kinds)), np.dtype):
         return np.asarray(frame)
     try:
-        # a nullable or sparse type knows what its values are
+        # A nullable or sparse type names the type of its values.
         plain = [getattr(k, "numpy_dtype", getattr(k, "subtype", k)) for k in kinds]
         return np.asarray(frame.to_numpy(dtype=np.result_type(*plain)))
-    except (TypeError, ValueError):  # integers or truth values, some of them missing
+    except (TypeError, ValueError):  # some integers or truth values are missing
         return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def columns_of(frame: Any) -> Iterator[tuple[str, Any]]:
-    """Each column with what its label prints."""
+    """Yield each column with its label as text."""
     if hasattr(type(frame), "iloc"):
         for place, label in enumerate(frame.columns):
             yield str(label), frame.iloc[:, place]

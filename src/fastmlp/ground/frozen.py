@@ -1,4 +1,4 @@
-"""What losses, optimizers and full-batch methods have in common."""
+"""Settings: the common base of losses, optimizers and full-batch methods."""
 
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -8,7 +8,7 @@ from .dialects import Translated
 
 @dataclass(frozen=True, repr=False)
 class Settings(Translated, dialect="optimizer"):
-    """Base of objects that are nothing but what the user chose."""
+    """Base of objects that hold nothing but the user's choices."""
 
     name: ClassVar[str]
     _always_shown: ClassVar[tuple[str, ...]] = ()
@@ -22,9 +22,9 @@ class Settings(Translated, dialect="optimizer"):
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields, without what was computed from them: also for copies and pickles."""
+        """Return the fields, without values computed from them; copies and pickles use it too."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def config(self) -> dict[str, Any]:
-        """Name and fields, for a model file."""
+        """Return name and fields, for a model file."""
         return {"name": self.name, **self.__getstate__()}

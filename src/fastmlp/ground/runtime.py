@@ -1,4 +1,4 @@
-"""What this installation is, and how many threads it uses."""
+"""The build of this installation, and the number of threads it uses."""
 
 import os
 from functools import cache
@@ -13,8 +13,9 @@ _told_of_helpers = False
 
 
 def get_config() -> dict[str, Any]:
-    """Version, compiler, kernel build and BLAS in use, and the default number of threads."""
-    from importlib.metadata import PackageNotFoundError, version  # as slow to load as NumPy's core
+    """Return version, compiler, kernel build and BLAS in use, and the default number of threads."""
+    # Loaded here, because it takes as long as NumPy's core.
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         own_version = version("fastmlp")
@@ -31,28 +32,29 @@ def show_config() -> None:
 
 
 def default_threads() -> int:
-    """Threads that a call without `threads=` uses.
+    """Return the number of threads that a call without `threads=` uses.
 
-    The smallest of the processors in the CPU affinity, the cgroup's CPU quota and
-    `OMP_NUM_THREADS`; 1 in a forked child, where OpenMP cannot start its threads again, and where
-    OpenMP's threads have stacks too small for matrix products.
+    It is the smallest of the processors in the CPU affinity, the cgroup's CPU quota and
+    `OMP_NUM_THREADS`. It is 1 in a forked child, in which OpenMP cannot start its threads again. It
+    is also 1 if the stacks of OpenMP's threads are too small for matrix products.
     """
     return _core.threads_within(most_threads())
 
 
 @cache
 def most_threads() -> int:
-    """What stays the same of them: the CPU quota and, where the system has no affinity, the number
-    of processors.
+    """Return the lasting part of the limit: the CPU quota.
+
+    If the system has no affinity, the number of processors limits it too.
     """
     return min(_cgroup_quota(), _MAX_THREADS if _core.affinity() else os.cpu_count() or 1)
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The number of threads for a call that may multiply matrices.
+    """Return the number of threads for a call that may multiply matrices.
 
-    Raises ValueError if the user's is not a positive integer, RuntimeError where the stack of the
-    calling thread is too small.
+    Raises ValueError if the user's number is not a positive integer, RuntimeError if the stack of
+    the calling thread is too small.
     """
     _core.check_stack()
     if _core.has_small_helpers():
@@ -66,7 +68,7 @@ def resolve_threads(threads: int | None) -> int:
 
 
 def _tell_of_helpers(threads: int | None) -> None:
-    """Once, if there would be more than one thread."""
+    """Warn once that stacks are too small for several threads, unless one thread is asked for."""
     global _told_of_helpers
     if threads is None:
         threads = min(_core.affinity() or os.cpu_count() or 1, most_threads())
@@ -83,7 +85,7 @@ def _tell_of_helpers(threads: int | None) -> None:
 
 @cache
 def _cgroup_quota() -> int:
-    """Whole processors in the CPU quota of this container (cgroup v2, then v1)."""
+    """Return the whole processors in the CPU quota of this container (cgroup v2, then v1)."""
     try:
         fields = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except OSError:

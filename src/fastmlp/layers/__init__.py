@@ -1,4 +1,4 @@
-"""Layers: what the user writes a network with. Each also runs alone, on the same C functions.
+"""Layers, of which a network is a list. Each also runs alone, on the same C functions.
 
     lin = Linear(4, 3, seed=0)
     z = lin.forward(x)

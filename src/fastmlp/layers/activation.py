@@ -1,6 +1,6 @@
 """Activations: one class for each line of the list in `csrc/registry.h`."""
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from typing import Any
 
@@ -12,7 +12,11 @@ from .base import Layer, make_record
 
 
 class Activation(Layer):
-    """Base of the activations: y = g(z) elementwise."""
+    """Base of the activations: y = g(z) elementwise.
+
+    Some have one setting, such as LeakyReLU(slope=0.01). Raises TypeError for other arguments,
+    ValueError for a setting outside its range.
+    """
 
     name: str
 
@@ -44,9 +48,7 @@ class Activation(Layer):
 
 
 def _activation_class(name: str, spec: dict[str, Any]) -> type[Activation]:
-    """The class for one line of the list: `LeakyReLU(slope=0.01)`, with its attribute as a
-    property.
-    """
+    """Return the class for one line of the list, with its setting as a property."""
     members: dict[str, Any] = {
         "name": name,
         "__doc__": f"y = {spec['formula']}, elementwise.",

@@ -1,6 +1,6 @@
-"""What every layer is: its settings, its place in the flat arrays, and running alone."""
+"""Base of the layers: settings, the place in the flat arrays, and running alone."""
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ OWN_LAYER = (
 
 @dataclass(frozen=True)
 class Home:
-    """Where a layer's numbers live: op `op` of `layout`, over flat arrays."""
+    """The place of a layer's numbers: op `op` of `layout`, over flat arrays."""
 
     layout: Layout
     op: int
@@ -39,29 +39,31 @@ class Home:
     turns: _core.Turns
 
     def at(self, op: int) -> Home:
-        """The same arrays for another op."""
+        """Return the same arrays for another op."""
         return replace(self, op=op)
 
 
 class Layer(Translated, dialect="layer"):
-    """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x of the shape (rows,
-    n_in).
+    """Base of all layers: z = layer.forward(x), dx = layer.backward(dz), for x (rows, n_in).
+
+    Layers run in C, so a class of your own cannot be one. Settings are fixed once given: setting
+    one raises AttributeError.
     """
 
-    keeps_scale = False  # then the layer behind it decides on the weights of the Linear before it
-    init_before: str = _core.ACTIVATIONS["identity"]["init"]  # the initializer of that Linear
+    keeps_scale = False  # if True, the next layer decides on the first weights of the Linear before
+    init_before: str = _core.ACTIVATIONS["identity"]["init"]  # initializer of a Linear before it
     _n_in: int | None = None
     _home: Home | None = None
     _executor: Executor | None = None
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
-        """A TypeError: layers become a network in a list."""
+        """Raises TypeError, because layers become a network in a list."""
         raise TypeError(
             f"a layer is not called: write layer.forward(x), or Sequential([{self!r}, ...])"
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A setting is given once: the program that C runs, and model files, are made of it."""
+        """Settings are fixed once given, because the program and model files are made of them."""
         if name in vars(self) and not name.startswith("_"):
             raise AttributeError(
                 f"{name} of {self!r} is fixed; make a new layer, and a new network with it"
@@ -70,37 +72,37 @@ class Layer(Translated, dialect="layer"):
 
     @property
     def n_in(self) -> int | None:
-        """Features of the input; None while they are not known."""
+        """The number of input features; None while it is not known."""
         return self._n_in
 
     def record(self, n_in: int, index: int) -> Array:
-        """This layer as one op for an input of n_in features, at place `index`, without offsets."""
+        """Return this layer as one op for n_in features, at place `index`, without offsets."""
         raise TypeError(OWN_LAYER.format(self))
 
     def width_hint(self, n_in: int) -> str:
-        """What to do where n_in features come in and this layer has another width."""
+        """Return the advice if n_in features come in and this layer has another width."""
         return f"it has seen data with {self.n_in}; make a new one"
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this layer again, as JSON types."""
+        """Return the arguments that make this layer again, as JSON types."""
         return {}
 
     def leaves(self) -> list[Layer]:
-        """The layers that are ops of the program, in its order: this one."""
+        """Return the layers that are ops of the program, in its order: this one."""
         return [self]
 
     def named_leaves(self, name: str) -> list[tuple[str, Layer]]:
-        """Those that may hold arrays, each with its name in a model file."""
+        """Return the layers that may hold arrays, each with its name in a model file."""
         return [(name, self)]
 
     def arrays(self) -> dict[str, Array]:
-        """What it holds beside its settings, by name: views into the flat arrays."""
+        """Return the arrays of this layer by name: views into the flat arrays."""
         return {}
 
     def initial_arrays(
         self, rng: np.random.Generator, n_in: int, follower: Layer | None
     ) -> dict[str, Any]:
-        """What `arrays` begins with in a network: what it holds already, if anything."""
+        """Return the first values of `arrays` in a network: the present ones, if there are any."""
         if self._home is None:
             return {}
         return {name: array.copy() for name, array in self.arrays().items()}
@@ -110,8 +112,10 @@ class Layer(Translated, dialect="layer"):
         return f"{type(self).__name__}({shown})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: all but the buffers, which the next forward makes again. A copy
-        of a network's layer is free, with arrays of its own.
+        """Return everything but the buffers, for copies and pickles.
+
+        The next forward makes the buffers again. A copy of a network's layer is free, with arrays
+        of its own.
         """
         state = {name: value for name, value in vars(self).items() if name != "_executor"}
         if self._home is not None and self._home.in_network:
@@ -129,10 +133,13 @@ class Layer(Translated, dialect="layer"):
         return own
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
-        """Output (rows, n_out) for x (rows, n_in); remembers what backward needs, x itself among
-        it: change x in place only after backward.
+        """Compute the output (rows, n_out), and keep what backward needs.
 
-        Raises ValueError and TypeError where x is no numeric array of that shape.
+        x: inputs (rows, n_in). Because backward reads x itself, change x in place only after
+            backward.
+        training: whether dropout and batch statistics act as in training.
+
+        Raises ValueError and TypeError if x is not a numeric array of that shape.
         """
         x = as_numbers(x, "x")
         dtype = self._home.dtype if self._home else self._dtype_alone(x)
@@ -140,8 +147,9 @@ class Layer(Translated, dialect="layer"):
         return self._executor_for(matrix.shape[1], dtype).forward(matrix, training, None)
 
     def backward(self, dz: ArrayLike) -> Array:
-        """Gradient by the input of the last forward, for the gradient dz (rows, n_out) by its
-        output.
+        """Compute the gradient by the input of the last forward, and write the parameter gradients.
+
+        dz: the gradient (rows, n_out) by the output.
 
         Parameter gradients are written, not added. Raises RuntimeError without a forward pass
         before.
@@ -151,7 +159,7 @@ class Layer(Translated, dialect="layer"):
         return self._executor.backward(as_matrix(dz, self._executor.dtype, None, "dz"), None)
 
     def check_is_free(self) -> None:
-        """ValueError where this layer is part of a network already."""
+        """Raise ValueError if this layer is part of a network already."""
         if self._home is not None and self._home.in_network:
             raise ValueError(
                 f"{self!r} already belongs to a network; make a new layer for this one"
@@ -166,7 +174,7 @@ class Layer(Translated, dialect="layer"):
         """Copy values into one of the arrays, for a line such as `layer.weight -= step`."""
         if place is None:
             raise ValueError(f"{self!r} has no {name}; make it with bias=True")
-        assert self._home is not None  # for its place is known
+        assert self._home is not None  # because its place is known
         with self._home.turns.changing:
             assign(place, values, name)
 
@@ -185,7 +193,7 @@ class Layer(Translated, dialect="layer"):
         return np.dtype(np.float64 if np.asarray(x).dtype == np.float64 else np.float32)
 
     def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
-        """A place for a layer alone, which has no parameters unless its class says so."""
+        """Return a place for a layer alone, which has no parameters unless its class draws some."""
         layout = plan([self], n_in, dtype, fuse=False, alone=True)
         params, grads = (aligned_zeros(layout.n_params, dtype) for _ in range(2))
         stats = aligned_zeros(layout.n_stats, dtype)
@@ -198,7 +206,7 @@ class Layer(Translated, dialect="layer"):
 def make_record(
     kind: str, variant: int, n_in: int, n_out: int, *, b: int = ABSENT, attr: float = 0.0
 ) -> Array:
-    """One record of the program, without its offsets."""
+    """Return one record of the program, without its offsets."""
     op = np.zeros((), dtype=_core.OP_DTYPE)
     op["kind"], op["variant"] = _core.OPS[kind], variant
     op["n_in"], op["n_out"] = n_in, n_out
@@ -207,7 +215,7 @@ def make_record(
 
 
 def check_width(n: int, name: str) -> int:
-    """N if it is a number of features; else ValueError."""
+    """Return n as an int if it is a number of features; ValueError for anything else."""
     whole = as_whole(n)
     if whole is None or not 1 <= whole < 2**31:
         raise ValueError(f"{name} must be an integer in 1 .. 2**31 - 1, not {n!r}")
@@ -215,7 +223,7 @@ def check_width(n: int, name: str) -> int:
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """float32 or float64; else ValueError."""
+    """Return float32 or float64 as a dtype; ValueError for anything else."""
     try:
         checked = np.dtype(dtype)
     except TypeError:

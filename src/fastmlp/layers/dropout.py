@@ -1,6 +1,6 @@
-"""Dropout."""
+"""The dropout layer."""
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from typing import Any
 
@@ -12,12 +12,15 @@ from .base import Layer, make_record
 
 
 class Dropout(Layer):
-    """Inverted dropout: in training each input is zeroed with probability p and the others divided
-    by 1 - p.
+    """Inverted dropout: training zeroes inputs with probability p, divides the others by 1 - p.
 
     Nothing happens outside of training. The mask depends on the seed, the number of the training
-    pass, the layer, the row and the column, never on the number of threads. `seed` is for a layer
-    alone.
+    pass, the layer, the row and the column, never on the number of threads.
+
+    p: the probability of zero, in [0, 1).
+    seed: the seed of a layer alone; in a network the network's counts.
+
+    Raises ValueError for a p or a seed outside its range.
     """
 
     keeps_scale = True

@@ -1,6 +1,6 @@
 """The linear layer."""
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from typing import Any
 
@@ -18,11 +18,16 @@ from .base import Home, Layer, check_dtype, check_width, make_record
 class Linear(Layer):
     """z = x W + b, with W (n_in, n_out) and b (n_out). The lecture, "Linear layer".
 
-    `Linear(n_out)` takes its input width from the layer before, or from the data. `init` is a name
-    from `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array; left out, it
-    is xavier_normal before SELU, glorot_uniform before Sigmoid, Tanh or nothing, he_normal else.
-    Biases start at zero. `seed` fixes the weights, in a network too; without it a network's own
-    seed does. `dtype` is for a layer alone; in a network the network's counts.
+    n_in, n_out: the numbers of input and output features. `Linear(n_out)` takes its input width
+        from the layer before, or from the data.
+    init: a name from `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array.
+        If left out, it is xavier_normal before SELU, glorot_uniform before Sigmoid, Tanh or no
+        activation, and he_normal before the others.
+    bias: whether there is a bias. It starts at zero.
+    seed: fixes the weights, in a network too. Without it a network's own seed does.
+    dtype: "float32" or "float64", for a layer alone; in a network the network's counts.
+
+    Raises ValueError for a value outside its range.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class Linear(Layer):
         return {"weight": self.initial_weight(rng, n_in, follower), "bias": 0.0}
 
     def initial_weight(self, rng: np.random.Generator, n_in: int, follower: Layer | None) -> Array:
-        """Draw W (n_in, n_out) in float64; `follower` is the layer behind, for the default rule."""
+        """Draw W (n_in, n_out) in float64; `follower` is the next layer, for the default rule."""
         if self.seed is not None:
             rng = np.random.default_rng(self.seed)
         init = self.init or (follower or self).init_before
@@ -95,8 +100,10 @@ class Linear(Layer):
 
     @property
     def weight(self) -> Array:
-        """W (n_in, n_out): a view into the flat parameters. Setting it copies into them, if the
-        shape is the same and all is finite; so do the other arrays of layers and networks.
+        """W (n_in, n_out): a view into the flat parameters.
+
+        Setting it copies into them, if the shape is the same and all numbers are finite. So does
+        setting the other arrays of layers and networks.
         """
         return self._view("w", grad=False)
 
@@ -115,7 +122,7 @@ class Linear(Layer):
 
     @property
     def weight_grad(self) -> Array:
-        """Gradient of the loss by W, as the last backward left it."""
+        """Gradient of the loss by W, written by the last backward."""
         return self._view("w", grad=True)
 
     @weight_grad.setter
@@ -124,7 +131,7 @@ class Linear(Layer):
 
     @property
     def bias_grad(self) -> Array | None:
-        """Gradient of the loss by the bias, as the last backward left it."""
+        """Gradient of the loss by the bias, written by the last backward; None without a bias."""
         return self._view("b", grad=True) if self.has_bias else None
 
     @bias_grad.setter

@@ -1,6 +1,6 @@
-"""Lists of layers, which networks and blocks are made of: checks, and first weights."""
+"""Lists of layers, of which networks and blocks are made: checks, and first weights."""
 
-from __future__ import annotations  # numpy.random is slow to load: on first use
+from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ LAYERS: dict[str, type[Layer]] = {
 
 
 def check_layers(layers: Any, example: str) -> tuple[Layer, ...]:
-    """Them as a tuple, each in one place; else TypeError or ValueError with an example of one."""
+    """Return the layers as a tuple, each in one place; the errors show `example`."""
     try:
         if isinstance(layers, str | bytes):
             raise TypeError
@@ -45,7 +45,7 @@ def check_layers(layers: Any, example: str) -> tuple[Layer, ...]:
 
 
 def _not_a_layer(given: Any) -> str:
-    """What stands in the place of a layer, and what it could be."""
+    """Return what was given in place of a layer, and what it could be."""
     name = given if isinstance(given, str) else getattr(given, "__name__", "")
     known = next((own for own in LAYERS if own.lower() == name.lower().replace("_", "")), None)
     if known is not None:
@@ -54,8 +54,9 @@ def _not_a_layer(given: Any) -> str:
 
 
 def initial_values(leaves: Sequence[Layer], layout: Layout, seed: int) -> list[dict[str, Any]]:
-    """What the arrays of each leaf of an unfused layout begin with; those without a seed of their
-    own draw from (seed, place).
+    """Return the first values of the arrays of each leaf of an unfused layout.
+
+    Leaves without a seed of their own draw from (seed, place).
     """
     values = []
     for index, leaf in enumerate(leaves):

@@ -17,7 +17,7 @@ from .lists import check_layers, initial_values
 
 
 class Branch(Layer):
-    """Where a residual block begins: the input goes two ways."""
+    """The beginning of a residual block, at which the input goes two ways."""
 
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record; `plan` links it with its Add."""
@@ -25,7 +25,7 @@ class Branch(Layer):
 
 
 class Add(Layer):
-    """Where it ends: both ways are added."""
+    """The end of a residual block, at which both ways are added."""
 
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record; `plan` links it with its Branch."""
@@ -33,12 +33,14 @@ class Add(Layer):
 
 
 class Residual(Layer):
-    """y = x + f(x), where f is `layers` one after another and keeps the width (He et al. 2016).
+    """y = x + f(x), with f the `layers` one after another, which keep the width (He et al. 2016).
 
         Sequential([Linear(8, 64), Residual([LayerNorm(), Linear(64, 64), ReLU()]), Linear(64, 3)])
 
-    Blocks may stand inside of blocks. Raises ValueError where f ends with another width, and for a
-    layer that stands in two places.
+    layers: a list of layers, in which further blocks may stand.
+
+    Raises TypeError for anything that is not a layer. Raises ValueError if f ends with another
+    width, and for a layer that stands in two places.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
@@ -74,10 +76,10 @@ class Residual(Layer):
             op += len(layer.leaves())
 
     def _home_of_copy(self, home: Home) -> None:
-        """None: the layers inside take theirs along."""
+        """Return None, because the layers inside take their places along."""
 
     def _mask_seed(self) -> int:
-        # Of the dropout inside; without any seed there each block alone draws other masks.
+        # From the seeds of the dropout inside. Without any, each block alone draws its own masks.
         seeds = [leaf.seed for leaf in self.leaves() if isinstance(leaf, Dropout)]
         given = [seed for seed in seeds if seed is not None]
         return int(np.random.SeedSequence(given or None).generate_state(1, np.uint64)[0])
@@ -90,7 +92,8 @@ class Residual(Layer):
         for leaf in self.leaves():
             leaf.check_is_free()
         home = super()._make_home(n_in, dtype)
-        seed = int(np.random.SeedSequence().generate_state(1)[0])  # for layers without their own
+        # The seed of the layers inside that have none of their own.
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
         values = initial_values(self.leaves(), home.layout, seed)
         self.attach(home)
         for leaf, initial in zip(self.leaves(), values, strict=True):

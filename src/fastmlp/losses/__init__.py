@@ -1,8 +1,9 @@
-"""Losses: settings, what their targets are, and what the raw outputs mean under them.
+"""Losses: their settings, their targets, and the meaning of the raw outputs under them.
 
 `fit(loss=...)` takes a name ("huber"), one of these objects (`Huber(delta=0.5)`) or a Python
-function (see `CustomLoss`). Below, z are the raw outputs (rows, n_out) of the last layer, y the
-targets, and a loss is the mean of the formula over all rows and, for values, over all columns of y.
+function (see `CustomLoss`). In the formulas z are the raw outputs (rows, n_out) of the last layer
+and y the targets. A loss is the mean of its formula over all rows and, for values, over all columns
+of y.
 """
 
 from typing import Any
@@ -34,8 +35,9 @@ _DEFAULTS = {name: c() for name, c in LOSS_CLASSES.items()}
 
 
 def get_loss(loss: str | Loss | LossFunction) -> Loss:
-    """The object for a name, an object or a function of (pred, target); ValueError and TypeError
-    for anything else.
+    """Return the loss object for a name, an object or a function of (pred, target).
+
+    Raises ValueError for an unknown name, TypeError for anything else.
     """
     if isinstance(loss, Loss):
         return loss
@@ -54,8 +56,9 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
 
 
 def from_config(config: Any) -> str | Loss | None:
-    """What a model file holds: a name, or the fields of an object; KeyError, TypeError and
-    ValueError for anything else.
+    """Return the loss that a model file holds as a name or as the fields of an object.
+
+    Raises KeyError, TypeError and ValueError for anything else.
     """
     if config is None:
         return None
@@ -69,8 +72,9 @@ def from_config(config: Any) -> str | Loss | None:
 
 
 def probabilities(loss: str | Loss, z: Array) -> Array:
-    """Softmax of the rows of z, or the sigmoid of its elements, as the loss implies; else
-    ValueError.
+    """Return the softmax of the rows of z, or the sigmoid of its elements, as the loss implies.
+
+    Raises ValueError for a loss on values.
     """
     return get_loss(loss).probabilities(z)
 

@@ -1,4 +1,4 @@
-"""A loss written in Python: the user's function, and checks of what it returns."""
+"""Losses written in Python: the user's function, and checks of what it returns."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -14,7 +14,7 @@ from .base import Loss, LossFunction
 
 @dataclass(frozen=True)
 class LostFunction:
-    """Stands for a function that a model file could only name."""
+    """A stand-in for a function, which a model file can name but not hold."""
 
     name: str
 
@@ -32,14 +32,23 @@ class LostFunction:
 
 @dataclass(frozen=True, repr=False)
 class CustomLoss(Loss):
-    """function(pred, target) -> (values, gradient); `fit(loss=function)` means the same.
+    """A loss given by a Python function; `fit(loss=function)` means the same.
 
-    pred: raw outputs (rows, n_out) in the network's dtype. target: the rows of y as they were
-    given, whole numbers as int64, others in the network's dtype. values (rows,): the loss of each
-    row. gradient (rows, n_out): of each row's value by its outputs. Neither is divided by the
-    number of rows or multiplied by weights: that is done with what the function returns.
+    function: (pred, target) -> (values, gradient), with the arrays below.
+    reduction: "mean" or "sum", see `Loss`.
 
-    Every mini-batch calls back into Python; forward, backward and update still run in C.
+    The function gets and returns:
+
+    pred: raw outputs (rows, n_out) in the network's dtype.
+    target: the rows of y as they were given, whole numbers as int64, others in the network's dtype.
+    values: (rows,), the loss of each row.
+    gradient: (rows, n_out), the gradient of each row's value by its outputs.
+
+    The function neither divides by the number of rows nor multiplies by weights; both are done with
+    its results. Every mini-batch calls back into Python; forward, backward and update still run in
+    C.
+
+    Raises TypeError and ValueError, when it is called, for results of another form.
     """
 
     name: ClassVar[str] = "custom"
@@ -62,39 +71,40 @@ class CustomLoss(Loss):
         return f"CustomLoss({self.label}{reduction})"
 
     def config(self) -> dict[str, Any]:
-        """A file names the function; it cannot hold it."""
+        """Return the settings for a model file, which names the function but cannot hold it."""
         return {"name": self.name, "function": self.label, "reduction": self.reduction}
 
     @property
     def needs_labels(self) -> bool:
-        """Only the function knows."""
+        """Always False, because only the function knows its targets."""
         return False
 
     @property
     def index(self) -> int:
-        """None: this loss is not in C."""
+        """Raises TypeError, because this loss is not in C."""
         raise TypeError("a loss written in Python has no place in the list of C")
 
     def target_columns(self, n_out: int) -> int:
-        """Any number would do."""
+        """Return n_out, since any number of columns would do."""
         return n_out
 
     def check_usable(self) -> None:
-        """ValueError where a model file has lost the function."""
+        """Raise ValueError if a model file has lost the function."""
         if isinstance(self.function, LostFunction):
             self.function(np.empty(0), np.empty(0))
 
     def response(self, z: Array) -> Array:
-        """ValueError: only the function knows."""
+        """Raises ValueError, because only the function knows what the outputs mean."""
         raise ValueError(f"what the outputs mean is known to {self.label} alone; use predict")
 
     def point(self, z: Array) -> Array:
-        """The raw outputs."""
+        """Return the raw outputs."""
         return z
 
     def call(self, z: Array, target: Array) -> tuple[Array, Array]:
-        """Values (rows,) in float64 and the gradient in the dtype of z; TypeError and ValueError
-        for what is not of that form.
+        """Return the values (rows,) in float64 and the gradient in the dtype of z.
+
+        Raises TypeError and ValueError for results of another form.
         """
         result = self.function(z, target)
         if not isinstance(result, tuple | list) or len(result) != 2:
@@ -128,7 +138,7 @@ class CustomLoss(Loss):
     def value(
         self, z: Array, target: Array, dz: Array | None = None, weights: Array | None = None
     ) -> float:
-        """The loss; its gradient, with weights and the division by the rows, goes to dz."""
+        """Return the loss; its gradient, weighted and divided by the rows, is written to dz."""
         total, gradient = self.weighed(z, target, weights)
         if dz is not None:
             dz[...] = gradient
@@ -137,14 +147,14 @@ class CustomLoss(Loss):
     def row_values(
         self, z: Array, target: Array, dz: Array | None = None, weights: Array | None = None
     ) -> Array:
-        """The loss of each row (rows,), as the function gives it; dz is left as it is."""
+        """Return the loss of each row (rows,), as the function gives it; dz is left as it is."""
         values: Array = np.asarray(self.call(z.copy(), target.copy())[0], np.float64)
         return values if weights is None else np.where(weights == 0, 0.0, values * weights)
 
     def weighed(self, z: Array, target: Array, weights: Array | None) -> tuple[float, Array]:
-        """The sum of the rows' losses, and the gradient of the loss."""
+        """Return the sum of the rows' losses, and the gradient of the loss."""
         values, gradient = self.call(z.copy(), target.copy())
-        if weights is not None:  # such rows count for nothing, even infinite ones
+        if weights is not None:  # rows of weight 0 count for nothing, even infinite ones
             values[weights == 0], gradient[weights == 0] = 0, 0
         if not np.isfinite(values).all():
             return float("nan"), gradient

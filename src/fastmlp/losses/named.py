@@ -1,4 +1,4 @@
-"""The losses that C knows, each with its formula. z: raw outputs (rows, n_out); y: targets."""
+"""The losses of C, each with its formula. z: raw outputs (rows, n_out); y: targets."""
 
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
@@ -21,7 +21,7 @@ def _check_smoothing(value: float) -> None:
 
 
 def _as_factors(name: str, value: Any) -> float | tuple[float, ...] | None:
-    """A finite number >= 0, or several as a tuple; None stays None."""
+    """Return a finite number >= 0, or several as a tuple; None stays None."""
     if value is None:
         return None
     if np.ndim(value) == 1 and len(value):
@@ -41,24 +41,24 @@ def _checked_factor(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, repr=False)
 class _Softmax(Loss):
-    """What losses on logits of classes that exclude each other have in common."""
+    """Base of the losses on logits of classes that exclude each other."""
 
     link: ClassVar[str] = "takes logits and applies the softmax itself"
     predicts: ClassVar[str] = "classes"
 
     def response(self, z: Array) -> Array:
-        """Softmax of the rows."""
+        """The softmax of the rows."""
         return softmax(z)
 
     def is_narrowed_by(self, activation: str) -> bool:
-        """As Loss says; but only differences of logits count, so that one end may be bounded."""
+        """See Loss.is_narrowed_by; only differences of logits count, so one end may be bounded."""
         has_slope = _core.ACTIVATIONS[activation]["range"] == "half_open"
         return super().is_narrowed_by(activation) and not has_slope
 
 
 @dataclass(frozen=True, repr=False)
 class _OfLabels(_Softmax):
-    """Those whose target is one label a row, which may say that the row counts for nothing."""
+    """Base of the losses whose target is one label a row, of which one label may be ignored."""
 
     _: KW_ONLY
     ignore_index: int | None = None
@@ -80,17 +80,23 @@ class _OfLabels(_Softmax):
 
 @dataclass(frozen=True, repr=False)
 class CrossEntropy(_OfLabels):
-    """log(sum_j exp(z_j)) - sum_j t_j z_j for labels y (rows,). The lecture, "Multi-class
-    classification".
+    """log(sum_j exp(z_j)) - sum_j t_j z_j for labels y (rows,).
 
     t is 1 - label_smoothing at the label, and label_smoothing / n_out more for every class (Szegedy
-    et al. 2016). A class weight multiplies the whole loss of the rows of this class; PyTorch weighs
-    every class's term of the smoothed loss instead. Response: softmax(z).
+    et al. 2016). The lecture, "Multi-class classification". Response: softmax(z).
 
-    ignore_index: rows of this label, a class or not, add nothing to loss, gradient and metrics, and
-        a mean divides by the number of the others, as PyTorch's does without weights; None: there
-        is no such label. Of a batch without other rows the loss and all gradients are 0, where
-        PyTorch has NaN; its step counts, and momentum and decay go on.
+    label_smoothing: the share of t that goes to all classes alike, in [0, 1).
+    ignore_index: the label of rows that add nothing to loss, gradient and metrics. It may be a
+        class or not; None means no such label. A mean divides by the number of the other rows, as
+        PyTorch's does without weights.
+    reduction: "mean" or "sum", see `Loss`.
+
+    If all rows of a batch are ignored, the loss and all gradients are 0, while PyTorch has NaN. The
+    step counts, and momentum and decay go on.
+
+    A class weight multiplies the whole loss of the rows of this class. PyTorch weighs every class's
+    term of the smoothed loss instead. Raises ValueError and TypeError for settings outside their
+    range.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -102,11 +108,16 @@ class CrossEntropy(_OfLabels):
 
 @dataclass(frozen=True, repr=False)
 class SoftCrossEntropy(_Softmax):
-    """CrossEntropy for probabilities y (rows, classes), each row adding up to 1: what cross_entropy
-    is where y is a matrix of floats. Labels (rows,) will do as well, for validation data.
+    """CrossEntropy for probabilities y (rows, classes), each row adding up to 1.
 
     t = (1 - label_smoothing) y + label_smoothing / n_out. PyTorch's cross_entropy with targets that
-    are probabilities.
+    are probabilities. The loss "cross_entropy" becomes this one if y is a matrix of floats. Labels
+    (rows,) are taken as well, for validation data. Response: softmax(z).
+
+    label_smoothing: the share of t that goes to all classes alike, in [0, 1).
+    reduction: "mean" or "sum", see `Loss`.
+
+    Raises ValueError for a setting outside its range.
     """
 
     name: ClassVar[str] = "soft_cross_entropy"
@@ -120,14 +131,20 @@ class SoftCrossEntropy(_Softmax):
 
 @dataclass(frozen=True, repr=False)
 class BinaryCrossEntropy(Loss):
-    """softplus(z) - t z for y in [0, 1], t = (1 - label_smoothing) y + label_smoothing / 2. The
-    lecture, "Logistic regression"; with several outputs, multi-label classification. Response:
-    sigmoid(z).
+    """softplus(z) - t z for y in [0, 1], t = (1 - label_smoothing) y + label_smoothing / 2.
 
-    pos_weight: how much a target 1 counts against a target 0: a number, or one for each output,
-        the ratio of zeros to ones for instance. output_weight: how much each output counts. The
-        mean still divides by all elements, as PyTorch's does: -(w (p t log s + (1 - t) log(1 - s)))
-        with s = sigmoid(z), w the output's weight and p its pos_weight.
+    The lecture, "Logistic regression". With several outputs it is multi-label classification.
+    Response: sigmoid(z).
+
+    label_smoothing: the share of t that goes to both answers alike, in [0, 1).
+    pos_weight: how much a target 1 counts against a target 0, for example the ratio of zeros to
+        ones: a number, or one for each output.
+    output_weight: how much each output counts, a list of one number for each.
+    reduction: "mean" or "sum", see `Loss`.
+
+    With weights the loss is -(w (p t log s + (1 - t) log(1 - s))), where s = sigmoid(z), w is the
+    output's weight and p its pos_weight. The mean still divides by all elements, as PyTorch's does.
+    Raises ValueError for a setting outside its range.
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
@@ -153,7 +170,7 @@ class BinaryCrossEntropy(Loss):
             )
 
     def _lists(self) -> list[tuple[float, ...]]:
-        """Those of the weights that are one for each output."""
+        """Return the weights that hold one number for each output."""
         return [w for w in (self.pos_weight, self.output_weight) if isinstance(w, tuple)]
 
     def _settings(self) -> dict[str, Any]:
@@ -179,15 +196,22 @@ class BinaryCrossEntropy(Loss):
         return super().target_columns(n_out)
 
     def response(self, z: Array) -> Array:
-        """Sigmoid of the elements."""
+        """The sigmoid of the elements."""
         return sigmoid(z)
 
 
 @dataclass(frozen=True, repr=False)
 class Focal(_OfLabels):
-    """-(1 - p)^gamma log p, p = softmax(z) of the label: rows that are right already count less
-    (Lin et al. 2017). y are labels (rows,); gamma = 0 is cross_entropy. Factors for single classes
-    are the `class_weight` of fit; ignore_index as of CrossEntropy. Response: softmax(z).
+    """-(1 - p)^gamma log p, p = softmax(z) of the label (Lin et al. 2017), for labels y (rows,).
+
+    Rows that are right already count less. Response: softmax(z). Factors of single classes are the
+    `class_weight` of fit.
+
+    gamma: how much less rows count that are right already, in [0, 100]; 0 is cross_entropy.
+    ignore_index: see `CrossEntropy`.
+    reduction: "mean" or "sum", see `Loss`.
+
+    Raises ValueError and TypeError for settings outside their range.
     """
 
     name: ClassVar[str] = "focal"
@@ -199,9 +223,16 @@ class Focal(_OfLabels):
 
 @dataclass(frozen=True, repr=False)
 class BinaryFocal(Loss):
-    """y a (1 - p)^gamma softplus(-z) + (1 - y) (1 - a) p^gamma softplus(z), p = sigmoid(z), for y
-    in [0, 1] (Lin et al. 2017). alpha: a, the weight of targets 1; None: both count fully. gamma =
-    0 without alpha is binary_cross_entropy. Response: sigmoid(z).
+    """y a (1 - p)^gamma softplus(-z) + (1 - y) (1 - a) p^gamma softplus(z) for y in [0, 1].
+
+    Here p = sigmoid(z) (Lin et al. 2017). Response: sigmoid(z).
+
+    gamma: how much less elements count that are right already, in [0, 100]. 0 without alpha is
+        binary_cross_entropy.
+    alpha: a, the weight of targets 1, in [0, 1]; None means that both targets count fully.
+    reduction: "mean" or "sum", see `Loss`.
+
+    Raises ValueError for a setting outside its range.
     """
 
     name: ClassVar[str] = "binary_focal"
@@ -223,7 +254,7 @@ class BinaryFocal(Loss):
         return {"gamma": self.gamma, **weights}
 
     def response(self, z: Array) -> Array:
-        """Sigmoid of the elements."""
+        """The sigmoid of the elements."""
         return sigmoid(z)
 
 
@@ -232,7 +263,10 @@ class BinaryFocal(Loss):
 
 @dataclass(frozen=True, repr=False)
 class SquaredError(Loss):
-    """(z - y)^2, the lecture's J(theta); not half of it."""
+    """(z - y)^2, the lecture's J(theta); not half of it.
+
+    reduction: "mean" or "sum", see `Loss`.
+    """
 
     name: ClassVar[str] = "squared_error"
     has_unit: ClassVar[bool] = True
@@ -240,7 +274,10 @@ class SquaredError(Loss):
 
 @dataclass(frozen=True, repr=False)
 class AbsoluteError(Loss):
-    """|z - y|, whose best constant is the median. The gradient at z = y is 0."""
+    """|z - y|, whose best constant is the median. The gradient at z = y is 0.
+
+    reduction: "mean" or "sum", see `Loss`.
+    """
 
     name: ClassVar[str] = "absolute_error"
     has_unit: ClassVar[bool] = True
@@ -248,8 +285,12 @@ class AbsoluteError(Loss):
 
 @dataclass(frozen=True, repr=False)
 class Huber(Loss):
-    """e^2 / 2 for |e| <= delta, else delta (|e| - delta / 2), e = z - y (Huber 1964). delta is in
-    the units of y.
+    """e^2 / 2 for |e| <= delta, otherwise delta (|e| - delta / 2), with e = z - y (Huber 1964).
+
+    delta: the error at which the loss becomes linear, in the units of y.
+    reduction: "mean" or "sum", see `Loss`.
+
+    Raises ValueError for a delta outside 1e-30 .. 1e30.
     """
 
     name: ClassVar[str] = "huber"
@@ -266,6 +307,8 @@ class Poisson(Loss):
 
     Response: the rate. Raw outputs above 88 in float32 (709 in float64) overflow, and training
     stops.
+
+    reduction: "mean" or "sum", see `Loss`.
     """
 
     name: ClassVar[str] = "poisson"
@@ -282,10 +325,15 @@ class Poisson(Loss):
 class Pinball(Loss):
     """max(t (y - q), (t - 1) (y - q)) for the t-quantile q of y (Koenker, Bassett 1978).
 
-    quantiles: one in (0, 1), or k of them, ascending. The network has k outputs for each column of
-    y, side by side; the lowest quantile is the first of them, every other one lies softplus of its
-    output above the one before, so that they never cross. Response: the quantiles, where the
-    outputs were. mae, rmse and r2 take the quantile nearest to the median.
+    quantiles: the level t in (0, 1), or k of them, ascending.
+    reduction: "mean" or "sum", see `Loss`.
+
+    The network has k outputs for each column of y, side by side. The first is the lowest quantile.
+    Every other quantile lies softplus of its output above the one before, so that they never cross.
+    Response: the quantiles, in the places of the outputs. mae, rmse and r2 take the quantile
+    nearest to the median.
+
+    Raises ValueError and TypeError for levels outside (0, 1) or not ascending.
     """
 
     name: ClassVar[str] = "pinball"
@@ -309,7 +357,7 @@ class Pinball(Loss):
         return f"{len(self.quantiles)} outputs (quantiles) for each column of y"
 
     def is_narrowed_by(self, activation: str) -> bool:
-        """As Loss says; one quantile alone has no gap."""
+        """See Loss.is_narrowed_by; a single quantile has no gap that could be narrowed."""
         return len(self.quantiles) > 1 and super().is_narrowed_by(activation)
 
     def response(self, z: Array) -> Array:
@@ -329,12 +377,18 @@ class Pinball(Loss):
 
 @dataclass(frozen=True, repr=False)
 class GaussianNLL(Loss):
-    """(log(2 pi v) + (y - m)^2 / v) / 2: y is normal with mean m and variance v (Nix, Weigend
-    1994).
+    """(log(2 pi v) + (y - m)^2 / v) / 2, for y normal with mean m and variance v.
 
-    The network has 2 k outputs for k columns of y: first the k means, then k numbers s that give
-    v = softplus(s) + min_variance, so that v grows no faster than s (Lakshminarayanan et al. 2017).
+    Nix, Weigend 1994.
+
+    min_variance: the lower bound of v, in 1e-30 .. 1e30, in the squared units of y.
+    reduction: "mean" or "sum", see `Loss`.
+
+    The network has 2 k outputs for k columns of y: first the k means, then k numbers s. They give
+    v = softplus(s) + min_variance, which grows no faster than s (Lakshminarayanan et al. 2017).
     Response: first the k means, then the k standard deviations. mae, rmse and r2 take the mean.
+
+    Raises ValueError for a min_variance outside its range.
     """
 
     name: ClassVar[str] = "gaussian_nll"

@@ -1,4 +1,4 @@
-"""Targets at the door: class labels and values, in the form that the loss wants."""
+"""Checks of targets: class labels and values become arrays of the form that the loss takes."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -14,7 +14,7 @@ from ..ground.conversion import DROP, as_numbers, check_finite, convert, is_read
 from . import CrossEntropy, Loss, SoftCrossEntropy, get_loss
 
 _INT64 = np.dtype(np.int64)
-_SUM_SLACK = 1e-3  # of probabilities: what half precision and three printed digits leave
+_SUM_SLACK = 1e-3  # error of a sum of probabilities in half precision, or in three printed digits
 _NEVER_MISSING = {str, bytes, bool, int, np.str_, np.bytes_, np.bool_, np.int64, np.int32}
 
 
@@ -22,14 +22,14 @@ _NEVER_MISSING = {str, bytes, bool, int, np.str_, np.bytes_, np.bool_, np.int64,
 
 
 def check_missing(y: Any, name: str) -> None:
-    """ValueError where labels are missing, in whatever they come: None, NaN, NaT, NA, masked.
+    """Raise ValueError if labels are missing in any form: None, NaN, NaT, NA or masked.
 
-    A list is looked at before NumPy turns the NaN among its texts into the text 'nan'; a text 'nan'
-    of the user's is a label like any other.
+    A list is checked before NumPy turns the NaN among its texts into the text 'nan'. The user's own
+    text 'nan' is a label like any other.
     """
     try:
         array = np.asarray(y, object) if isinstance(y, list | tuple) else np.asarray(y)
-    except Exception:  # which the conversion that follows explains
+    except Exception:  # the conversion that follows explains it
         return
     if array.ndim == 0:
         return
@@ -50,7 +50,7 @@ def _missing(array: Array) -> NDArray[np.bool_]:
         return np.isnan(array)
     if kind in "mM":
         return np.isnat(array)
-    if kind == "T":  # variable-width text, some of it perhaps missing
+    if kind == "T":  # variable-width text may hold missing values
         array = array.astype(object)
     elif kind != "O":
         return np.zeros(array.shape, bool)
@@ -65,7 +65,7 @@ def _is_missing(value: Any) -> bool:
         return True
     try:
         return bool(value != value)  # NaN of any type, NaT of NumPy
-    except Exception:  # what cannot be compared is no NaN
+    except Exception:  # a value that cannot be compared is not NaN
         return False
 
 
@@ -75,7 +75,7 @@ def _is_missing(value: Any) -> bool:
 def as_labels(
     y: ArrayLike, rows: int, n_classes: int, name: str = "y", ignored: int | None = None
 ) -> NDArray[np.int64]:
-    """Class labels as int64 (rows,), each in [0, n_classes) or the ignored one."""
+    """Return class labels as int64 (rows,), each in [0, n_classes) or the ignored label."""
     if is_ready(y, _INT64) and y.shape == (rows,):
         return _checked_labels(y, n_classes, name, ignored)
     check_missing(y, name)
@@ -97,7 +97,7 @@ def as_labels(
         raise TypeError(f"{name} is boolean; class labels are integers: {name}.astype(int)")
     if array.dtype.kind == "f":
         _check_whole(array, name, "labels are integers")
-    elif array.dtype.kind == "u":  # those beyond int64 would become others
+    elif array.dtype.kind == "u":  # labels beyond int64 would wrap around
         beyond = array[array > np.uint64(2**63 - 1)]
         if beyond.size:
             raise ValueError(_label_message(name, int(beyond[0]), n_classes))
@@ -106,7 +106,7 @@ def as_labels(
 
 
 def _check_whole(array: Array, name: str, advice: str) -> None:
-    """ValueError for floats (rows,) that are no labels; NaN and infinity among them."""
+    """Raise ValueError for floats (rows,) that are not labels, NaN and infinity included."""
     good = (np.abs(array) < 2**53) & (array == np.floor(array))
     if not good.all():
         row = int(np.argmin(good))
@@ -138,15 +138,13 @@ def _label_message(name: str, label: int, n_classes: int) -> str:
 
 
 def suited(loss: Loss, y: Any) -> Loss:
-    """The loss in the form that takes y: cross entropy of a matrix of floats is that of
-    probabilities.
-    """
+    """Return the loss, or SoftCrossEntropy if it is CrossEntropy and y is a matrix of floats."""
     if type(loss) is not CrossEntropy:
         return loss
     try:
         array = y if hasattr(y, "dtype") else np.asarray(y)
         is_soft = array.ndim == 2 and array.shape[1] > 1 and np.asarray(array).dtype.kind == "f"
-    except Exception:  # which the conversion that follows explains
+    except Exception:  # the conversion that follows explains it
         return loss
     if not is_soft:
         return loss
@@ -161,8 +159,9 @@ def suited(loss: Loss, y: Any) -> Loss:
 def as_probabilities(
     y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
 ) -> Array:
-    """Probabilities (rows, n_out) of the classes, each row adding up to 1; labels become rows with
-    a single 1.
+    """Return probabilities (rows, n_out) of the classes, each row adding up to 1.
+
+    Labels become rows with a single 1.
     """
     array = target_numbers(y, name, "classes")
     if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
@@ -181,15 +180,15 @@ def as_probabilities(
 
 
 def meaning_of(loss: Loss) -> Meaning:
-    """What the targets of a loss are; of a custom one only the user knows."""
+    """Return what the targets of a loss are; of a custom loss only the user knows."""
     if loss.predicts == "classes":
         return "classes"
     return "values" if loss.predicts == "values" else "features"
 
 
 def target_numbers(y: ArrayLike, name: str, meaning: Meaning) -> Array:
-    """y as numbers of any type; those of classes with none missing."""
-    is_plain = type(y) is np.ndarray and y.dtype.kind in "biuf"  # NaN is looked for at the end
+    """Return y as numbers of any type; ValueError if labels of classes are missing."""
+    is_plain = type(y) is np.ndarray and y.dtype.kind in "biuf"  # its NaN are found at the end
     if meaning == "classes" and not is_plain:
         check_missing(y, name)
     return as_numbers(y, name, meaning)
@@ -204,7 +203,7 @@ def as_values(
     n_out: int,
     meaning: Meaning = "values",
 ) -> Array:
-    """Targets as a finite (rows, columns) array of dtype; (rows,) will do for one column."""
+    """Return targets as a finite (rows, columns) array of dtype; (rows,) will do for one column."""
     array = target_numbers(y, name, meaning)
     one_dimension = array.ndim == 1
     if one_dimension and columns == 1:
@@ -231,7 +230,7 @@ def as_values(
 def as_target(
     y: ArrayLike, loss: str | Loss, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
 ) -> Array:
-    """y in the form that the loss wants; ValueError and TypeError say what is wrong with it."""
+    """Return y in the form that the loss takes; ValueError and TypeError say what is wrong."""
     chosen = get_loss(loss)
     is_soft = isinstance(chosen, SoftCrossEntropy)
     if chosen.needs_labels or is_soft:
@@ -259,7 +258,7 @@ def _check_range(values: Array, low: float, high: float, name: str, loss: str) -
 
 
 def as_given(y: ArrayLike, rows: int, dtype: np.dtype[Any], name: str) -> Array:
-    """Targets of any shape with so many rows: whole numbers as int64, others finite in dtype."""
+    """Return targets of any shape: whole numbers as int64, others finite in dtype."""
     array = as_numbers(y, name)
     _check_rows(array, rows, name, max(array.ndim, 1))
     if array.dtype.kind != "f":
@@ -280,7 +279,7 @@ def _check_rows(array: Array, rows: int, name: str, ndim: int) -> None:
 
 
 def encode_labels(y: ArrayLike, rows: int) -> tuple[Array, NDArray[np.int64]]:
-    """The sorted classes, and the index of each row's own; ValueError for what is no label."""
+    """Return the sorted classes and each row's index among them; ValueError if y is not labels."""
     check_missing(y, "y")
     array = np.asarray(y)
     if array.ndim == 2 and array.shape[1] == 1:

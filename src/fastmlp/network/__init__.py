@@ -1,1 +1,1 @@
-"""What a network is: arrays, counters, averages, forward and predict."""
+"""The parts of a network: arrays, counters, averages, forward and predict."""

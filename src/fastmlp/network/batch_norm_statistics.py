@@ -1,5 +1,6 @@
-"""Running statistics of BatchNorm computed from data, for weights that were not trained themselves:
-averaged ones have other activations than the weights whose statistics training follows.
+"""Running statistics of BatchNorm, computed from data for weights that training does not follow.
+
+Averaged weights have other activations than the weights whose statistics training follows.
 """
 
 from collections.abc import Iterator
@@ -23,11 +24,12 @@ def has_batch_norm(executor: Executor) -> bool:
 def statistics_of(
     executor: Executor, params: Array, matrix: Array, rows: NDArray[np.int64], threads: int
 ) -> Array:
-    """What `stats` (n_stats,) would be with these weights: mean and variance, with 1 / (rows - 1),
-    of what comes into every BatchNorm for these rows of a checked matrix, without dropout.
+    """Return the `stats` (n_stats,) of these weights, for these rows of a checked matrix.
 
-    One forward pass for each BatchNorm, since what it sees depends on those before. The network is
-    left alone. Raises ValueError for fewer than 2 rows and for inputs that overflow.
+    They are the mean and the variance, with 1 / (rows - 1), of the input of every BatchNorm without
+    dropout. Each BatchNorm takes a forward pass of its own, since its input depends on those
+    before. The network is left unchanged. Raises ValueError for fewer than 2 rows and for inputs
+    that overflow.
     """
     if len(rows) < 2:
         raise ValueError("the statistics of BatchNorm need at least 2 rows")
@@ -54,7 +56,7 @@ def statistics_of(
 def _inputs(
     executor: Executor, op: int, matrix: Array, rows: NDArray[np.int64], threads: int
 ) -> Iterator[Array]:
-    """What comes into one op, in float64, block by block."""
+    """Yield the input of one op, in float64, block by block."""
     for first in range(0, len(rows), BLOCK_ROWS):
         x = np.ascontiguousarray(matrix[rows[first : first + BLOCK_ROWS]])
         executor.context.forward(x, False, threads)

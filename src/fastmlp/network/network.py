@@ -1,4 +1,7 @@
-"""Network: layers and their numbers, forward and backward; what is done with one imports it."""
+"""Network: layers and their numbers, forward, backward and predict.
+
+Training and analysis import this module, never the other way round.
+"""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -33,11 +36,11 @@ from .state import NetworkState, zeros
 
 
 class Network(NetworkState):
-    """What a network is: layers, flat arrays, the program over them, forward, backward, predict."""
+    """The core of a network: layers, flat arrays and the program over them."""
 
-    _fuse = True  # tests compare with the same network unfused
+    _fuse = True  # set to False by tests that compare with the unfused network
     _gives_hints = True
-    _draws = True  # initial weights; those of a file are read instead
+    _draws = True  # False if the initial weights are read from a file
 
     def __init__(
         self,
@@ -55,10 +58,10 @@ class Network(NetworkState):
         self.metadata: dict[str, Any] = {}
         self._loss: str | Loss | None = None
         self.metrics: Sequence[str | Metric] | None = None
-        # what stands before the first Linear keeps the width
+        # The layers before the first Linear keep the width.
         first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
         self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
-        if self.standardize is not None:  # may know the columns already, from `adapt`
+        if self.standardize is not None:  # `adapt` may have learned the names of the columns
             self.column_names = self.standardize.column_names
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
@@ -71,14 +74,15 @@ class Network(NetworkState):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its layers; fixed, as are their settings, for the program that C runs is made of them."""
+        """The layers, a tuple.
+
+        They and their settings are fixed, because the program that C runs is made of them.
+        """
         return self._layers
 
     @property
     def loss(self) -> str | Loss | None:
-        """That of the last training, which the next goes on with. May be set to what `fit`
-        takes.
-        """
+        """The loss of the last training, with which the next goes on. May be set as in `fit`."""
         return self._loss
 
     @loss.setter
@@ -90,27 +94,27 @@ class Network(NetworkState):
 
     @property
     def n_in(self) -> int:
-        """Features of the input."""
+        """The number of input features."""
         return int(self.executor.program.n_in)
 
     @property
     def n_out(self) -> int:
-        """Outputs of the last layer."""
+        """The number of outputs of the last layer."""
         if self._executor is None:
             leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
             return [leaf.n_out for leaf in leaves if isinstance(leaf, Linear)][-1]
         return int(self._executor.program.n_out)
 
     def _build(self, n_in: int) -> Executor:
-        """Plan, allocate, draw the weights, and let the layers look into the flat arrays."""
+        """Plan, allocate, draw the weights, and give the layers views into the flat arrays."""
         layout = plan(self.layers, n_in, self.dtype, self._fuse)
         params, grads = (zeros(layout.n_params, self.dtype) for _ in range(2))
         stats = zeros(layout.n_stats, self.dtype)
         executor = Executor(layout, params, grads, self.dtype, self.seed, stats, self._turns)
-        unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # for layers run one by one
+        unfused = plan(self.layers, n_in, self.dtype, fuse=False)  # the program of layers run alone
         leaves = leaves_of(self.layers)
         values = initial_values(leaves, unfused, self.seed) if self._draws else []
-        # What may fail comes first: a refused network leaves its layers as they were.
+        # Checks that may fail come first, so that a refused network leaves its layers unchanged.
         for leaf in leaves:
             leaf.check_is_free()
         home = Home(unfused, 0, params, grads, self.dtype, self.seed, True, stats, self._turns)
@@ -123,22 +127,35 @@ class Network(NetworkState):
         return executor
 
     def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
-        """Raw output (rows, n_out) for x (rows, n_in); remembers what `backward` needs.
+        """Compute the raw output (rows, n_out), and keep what `backward` needs.
 
-        Raises ValueError and TypeError for bad input, NaN and infinity among it.
+        x: inputs (rows, n_in).
+        training: whether dropout and batch statistics act as in training.
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises ValueError and TypeError for bad input, NaN and infinity included.
         """
         self._see(x)
         return self.executor.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
 
     def backward(self, dz: ArrayLike, threads: int | None = None) -> Array:
-        """Fill `grads` for the gradient dz (rows, n_out) by the last forward's output; returns dx.
+        """Fill `grads`; returns dx (rows, n_in), the gradient by the input of the last forward.
+
+        dz: the gradient (rows, n_out) by the output of the last forward.
+        threads: the number of threads. If left out: `default_threads()`.
 
         Raises RuntimeError without a forward pass before, ValueError for another shape.
         """
         return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
 
     def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
-        """Raw output of the last layer (rows, n_out) for X (rows, n_in): logits or predictions."""
+        """Compute the raw output (rows, n_out) of the last layer: logits or predictions.
+
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises ValueError and TypeError for bad input, NaN and infinity included.
+        """
         if self._executor is not None:
             out = self._executor.quick.predict(X, threads)
             if out is not None:
@@ -148,11 +165,15 @@ class Network(NetworkState):
         return self.executor.predict(as_finite(X, self.dtype, self.n_in), threads)
 
     def predict_row(self, x: ArrayLike, out: Array | None = None) -> Array:
-        """Raw output (n_out,) for one row x (n_in,), for control loops: microseconds a call.
+        """Compute the raw output (n_out,) for one row, for control loops: microseconds a call.
 
-        On one thread, with the bits that `predict` gives that row (not through a BLAS). out: an
-        array (n_out,) of the network's dtype to write to; left out, a new one. Returns it. Raises
-        ValueError and TypeError for other shapes and types, ValueError for NaN and infinity.
+        It runs on one thread, with the bits that `predict` gives that row (not through a BLAS).
+
+        x: one row (n_in,).
+        out: an array (n_out,) of the network's dtype to write to; None makes a new one.
+
+        Returns the array. Raises ValueError and TypeError for other shapes and types, ValueError
+        for NaN and infinity.
         """
         executor = self.executor
         quick = executor.quick.predict_row(x, out)
@@ -177,19 +198,28 @@ class Network(NetworkState):
         *,
         loss: str | Loss | None = None,
     ) -> Array:
-        """Probabilities (rows, n_out): softmax or sigmoid of `predict`, by `loss`; left out, that
-        of the last training with fit or train_step.
+        """Compute probabilities (rows, n_out): the softmax or sigmoid of `predict`, by the loss.
 
-        Raises ValueError for a loss that predicts values, or where nothing tells the loss.
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
+        loss: a name or an object. If left out: that of the last fit or train_step.
+
+        Raises ValueError for a loss that predicts values, or if no loss is known.
         """
         chosen = self._trained_loss("predict_proba") if loss is None else get_loss(loss)
-        chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values before the work
+        chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values early
         return chosen.probabilities(self.predict(X, threads))
 
     def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:
-        """What `predict` means under the loss of the last training, (rows, n_out): probabilities,
-        values, rates (poisson), quantiles (pinball), or means and then standard deviations
-        (gaussian_nll); the `response` of the loss. Raises ValueError for a custom loss.
+        """Compute what `predict` means under the loss of the last training, (rows, n_out).
+
+        That is probabilities, values, rates (poisson), quantiles (pinball), or means and then
+        standard deviations (gaussian_nll): the `response` of the loss.
+
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises ValueError for a custom loss.
         """
         loss = self._trained_loss("predict_response")
         loss.response(np.zeros((1, self.n_out)))
@@ -204,9 +234,12 @@ class Network(NetworkState):
         return get_loss(self.loss)
 
     def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
-        """Set the running statistics of every BatchNorm to mean and variance of what comes into it
-        for X (rows, n_in), without dropout: after weights were set by hand, for instance. PyTorch's
-        update_bn.
+        """Set the running statistics of every BatchNorm to mean and variance of its input for X.
+
+        Dropout is off. Use it after weights were set by hand, for example. PyTorch's update_bn.
+
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
 
         Raises ValueError and TypeError for bad input and fewer than 2 rows.
         """
@@ -224,7 +257,7 @@ class Network(NetworkState):
         n_in: int | None = None,
         draws: bool = True,
     ) -> Self:
-        """For copies and files; the __init__ of a subclass may take other arguments."""
+        """Make a network for copies and files, as the __init__ of a subclass may differ."""
         net = cls.__new__(cls)
         if not draws:
             net._draws = False
@@ -239,8 +272,10 @@ class Network(NetworkState):
         loss: str | Loss | LossFunction | None = None,
         learns: bool = False,
     ) -> None:
-        """Learn the input width from the first data; ValueError where the input's mean and std are
-        missing and this call does not learn them, or its columns have other names than before.
+        """Learn the input width from the first data, and check the names of the columns.
+
+        Raises ValueError for names other than before, and if Standardize has no mean and std and
+        this call does not learn them.
         """
         _core.check_stack()
         if type(x) is not np.ndarray:
@@ -253,14 +288,14 @@ class Network(NetworkState):
     def _learn_width(
         self, x: ArrayLike, y: ArrayLike | None, loss: str | Loss | LossFunction | None
     ) -> None:
-        """From data that are checked first: refused ones must not settle it."""
+        """Learn the input width from data that are checked first: refused data must not fix it."""
         with self._turns.changing:
             matrix = as_matrix(x, self.dtype, None)
             if y is not None:
                 check_finite(matrix, "X")
                 chosen = get_loss(self._choose_loss(loss, y))
                 as_target(y, chosen, len(matrix), self.n_out, self.dtype)
-            if self._executor is None:  # another thread was not quicker
+            if self._executor is None:  # unless another thread was quicker
                 self._executor = self._build(matrix.shape[1])
 
     def _check_ready(self) -> None:
@@ -278,13 +313,13 @@ class Network(NetworkState):
         try:
             array = as_numbers(y, "y", "target")
         except TypeError:
-            check_missing(y, "y")  # text stands for classes, and codes would hide what is missing
+            check_missing(y, "y")  # text stands for classes, and codes would hide missing labels
             raise
         one_a_row = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
         if array.dtype.kind in "iu" and one_a_row and self.n_out > 1:
             return "cross_entropy"
         if array.dtype.kind == "f":
-            if one_a_row and self.n_out > 1:  # labels, where some are missing
+            if one_a_row and self.n_out > 1:  # these may be labels of which some are missing
                 check_missing(y, "y")
             return "squared_error"
         if array.ndim == 2 and np.all((array == 0) | (array == 1)) and np.all(array.sum(1) == 1):

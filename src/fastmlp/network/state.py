@@ -1,4 +1,4 @@
-"""What a network holds beside its layers: its flat arrays, and what training keeps of them."""
+"""The numbers of a network beside its layers: flat arrays, and the state of training."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -21,7 +21,8 @@ from ..ground.runtime import resolve_threads
 from ..optimizers import Optimizer, get_optimizer
 from .batch_norm_statistics import has_batch_norm, statistics_of
 
-# what training changes beside weights and statistics: of the network, and of its context
+# Attributes that training changes beside weights and statistics: of the network (_KEPT), and of
+# its context (_COUNTERS).
 _KEPT = (
     *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
     *("_interrupted_batches", "_lacks_state", "known_names"),
@@ -32,16 +33,14 @@ _COUNTERS = (
 
 
 class PassUnderWay(Protocol):
-    """A loop over epochs that is in one."""
+    """A loop over epochs while it is inside of one."""
 
     def batches(self) -> tuple[int, int, bool, int]:
-        """What tells the batches of this pass from others."""
+        """Return what identifies the mini-batches of this pass."""
 
 
 class NetworkState(Translated, dialect="network"):
-    """Base of Sequential: parameters, gradients and statistics, the optimizer with its moments, and
-    averaged weights.
-    """
+    """Base of Sequential: flat arrays, the optimizer with its moments, and averaged weights."""
 
     def __init__(self, seed: int, dtype: np.dtype[Any]) -> None:
         self._seed, self._dtype = seed, dtype
@@ -50,27 +49,27 @@ class NetworkState(Translated, dialect="network"):
         self._optimizer: Optimizer | None = None
         self.state: tuple[Array, ...] | None = None
         self.average: Array | None = None
-        self.average_stats: tuple[int, Array] | None = None  # the step that they belong to
+        self.average_stats: tuple[int, Array] | None = None  # (step, statistics after that step)
         self._shows_average = False
         self._lacks_state = False
-        self._kept: tuple[tuple[Array, Array], ...] = ()  # places and what they hold in a file
+        self._kept: tuple[tuple[Array, Array], ...] = ()  # (array, its values in a file)
         self.pass_under_way: PassUnderWay | None = None
         self._interrupted_batches: tuple[int, int, bool, int] | None = None
         self.column_names = ColumnNames()
 
     @property
     def seed(self) -> int:
-        """What its weights, the order of the rows and the masks of dropout depend on."""
+        """The seed of the weights, of the order of the rows and of the masks of dropout."""
         return self._seed
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
+        """The type of all numbers, float32 or float64."""
         return self._dtype
 
     @property
     def executor(self) -> Executor:
-        """What runs this network; ValueError while the input width is not known."""
+        """The executor of this network; ValueError while the input width is not known."""
         if self._executor is None:
             raise ValueError(
                 "the input width is not known yet; use Linear(n_in, n_out) for the first layer, "
@@ -80,7 +79,7 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def known_names(self) -> list[str] | None:
-        """Names of the columns that it has learned from; None while no X had any."""
+        """Names of the columns that the network has learned from; None while no X had any."""
         return self.column_names.known
 
     @known_names.setter
@@ -89,8 +88,9 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
-        """Names of the columns that it was trained on; as in scikit-learn, AttributeError while
-        there are none.
+        """Names of the columns that the network was trained on.
+
+        AttributeError while there are none, as in scikit-learn.
         """
         if self.known_names is None:
             raise AttributeError("feature_names_in_: no X with names of columns was trained on")
@@ -98,13 +98,15 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def n_params(self) -> int:
-        """Number of weights, biases, scales and shifts."""
+        """The number of weights, biases, scales and shifts."""
         return self.executor.layout.n_params
 
     @property
     def params(self) -> Array:
-        """All weights, then all biases, scales and shifts, flat; writing changes the network, but
-        neither averages of the weights, which `set_params` changes too, nor the moments.
+        """All weights, then all biases, scales and shifts, flat.
+
+        Writing changes the network, but neither averages of the weights nor the moments.
+        `set_params` changes the averages too.
         """
         return self.executor.context.params
 
@@ -114,7 +116,7 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def grads(self) -> Array:
-        """Gradients in the layout of params, as the last `backward` left them."""
+        """Gradients in the layout of params, written by the last `backward`."""
         return self.executor.context.grads
 
     @grads.setter
@@ -123,9 +125,7 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def stats(self) -> Array:
-        """Statistics that are not trained, flat: running ones of BatchNorm, those of
-        Standardize.
-        """
+        """Statistics that are not trained, flat: those of BatchNorm and Standardize."""
         return self.executor.context.stats
 
     @stats.setter
@@ -149,7 +149,7 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def interrupted_batches(self) -> tuple[int, int, bool, int] | None:
-        """What tells the batches of a pass that is not over from others; None where none is."""
+        """What identifies the mini-batches of an interrupted pass; None if there is none."""
         running = self.pass_under_way
         return self._interrupted_batches if running is None else running.batches()
 
@@ -157,11 +157,12 @@ class NetworkState(Translated, dialect="network"):
     def interrupted_batches(self, batches: tuple[int, int, bool, int] | None) -> None:
         self.pass_under_way, self._interrupted_batches = None, batches
 
-    # ---- what a file holds while it is not what the arrays hold ----------------------------------
+    # ---- contents of a file while the arrays hold something else ---------------------------------
 
     def as_saved(self, array: Array) -> Array:
-        """What a model file holds of an array of this network: in `kept_for_files` what it held
-        before.
+        """Return the values of an array for a model file.
+
+        Inside `kept_for_files` these are the values from before it.
         """
         for place, values in self._kept:
             first = (array.ctypes.data - place.ctypes.data) // place.itemsize
@@ -171,8 +172,9 @@ class NetworkState(Translated, dialect="network"):
 
     @contextmanager
     def kept_for_files(self, *places: Array) -> Iterator[None]:
-        """Inside, flat arrays hold something for the moment: a file that a signal handler saves
-        gets what they held before, as long as they are not back.
+        """Inside, flat arrays hold other values for a moment, and files get the values from before.
+
+        A signal handler may save the network during that moment.
         """
         before = self._kept
         self._kept = (*before, *((place, place.copy()) for place in places))
@@ -185,8 +187,9 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def optimizer(self) -> Optimizer | None:
-        """That of the last training, which the next goes on with. Setting it is `use_optimizer`;
-        None gives it up with all that it keeps.
+        """The optimizer of the last training, with which the next goes on.
+
+        Setting it is `use_optimizer`; None gives it up with all its state.
         """
         return self._optimizer
 
@@ -198,10 +201,12 @@ class NetworkState(Translated, dialect="network"):
             self.use_optimizer(optimizer)
 
     def use_optimizer(self, optimizer: str | Optimizer) -> None:
-        """Make sure of state for this optimizer: what there is, or zeros after a change of kind.
+        """Prepare the state for this optimizer: the present one, or zeros after a change of kind.
+
+        optimizer: an Optimizer or a name.
 
         Another `lr` begins its schedule at step 0, another `weight_average` begins anew. Raises
-        RuntimeError inside `averaged`, TypeError and ValueError for what is no optimizer of
+        RuntimeError inside `averaged`, TypeError and ValueError for anything but an optimizer of
         mini-batches.
         """
         self._check_trainable()
@@ -214,8 +219,9 @@ class NetworkState(Translated, dialect="network"):
             self._change_optimizer(optimizer)
 
     def remember_optimizer(self, optimizer: Optimizer) -> None:
-        """Of a file that holds its settings alone: training goes on with them, but not as if
-        nothing had been between.
+        """Keep an optimizer from a file that holds its settings without its state.
+
+        Training goes on with these settings, and warns that the state begins anew.
         """
         self._optimizer, self._lacks_state = optimizer, True
 
@@ -252,10 +258,10 @@ class NetworkState(Translated, dialect="network"):
         self.state, self.average, self._optimizer = state, average, optimizer
 
     def drop_optimizer(self) -> None:
-        """Give up the optimizer, its moments and averages, which would not follow the weights that
-        a full-batch method finds.
+        """Give up the optimizer, its moments and averages.
 
-        Raises RuntimeError inside `averaged`.
+        They would not follow the weights that a full-batch method finds. Raises RuntimeError inside
+        `averaged`.
         """
         self._check_trainable()
         context = self.executor.context
@@ -282,9 +288,10 @@ class NetworkState(Translated, dialect="network"):
 
     @contextmanager
     def unchanged_before_a_step(self) -> Iterator[None]:
-        """Where an error comes before the first step, all that this class and Sequential keep goes
-        back to what it was: a custom loss may refuse its first mini-batch. Divergence is no such
-        error: training has begun then, and its history says how.
+        """If an error comes before the first step, restore everything that a network keeps.
+
+        A custom loss may refuse its first mini-batch, for example. A divergence restores nothing:
+        training has begun by then, and its history says how it went.
         """
         context = self.executor.context
         kept = {name: getattr(self, name) for name in _KEPT}
@@ -307,16 +314,12 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def keeps_average(self) -> bool:
-        """Whether there are averaged weights: the optimizer has a weight_average or averages by
-        itself.
-        """
+        """Whether there are averaged weights: by a weight_average, or by the optimizer itself."""
         return self.optimizer is not None and self.optimizer.keeps_average
 
     @property
     def averaged_params(self) -> Array:
-        """A copy of the averaged weights, in the layout of params; ValueError where none are
-        kept.
-        """
+        """A copy of the averaged weights, in the layout of params; ValueError if none are kept."""
         if self.optimizer is None or self.state is None or not self.optimizer.keeps_average:
             raise ValueError(
                 "no averaged weights are kept; train with Adam(weight_average=EMA(0.999)), for "
@@ -330,8 +333,10 @@ class NetworkState(Translated, dialect="network"):
 
     @property
     def averaged_stats(self) -> Array:
-        """A copy of `stats` as they are for the averaged weights; ValueError where BatchNorm needs
-        them and `fit` has not computed them since the last step.
+        """A copy of the `stats` that belong to the averaged weights.
+
+        Raises ValueError if BatchNorm needs them and `fit` has not computed them since the last
+        step.
         """
         if not has_batch_norm(self.executor):
             return self.stats.copy()
@@ -343,17 +348,15 @@ class NetworkState(Translated, dialect="network"):
         return self.average_stats[1].copy()
 
     def scored_weights(self) -> tuple[Array, Array]:
-        """Copies of the weights and statistics that `fit` scores: averaged ones if they are
-        kept.
-        """
+        """Return copies of the weights and statistics that `fit` scores, averaged ones if kept."""
         if self.keeps_average:
             return self.averaged_params, self.averaged_stats
         return self.params.copy(), self.stats.copy()
 
     @contextmanager
     def averaged_unless_saved(self) -> Iterator[None]:
-        """As `averaged`, for `fit` itself: a signal handler that saves does not get the averaged
-        weights.
+        """As `averaged`, for `fit`: a file that a signal handler saves gets the weights in
+        training.
         """
         with self.kept_for_files(*self._weights(), self.stats), self.averaged():
             yield
@@ -361,15 +364,16 @@ class NetworkState(Translated, dialect="network"):
     def update_average_statistics(
         self, matrix: Array, rows: NDArray[np.int64], threads: int
     ) -> None:
-        """Compute `averaged_stats` from rows of a checked matrix, where there is a BatchNorm."""
+        """Compute `averaged_stats` from rows of a checked matrix, if there is a BatchNorm."""
         if has_batch_norm(self.executor):
             params = self.averaged_params
             stats = statistics_of(self.executor, params, matrix, rows, threads)
             self.average_stats = self.step, stats
 
     def _stats_from(self, X: ArrayLike, params: Array, threads: int) -> Array:
-        """What `stats` would be with these weights, BatchNorm's being computed from X (rows, n_in);
-        ValueError and TypeError for bad input.
+        """Return the `stats` of these weights, with BatchNorm's computed from X (rows, n_in).
+
+        Raises ValueError and TypeError for bad input.
         """
         self.column_names.check(X)
         matrix = as_finite(X, self.dtype, self.executor.layout.n_in)
@@ -389,14 +393,13 @@ class NetworkState(Translated, dialect="network"):
             with net.averaged():
                 net.evaluate(X_test, y_test)
 
-        A BatchNorm then has the statistics of the averaged weights, which `fit` computes from the
-        training rows after every epoch; after steps of another kind pass the training inputs X
-        (rows, n_in), from which they are computed here.
+        X: training inputs (rows, n_in), from which the statistics of BatchNorm are computed. They
+            may be left out after `fit`, which computes these statistics from the training rows
+            after every epoch. After steps of another kind a BatchNorm needs them.
 
-        At the end the weights that training goes on with come back, so training inside raises
-        RuntimeError. To keep the averaged weights:
-        net.set_params(net.averaged_params, net.averaged_stats). Raises ValueError where none are
-        kept, or X is missing.
+        At the end the weights in training come back, so training inside raises RuntimeError. To
+        keep the averaged weights: net.set_params(net.averaged_params, net.averaged_stats). Raises
+        ValueError if none are kept, or X is missing.
         """
         with self.executor.turns.changing:
             if self._shows_average:
@@ -419,16 +422,19 @@ class NetworkState(Translated, dialect="network"):
                         for place, values in zip(places, kept, strict=True):
                             place[:] = values
                         self._shows_average = False
-                    except KeyboardInterrupt as error:  # not before the weights are back
+                    except KeyboardInterrupt as error:  # raised again when the weights are back
                         interrupt = error
             if interrupt is not None:
                 raise interrupt
 
     def set_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
-        """Replace all weights and biases by a flat array in the layout of `params`, and their
-        average as well where one is kept; `stats` by what belongs to them, where that is given.
+        """Replace all weights and biases, and their average as well if one is kept.
 
-        Raises ValueError for another size, NaN and infinity, TypeError for what is not numeric.
+        params: a flat array (n_params,) in the layout of `params`.
+        stats: the statistics (n_stats,) that belong to them; None leaves those of the network.
+
+        Raises ValueError for another size, NaN and infinity, TypeError for anything that is not
+        numeric.
         """
         values = self._flat(params, self.params, "params")
         statistics = None if stats is None else self._flat(stats, self.stats, "stats")
@@ -455,7 +461,7 @@ class NetworkState(Translated, dialect="network"):
         return array
 
     def _weights(self) -> list[Array]:
-        """The flat arrays that hold weights, rather than gradients or moments."""
+        """Return the flat arrays that hold weights, rather than gradients or moments."""
         average = () if self.average is None else (self.average,)
         own: tuple[Array, ...] = ()
         if self.optimizer is not None and self.state is not None:
@@ -464,7 +470,7 @@ class NetworkState(Translated, dialect="network"):
 
 
 def zeros(size: int, dtype: np.dtype[Any]) -> Array:
-    """A flat array of zeros; MemoryError in the user's words."""
+    """Return a flat array of zeros; MemoryError with advice if there is no room."""
     try:
         return aligned_zeros(size, dtype)
     except (MemoryError, ValueError):

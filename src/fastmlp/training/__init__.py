@@ -1,1 +1,1 @@
-"""`fit`: checked data, passes over it, callbacks, what is shown and warned of."""
+"""`fit`: checked data, passes over it, callbacks, progress and warnings."""

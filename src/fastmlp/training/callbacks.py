@@ -19,30 +19,40 @@ from .run import Run
 
 
 class Callback:
-    """Override what you need. `run` has net, epoch (from 1), logs, history, optimizer and
-    stop(reason), and use_optimizer(optimizer) to go on with another learning rate.
+    """Base of the callbacks of `fit`: override the methods that you need.
+
+    Each method takes `run`, with these attributes and methods:
+
+    net: the network.
+    epoch: the number of the epoch, from 1.
+    logs: the loss and the metrics of the epoch, a dict.
+    history: the History so far.
+    optimizer: the optimizer of this fit.
+    stop(reason): ends training after this epoch.
+    use_optimizer(optimizer): goes on with another learning rate, for example.
     """
 
     def on_fit_begin(self, run: Run) -> None:
-        """Before the first epoch."""
+        """Called before the first epoch."""
 
     def on_epoch_end(self, run: Run) -> None:
-        """After each epoch: run.logs holds its loss and metrics; what is added there enters the
-        history.
+        """Called after each epoch.
+
+        run.logs holds its loss and metrics. Entries added there join the history.
         """
 
     def on_fit_end(self, run: Run) -> None:
-        """After the last epoch, also when training stopped early; not after an error or Ctrl-C."""
+        """Called after the last epoch, also after an early stop; not after an error or Ctrl-C."""
 
     def on_divergence(self, run: Run) -> None:
-        """Before fit raises DivergenceError."""
+        """Called before fit raises DivergenceError."""
 
 
 _MODES = {"loss": "min", "mae": "min", "rmse": "min", "accuracy": "max", "r2": "max"}
 
 
 class _Monitor(Callback):
-    """Watches one logged quantity for a better value."""
+    """Base of the callbacks that watch one logged quantity for a better value."""
 
     def __init__(
         self, monitor: str, patience: int, min_delta: float, mode: str, rtol: float = 0.0
@@ -73,7 +83,7 @@ class _Monitor(Callback):
         self.best = math.nan
 
     def check_monitor(self, run: Run, logged: Iterable[str]) -> None:
-        """ValueError if the monitored quantity is not among those that are logged."""
+        """Raise ValueError if the monitored quantity is not among the logged ones."""
         if self.monitor in logged:
             return
         if self.monitor.startswith("val_") and not run.has_validation:
@@ -87,7 +97,7 @@ class _Monitor(Callback):
         )
 
     def _improves(self, run: Run) -> bool:
-        """Whether this epoch's value is better than the best, which it then becomes."""
+        """Whether this epoch's value is better than the best so far; it then becomes the best."""
         self.check_monitor(run, run.logs)
         value = run.logs[self.monitor]
         gain = self.best - value if self.mode == "min" else value - self.best
@@ -101,15 +111,25 @@ class _Monitor(Callback):
 
 
 class EarlyStopping(_Monitor):
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs. The
-    lecture's slide.
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    `monitor` is any logged name ("val_loss", "val_accuracy", "loss", ...). mode "auto" maximises
-    accuracy and r2, minimises loss, mae and rmse, and is a ValueError for what else is logged.
-    patience 0 means 1. With `restore_best` the weights of the best epoch come
-    back at the end of fit. After fit: `best`, `best_epoch` (from 1), `stopped_epoch` (None if it
-    never stopped). Where the optimizer averages weights, the averaged ones are scored and come
-    back.
+    The lecture's slide. If the optimizer averages weights, the averaged ones are scored and
+    restored.
+
+    monitor: any logged name ("val_loss", "val_accuracy", "loss", ...).
+    patience: epochs without improvement, an integer >= 0; 0 means 1.
+    min_delta: the least improvement that counts, >= 0.
+    mode: "min", "max" or "auto". "auto" maximizes accuracy and r2 and minimizes loss, mae and rmse;
+        for any other quantity it is a ValueError.
+    restore_best: whether the weights of the best epoch come back at the end of fit.
+
+    Attributes after fit:
+    best: the best value.
+    best_epoch: its epoch, from 1.
+    stopped_epoch: the epoch after which it stopped training, or None if it did not.
+
+    Raises ValueError and TypeError for settings outside their range. fit raises ValueError if the
+    quantity is not logged.
     """
 
     def __init__(
@@ -154,9 +174,10 @@ class EarlyStopping(_Monitor):
         self.restore(run.net)
 
     def restore(self, net: Network) -> bool:
-        """Give the network the best weights; False where there are none. By itself that happens at
-        the end of fit and when it diverges; after Ctrl-C, which keeps the latest weights to go on
-        from, it is up to you.
+        """Give the network the best weights; False if there are none.
+
+        This happens by itself at the end of fit and when fit diverges. After Ctrl-C, which keeps
+        the latest weights to go on from, it is up to you.
         """
         best, stats = self._best_params, self._best_stats
         self._best_params = self._best_stats = None
@@ -166,15 +187,26 @@ class EarlyStopping(_Monitor):
 
 
 class ReduceOnPlateau(_Monitor):
-    """Multiply the learning rate by `factor` when `monitor` has not improved by more than
-    rtol |best| + min_delta for `patience` epochs; never below `min_lr`. optax's reduce_on_plateau;
-    PyTorch's ReduceLROnPlateau with a patience that is smaller by 1. patience 0 means 1, PyTorch's
-    0; mode as in EarlyStopping.
+    """Multiply the learning rate by `factor` when `monitor` has stopped improving.
 
-    After a change `cooldown` epochs pass before waiting begins again. The rate of every epoch is
-    logged as "lr". The network's optimizer is replaced by one with the new rate: the next fit
-    without `optimizer=` goes on with it, so does a loaded network. What has been watched is not
-    part of the network: every fit starts to wait afresh. The optimizer needs a number for its lr.
+    optax's reduce_on_plateau; PyTorch's ReduceLROnPlateau with a patience that is smaller by 1.
+
+    monitor: any logged name.
+    factor: the factor of the rate, between 0 and 1.
+    patience: epochs without an improvement by more than rtol |best| + min_delta, an integer >= 0. 0
+        means 1, which is PyTorch's 0.
+    min_delta: the absolute part of the least improvement, >= 0.
+    mode: as in `EarlyStopping`.
+    cooldown: epochs after a change before waiting begins again, >= 0.
+    min_lr: the least rate, >= 0.
+    rtol: the relative part of the least improvement, in [0, 1).
+
+    The rate of every epoch is logged as "lr". The network's optimizer is replaced by one with the
+    new rate. The next fit without `optimizer=` goes on with it, and so does a loaded network. The
+    watched values are not part of the network: every fit starts to wait afresh.
+
+    Raises ValueError and TypeError for settings outside their range. fit raises ValueError if the
+    optimizer follows no lr, or its lr is a schedule.
     """
 
     def __init__(
@@ -218,7 +250,7 @@ class ReduceOnPlateau(_Monitor):
         self._waited = self._cooling = 0
 
     def on_epoch_end(self, run: Run) -> None:
-        """Log the rate; lower it when patience is used up."""
+        """Log the rate, and lower it when patience is used up."""
         assert isinstance(run.optimizer, Optimizer)
         better, lr = self._improves(run), run.optimizer.lr_at(0)
         run.logs["lr"] = lr
@@ -232,13 +264,17 @@ class ReduceOnPlateau(_Monitor):
 
 
 class GradientNorms(Callback):
-    """Records, after each epoch, the norm of the gradient by the weight of every Linear: where it
-    shrinks from the last layer to the first, it vanishes (the lecture, "Vanishing gradient").
+    """Record, after each epoch, the norm of the gradient by the weight of every Linear.
 
-    The gradient is that of the last mini-batch of the epoch, as `net.grads` holds it; with
-    batch_size=len(X) an epoch is one step, and the norms are those of the whole cost. After fit:
-    `norms` (epochs, n_linear), from the first layer to the last; `fastmlp.plot.gradient_norms`
-    draws it. A further fit begins afresh.
+    If it shrinks from the last layer to the first, the gradient vanishes (the lecture, "Vanishing
+    gradient"). The gradient is that of the last mini-batch of the epoch, as `net.grads` holds it.
+    With batch_size=len(X) an epoch is one step, and the norms are those of the whole cost.
+
+    Attribute after fit:
+    norms: (epochs, n_linear), from the first layer to the last. `fastmlp.plot.gradient_norms` draws
+        it.
+
+    A further fit begins afresh.
     """
 
     def __init__(self) -> None:
@@ -254,14 +290,15 @@ class GradientNorms(Callback):
         self._norms = []
 
     def on_epoch_end(self, run: Run) -> None:
-        """One more row."""
+        """Add a row of norms."""
         linear = [leaf for leaf in leaves_of(run.net.layers) if isinstance(leaf, Linear)]
         self._norms.append([_norm(layer.weight_grad) for layer in linear])
 
 
 def check_monitors(callbacks: Sequence[Callback], run: Run) -> None:
-    """ValueError where one monitors what neither fit nor a callback before it logs. What a callback
-    of the user's own logs is known after the first epoch only.
+    """Raise ValueError if a callback monitors a quantity that is not logged before it.
+
+    What a callback of the user's own logs is known only after the first epoch.
     """
     logged = list(run.logged)
     for callback in callbacks:
@@ -274,12 +311,12 @@ def check_monitors(callbacks: Sequence[Callback], run: Run) -> None:
 
 
 def _norm(x: Array) -> float:
-    """In float64: squares of small float32 gradients underflow."""
+    """Return the norm in float64, because squares of small float32 gradients underflow."""
     return float(np.linalg.norm(x.astype(np.float64)))
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """Them as a list; TypeError unless every one is a Callback."""
+    """Return the callbacks as a list; TypeError unless every one is a Callback."""
     listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     if not (isinstance(callbacks, Iterable) and all(isinstance(c, Callback) for c in listed)):
         raise TypeError(

@@ -17,7 +17,7 @@ from ..sample_weights import ClassWeight, Weights, as_weights, class_weights, co
 
 
 class TrainingData:
-    """Checked arrays of one fit: all rows, which of them to train on, and what to validate with."""
+    """Checked arrays of one fit: all rows, which of them to train on, and validation data."""
 
     def __init__(
         self,
@@ -55,14 +55,14 @@ class TrainingData:
             raise ValueError("no row has a weight above 0, so there is nothing to learn from")
 
     def _weighed(self, loss: Loss) -> Array:
-        """The weights of the training rows that count."""
+        """Return the weights of the training rows that count."""
         assert self.weights is not None
         counting = loss.counting(self.y)
         weights = self.weights if counting is None else self.weights * counting
         return weights[self.rows]
 
     def _check_counting(self, loss: Loss) -> None:
-        """ValueError where all rows of one side have the label that is ignored."""
+        """Raise ValueError if all training rows, or all validation rows, have the ignored label."""
         if not loss.counted(self.y, self.rows):
             raise ValueError(
                 f"all training rows have the label that {loss!r} ignores, so there is nothing to "
@@ -74,7 +74,7 @@ class TrainingData:
             )
 
     def _split(self, share: float, seed: int) -> None:
-        """Set a random share of the rows aside; only those are copied."""
+        """Set a random share of the rows aside for validation; only those are copied."""
         n, number = len(self.rows), as_real(share)
         if number is None or not 0 < number < 1:
             raise ValueError(f"validation_split must lie between 0 and 1, not {share!r}")
@@ -84,12 +84,12 @@ class TrainingData:
                 f"validation_split={share!r} of {n} rows leaves one side empty; 0.1 is usual"
             )
         shuffled = self.rows.copy()
-        _core.shuffle(shuffled, seed, 2**64 - 1)  # no epoch has this number
+        _core.shuffle(shuffled, seed, 2**64 - 1)  # a number that no epoch has
         held, self.rows = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
         self.validation = self.X[held], self.y[held], weights_at(self.weights, held)
 
     def _tell_lost_classes(self, loss: Loss) -> None:
-        """Where chance has left no row of a class to train on."""
+        """Warn if chance has left no row of a class to train on."""
         if self.validation is None or not loss.needs_labels:
             return
         held = self.validation[1]
@@ -106,7 +106,7 @@ class TrainingData:
 def checked_pair(
     net: Network, X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
-    """X and y in the form that C takes; ValueError or TypeError before any work."""
+    """Return X and y in the form that C takes; ValueError or TypeError before any work."""
     net.column_names.check(X, x_name)
     x = as_finite(X, net.dtype, net.n_in, x_name)
     return x, as_target(y, loss, len(x), net.n_out, net.dtype, y_name)

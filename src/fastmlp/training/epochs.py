@@ -21,7 +21,7 @@ from .step import take_step
 
 
 class EpochLoop:
-    """One pass after another over the training rows, each in the order of its number."""
+    """The passes over the training rows, each in an order given by its number."""
 
     def __init__(
         self,
@@ -40,19 +40,20 @@ class EpochLoop:
         self.batch_size = min(batch_size, len(data.rows))
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
-        self.visited = 0  # rows of the present pass
+        self.visited = 0  # rows of the present pass so far
         net.executor.context.check_rows(self.n, self.batch_size)
         net.executor.reserve_batches(self.batch_size, threads)
         net.use_optimizer(optimizer)
         if epochs > 0:
             warn_of_schedule(net.executor.context, optimizer, -(-self.n // self.batch_size))
-        # A pass that was interrupted goes on where it stopped, if this one has the same batches.
+        # An interrupted pass goes on from its last row if this fit has the same mini-batches.
         if net.executor.context.position and net.interrupted_batches != self.batches():
             net.executor.context.position = 0
 
     def leave(self, error: BaseException | None) -> None:
-        """At the end, or after an error: whatever broke a pass off, it can go on later, unless it
-        has diverged.
+        """End the loop, normally or after an error.
+
+        An interrupted pass can go on later, unless it diverged.
         """
         context = self.net.executor.context
         if isinstance(error, DivergenceError):
@@ -60,18 +61,19 @@ class EpochLoop:
         self.net.interrupted_batches = self.batches() if context.position else None
 
     def batches(self) -> tuple[int, int, bool, int]:
-        """What tells the batches of a pass from others: how they are cut, and a checksum of a
-        thousand rows.
+        """Return what identifies the mini-batches of a pass.
+
+        That is how they are cut, and a checksum of a thousand rows.
         """
         rows = self.data.rows[:: max(1, len(self.data.rows) // 1000)]
         checksum = zlib.crc32(self.data.y[rows].tobytes(), zlib.crc32(self.data.X[rows].tobytes()))
         return self.n, self.batch_size, bool(self.shuffle), checksum
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: Progress) -> float:
-        """All mini-batches of the next epoch; returns the loss of its rows."""
+        """Run all mini-batches of the next epoch; returns the loss of its rows."""
         context, optimizer = self.net.executor.context, run.optimizer
         assert isinstance(optimizer, Optimizer)
-        self.net.pass_under_way = self  # what is saved from now on says in which pass
+        self.net.pass_under_way = self  # a file saved from now on names this pass
         self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
         self.order = self.data.rows
         if self.shuffle:
@@ -99,7 +101,10 @@ class EpochLoop:
     def _train(
         self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """In C: loss_sum and the losses of some mini-batches, their rows, whether all is finite."""
+        """Train on some mini-batches in C.
+
+        Returns loss_sum plus their losses, the number of their rows, and whether all is finite.
+        """
         return self.net.executor.context.train(
             self.data.X,
             self.data.y,
@@ -121,7 +126,7 @@ class EpochLoop:
     def _train_in_python(
         self, optimizer: Optimizer, rates: Array | None, outputs: Array | None, loss_sum: float
     ) -> tuple[float, int, bool]:
-        """One mini-batch with a loss that is a Python function; returns the same."""
+        """Train on one mini-batch with a loss written in Python; returns the same as `_train`."""
         assert isinstance(self.loss, CustomLoss)
         executor, data = self.net.executor, self.data
         first = executor.context.position
@@ -144,7 +149,7 @@ class EpochLoop:
 
 
 def divergence(epoch: int, step: int, lr: float, history: History | None = None) -> DivergenceError:
-    """The error for a loss or an update that is not finite."""
+    """Return the error for a loss or an update that is not finite."""
     return DivergenceError(
         f"the loss or the update is no longer finite in epoch {epoch} (step {step}); lower the "
         f"learning rate (lr={lr:g} now) or scale the inputs; the network keeps finite weights",
@@ -155,6 +160,6 @@ def divergence(epoch: int, step: int, lr: float, history: History | None = None)
 
 
 def check_weights(params: Array) -> None:
-    """ValueError where training would begin with weights that are not finite."""
+    """Raise ValueError if training would begin with weights that are not finite."""
     if _core.first_nonfinite(params) >= 0:
         raise ValueError("the weights of this network hold NaN or infinity; make a new network")

@@ -1,6 +1,4 @@
-"""`fit`: arrays checked once, then epochs of mini-batches in C, with metrics and callbacks between
-them.
-"""
+"""`fit`: checks arrays once, then runs epochs of mini-batches, with metrics and callbacks."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -47,9 +45,9 @@ def fit(
     verbose: int,
 ) -> History:
     """Train for `epochs` passes; see Sequential.fit."""
-    # All checks first, those of the callbacks too: what is refused has changed nothing.
+    # All checks come first, those of the callbacks too, so that a refused call changes nothing.
     loss = get_loss(chosen)
-    if isinstance(metrics, Iterable) and not isinstance(metrics, str):  # else get_metrics refuses
+    if isinstance(metrics, Iterable) and not isinstance(metrics, str):  # get_metrics raises if not
         metrics = tuple(metrics)
     shuffle, drop_last = check_flag(shuffle, "shuffle"), check_flag(drop_last, "drop_last")
     functions = get_metrics(metrics, loss)
@@ -79,7 +77,7 @@ def fit(
     hints = None if isinstance(optimizer, FullBatchMethod) else Hints(net, data, batch_size)
     if net.standardize is not None and not net.standardize.is_adapted:
         net.standardize.adapt_rows(data.X, data.rows, data.given)
-    # those of the pass, while the weights change; room for them where metrics need them
+    # Outputs of this pass, for the metrics. They are taken while the weights change.
     outputs = np.zeros((len(data.X), net.n_out), net.dtype) if functions else None
     net.loss, net.metrics, net.history = chosen, metrics or None, run.history
     with make_progress(verbose, run, epoch_loop.n) as progress, _told(callbacks, run, epoch_loop):
@@ -117,9 +115,7 @@ def score(
     weights: Weights | None,
     by_row: bool = False,
 ) -> dict[str, Any]:
-    """Loss (of each row: `by_row`) and metrics of the network's predictions, nothing being
-    trained.
-    """
+    """Return the loss (of each row: `by_row`) and the metrics of the network's predictions."""
     out = net.executor.predict(x, threads)
     value = (loss.row_values if by_row else loss.value)(out, y, weights=weights)
     return {"loss": value} | {name: f(y, out) for name, f in metrics.items()}
@@ -129,7 +125,7 @@ def score(
 def _told(
     callbacks: list[Callback], run: Run, epoch_loop: EpochLoop | FullBatchLoop
 ) -> Iterator[None]:
-    """Tell the loop where an error ends it, and the callbacks where that is a divergence."""
+    """End the loop after its work or an error; call on_divergence after a divergence."""
     error: BaseException | None = None
     try:
         yield

@@ -22,7 +22,7 @@ _STUCK = (
 
 
 class FullBatchLoop:
-    """What EpochLoop is to mini-batches: an epoch is one step over all training rows."""
+    """EpochLoop's counterpart for full-batch methods: an epoch is one step over all rows."""
 
     def __init__(
         self,
@@ -35,22 +35,23 @@ class FullBatchLoop:
         self.net, self.data, self.method = net, data, method
         self.order, self.n = data.rows, len(data.rows)
         x, y, weights = data.X, data.y, data.weights
-        if self.n < len(x):  # some are held out
+        if self.n < len(x):  # some rows are held out
             x, y, weights = x[data.rows], y[data.rows], weights_at(weights, data.rows)
         self._objective = Objective(net.executor, x, y, loss, threads, method.l2, weights)
         self._stepper = method.begin(self._objective)
         self._point: Point | None = None
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: Progress) -> float:
-        """One step; returns the loss after it. Whatever happens on the way, the network is left
-        with the last accepted weights.
+        """Take one step; returns the loss after it.
+
+        Even after an error the network is left with the last accepted weights.
         """
         objective = self._objective
         if self._point is None:  # all arguments have been checked by now
             self.net.drop_optimizer()
         start = self._start(run)
         found, least = None, self.method.tolerance**2
-        with self.net.kept_for_files(self.net.params):  # while others are tried
+        with self.net.kept_for_files(self.net.params):  # while the step tries other weights
             try:
                 promise = self._stepper.promise(start)
                 is_over = promise <= least * objective.size(start.value)
@@ -74,9 +75,7 @@ class FullBatchLoop:
         return self._point.loss
 
     def _start(self, run: Run) -> Point:
-        """Where the network stands: the point after the last step, unless a callback has moved
-        it.
-        """
+        """The point after the last step, or a new one if a callback has moved the weights."""
         params = self._objective.params()
         if self._point is not None and np.array_equal(params, self._point.params):
             return self._point

@@ -1,4 +1,4 @@
-"""What `fit` warns of: what can be meant, but hardly ever is."""
+"""Warnings of `fit` about arguments that can be meant, but hardly ever are."""
 
 import math
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from ..schedules import Schedule
 from .data import TrainingData
 from .run import Run
 
-_SPENT = 1e-3  # of its highest rate: next to nothing
-_LARGE = 1000.0  # root mean square of an input: the first step then moves outputs by as much
-_LOOK = 1_000_000  # numbers of X that are looked at
+_SPENT = 1e-3  # share of a schedule's highest rate that counts as next to nothing
+_LARGE = 1000.0  # root mean square of an input; the first step then moves outputs by as much
+_LOOK = 1_000_000  # numbers of X that are read for the hint
 _FEW_STEPS, _DEFAULT_EPOCHS, _DEFAULT_BATCH = 100, 20, 128
-_LEARNT, _GREW = 0.5, 1.5  # of the first epoch's loss
+_LEARNT, _GREW = 0.5, 1.5  # the last loss as a share of the first epoch's
 
 
 def warn_of_activation(layers: Sequence[Layer], loss: Loss) -> None:
-    """Where the network ends with an activation in front of the one that is in the loss."""
+    """Warn if the network ends with an activation before a loss that applies one itself."""
     last = next((leaf for leaf in leaves_of(layers)[::-1] if not isinstance(leaf, Dropout)), None)
     if isinstance(last, Activation) and loss.is_narrowed_by(last.name):
         warn(f"{loss.name} {loss.link}: leave out the last {last!r}")
 
 
 def warn_of_schedule(context: _core.Context, optimizer: Optimizer, steps: int) -> None:
-    """Where a schedule that was used before has nothing left for the next `steps` steps."""
+    """Warn if a schedule that was used before is spent for all of the next `steps` steps."""
     schedule = optimizer.lr
     done = context.t - context.schedule_start
     if not isinstance(schedule, Schedule) or done == 0:
@@ -47,7 +47,7 @@ def warn_of_schedule(context: _core.Context, optimizer: Optimizer, steps: int) -
 
 
 class Hints:
-    """At most one line about a new network that can hardly learn as `fit` was called."""
+    """At most one warning about a new network that can hardly learn with the arguments of `fit`."""
 
     def __init__(self, net: Network, data: TrainingData, batch_size: int) -> None:
         self._is_new = net.step == 0 and net._gives_hints
@@ -61,7 +61,7 @@ class Hints:
         sizes = np.sqrt(np.mean(np.square(some), axis=0))
         column = int(np.argmax(sizes))
         if sizes[column] >= _LARGE:
-            self._is_new = False  # one line is enough
+            self._is_new = False  # one warning is enough
             warn(
                 f"column {column} of X holds values of about {sizes[column]:.2g}, with which a "
                 "network hardly learns; put Standardize() before the first layer",
@@ -69,7 +69,7 @@ class Hints:
             )
 
     def at_end(self, run: Run) -> None:
-        """What the losses of all epochs tell."""
+        """Warn if the losses of all epochs have grown, or have hardly fallen."""
         losses = run.history.get("loss", [])
         if not self._is_new or len(losses) < 2 or run.history.stop_reason is not None:
             return

@@ -1,4 +1,4 @@
-"""What `fit` shows while it runs: nothing, a bar in a terminal, or lines."""
+"""The progress that `fit` shows: nothing, a bar in a terminal, or lines."""
 
 import sys
 import time
@@ -9,12 +9,12 @@ from typing import Any, TextIO
 
 from .run import Run
 
-_SELDOM = 10.0  # seconds between the lines of a log, at least ...
-_SHARE = 0.1  # ... and as a share of the time so far, so that days do not make thousands of lines
+_SELDOM = 10.0  # least seconds between the lines of a log
+_SHARE = 0.1  # the same as a share of the time so far, so that days do not make thousands of lines
 
 
 class Progress:
-    """verbose=0: nothing is shown."""
+    """Progress for verbose=0: nothing is shown."""
 
     def __enter__(self) -> "Progress":
         return self
@@ -23,14 +23,14 @@ class Progress:
         pass
 
     def advance(self, rows: int, loss: float) -> None:
-        """`rows` more rows were trained; `loss` is that of this epoch so far."""
+        """Called after `rows` more rows were trained; `loss` is that of this epoch so far."""
 
     def end_epoch(self, run: Run) -> None:
-        """An epoch is over."""
+        """Called after each epoch."""
 
 
 class LineProgress(Progress):
-    """verbose=2: one line an epoch."""
+    """Progress for verbose=2: one line an epoch."""
 
     def __init__(self, n: int) -> None:
         self._n, self._since = n, time.perf_counter()
@@ -41,13 +41,15 @@ class LineProgress(Progress):
         rate = self._n / max(now - self._since, 1e-9)
         self._since = now
         line = f"{_place(run)}  {format_logs(run.shown(run.logs))}  {rate:,.0f} rows/s"
-        with suppress(OSError):  # `| head`: that nobody reads on is no reason to stop training
+        with suppress(OSError):  # a closed pipe (`| head`) is no reason to stop training
             print(line, flush=True)
 
 
 class LogProgress(Progress):
-    """verbose=1 where standard error is no terminal: a line after the first epoch and the last, and
-    now and then between them, in a long epoch too.
+    """Progress for verbose=1 if standard error is not a terminal.
+
+    A line is printed after the first epoch and the last, and now and then between them, in a long
+    epoch too.
     """
 
     def __init__(self, run: Run, n: int) -> None:
@@ -61,7 +63,7 @@ class LogProgress(Progress):
             self._say(self._unsaid)
 
     def advance(self, rows: int, loss: float) -> None:
-        """Print the loss so far where an epoch takes long."""
+        """Print the loss so far if an epoch takes long."""
         self._rows += rows
         self._of_epoch += rows
         if self._due and self._now() >= self._due and self._of_epoch < self._n:
@@ -95,8 +97,9 @@ class LogProgress(Progress):
 
 
 class BarProgress(Progress):
-    """verbose=1: a tqdm bar over all epochs, with rows per second and the time left; where training
-    may stop early, neither its share nor the time left are known, and are not shown.
+    """Progress for verbose=1 in a terminal: a tqdm bar with rows per second and the time left.
+
+    If training may stop early, the share done and the time left are not known, and are not shown.
     """
 
     def __init__(self, tqdm: Any, run: Run, n: int) -> None:
@@ -124,7 +127,7 @@ class BarProgress(Progress):
 
     @contextmanager
     def _unread(self) -> Iterator[None]:
-        """Where the terminal has gone, training goes on without a bar."""
+        """If the terminal has gone, go on training without a bar."""
         try:
             yield
         except OSError:
@@ -141,7 +144,7 @@ def _place(run: Run) -> str:
 
 
 def format_logs(logs: dict[str, float]) -> str:
-    """The logs of an epoch in one line."""
+    """Return the logs of an epoch as one line."""
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, Real) else f"{name} {value}"
         for name, value in logs.items()
@@ -149,14 +152,15 @@ def format_logs(logs: dict[str, float]) -> str:
 
 
 def check_verbose(verbose: int) -> None:
-    """ValueError unless it is 0, 1 or 2."""
+    """Raise ValueError unless verbose is 0, 1 or 2."""
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0 (silent), 1 (bar) or 2 (lines), not {verbose!r}")
 
 
 def make_progress(verbose: int, run: Run, n: int) -> Progress:
-    """Progress for verbose=0, 1 or 2; a bar needs a terminal and tqdm, else 1 prints lines on
-    standard error now and then.
+    """Return the Progress for verbose=0, 1 or 2.
+
+    A bar needs a terminal and tqdm. Without them, 1 prints lines on standard error now and then.
     """
     if verbose == 1 and sys.stderr is not None:
         if not _shows_bars(sys.stderr):
@@ -172,8 +176,8 @@ def make_progress(verbose: int, run: Run, n: int) -> Progress:
 
 
 def _shows_bars(stream: TextIO) -> bool:
-    """Whether a line can be written again: in a terminal and in a notebook."""
+    """Whether a line can be rewritten, as in a terminal and in a notebook."""
     try:
         return stream.isatty() or type(stream).__module__.startswith("ipykernel")
-    except ValueError:  # it is closed
+    except ValueError:  # the stream is closed
         return False

@@ -1,4 +1,4 @@
-"""A step with a loss written in Python: forward and backward in C around the user's function."""
+"""Steps with a loss written in Python: forward and backward in C around the user's function."""
 
 from __future__ import annotations  # signatures that can be read
 
@@ -23,10 +23,12 @@ def take_step(
     rows: int = 0,
     n: int = 1,
 ) -> tuple[float, Array, bool]:
-    """One mini-batch; returns the sum of its losses, the outputs, and whether all stayed finite.
+    """Train on one mini-batch with a loss written in Python.
 
-    The progress of the network, `rows` more of a pass of n among it, and running statistics move in
-    one call together with the weights, so that Ctrl-C and a signal handler see whole steps.
+    Returns the sum of its losses, the outputs, and whether all stayed finite.
+
+    One call of C moves the weights, the running statistics and the progress of the network (`rows`
+    more rows of a pass of n rows). So Ctrl-C and a signal handler see whole steps.
     """
     context, index = executor.context, _core.OPTIMIZERS[optimizer.kernel]["index"]
     z = context.forward(x, True, threads, is_step=True).copy()
