@@ -36,7 +36,7 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += ["weights", "ignore_index", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
 TESTS += ["panels", "float_mode", "threads", "pace"]
 
@@ -124,8 +124,8 @@ MUTANTS = [
     Mutant(
         "blocks: the mean is over the block",
         "network.c",
-        "1.0 / (double)r->batch_rows",
-        "1.0 / (double)c->rows",
+        "1.0 / divisor_of(settings, r->counted_rows)",
+        "1.0 / divisor_of(settings, r->ctx->rows)",
     ),
     Mutant(
         "blocks: rows are gathered from the first block",
@@ -506,16 +506,16 @@ MUTANTS = [
         "first * n_out, k",
     ),
     Mutant(
-        "train: the sum is divided by the rows",
+        "ignored rows count in the mean",
         "network.c",
-        "settings->sum ? 1 : 1.0 / (double)r->batch_rows",
-        "1.0 / (double)r->batch_rows",
+        "counted += labels[order ? order[i] : i] != settings->ignored;",
+        "counted++;",
     ),
     Mutant(
-        "loss: the sum is divided by the rows",
+        "the sum is divided by the rows",
         "network.c",
-        "settings->sum ? 1 : (double)n",
-        "(double)n",
+        "settings->sum || counted < 1 ? 1",
+        "counted < 1 ? 1",
     ),
     Mutant(
         "sgd: averaged momentum is the usual one",
@@ -670,8 +670,8 @@ MUTANTS = [
     Mutant(
         "train: a short batch is divided by the full size",
         "network.c",
-        "1.0 / (double)r->batch_rows, r1 - r0",
-        "1.0 / (double)job->batch_size, r1 - r0",
+        "r->counted_rows = counted_rows(r);",
+        "r->counted_rows = job->batch_size;",
     ),
     Mutant(
         "train: the masks never change (draw)",
