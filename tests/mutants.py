@@ -36,7 +36,16 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += ["weights", "ignore_index", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += [
+    "weights",
+    "ignore_index",
+    "core",
+    "equivalences",
+    "gradients",
+    "norms",
+    "derivatives",
+    "second_order",
+]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
 TESTS += ["panels", "float_mode", "threads", "pace"]
 
