@@ -1,4 +1,4 @@
-"""Tests with teeth: one-line bugs planted in the C sources, each of which some test must catch.
+"""Tests with teeth: one-line bugs planted in the sources, each of which some test must catch.
 
     python tests/mutants.py             all of them, one at a time; exit code 1 if one survives
     python tests/mutants.py draw eps    those whose names contain one of these words
@@ -38,7 +38,7 @@ TESTS = [
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
-TESTS += ["panels", "float_mode", "threads", "pace"]
+TESTS += ["panels", "float_mode", "threads", "pace", "state_machine"]
 
 
 class Mutant(NamedTuple):
@@ -875,6 +875,12 @@ MUTANTS = [
         "check.c",
         "from->stats = s.n_stats ? op->s + s.n_stats : from->stats;",
         "",
+    ),
+    Mutant(
+        "counters: the steps of a new optimizer go on from the old one's",
+        "../src/fastmlp/network_state.py",
+        "context.t, context.running = 0, (0.0, 0.0)",
+        "context.running = (0.0, 0.0)",
     ),
 ]
 
