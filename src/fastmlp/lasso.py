@@ -25,6 +25,7 @@ from .estimators import Matrix, weighted
 from .least_squares import centred, solve_minimum_norm
 from .linear_models import LinearModel, regression_data, ridge_theta
 from .numeric import check_count, check_number
+from .products import gram
 from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -200,7 +201,7 @@ class _Problem:
         # x_i^T x_j for the i in use and all j, with room for more; gram: for the j in use
         if n_in <= min(_FEW, len(X)):
             self.used = np.arange(n_in)
-            self._space = self.products = self.gram = self.columns @ self.columns.T
+            self._space = self.products = self.gram = gram(self.columns.T)
         else:
             self.used = np.empty(0, dtype=np.intp)
             self._space, self.gram = np.empty((_AT_ONCE, n_in)), np.empty((0, 0))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .estimators import Matrix, weighted
+from .products import gram, rows_times, transposed_times
 from .weights import Weights
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -83,14 +84,16 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
     scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)  # else squares may overflow
     scaled = A / scale
     try:
-        lower = np.linalg.cholesky(scaled.T @ scaled)
+        lower = np.linalg.cholesky(gram(scaled))
     except np.linalg.LinAlgError:
         raise ValueError(
             'X^T X is singular in float64; use solver="qr" or "svd", or use Ridge'
         ) from None
     factor = np.linalg.inv(lower).T
-    theta = factor @ (factor.T @ (scaled.T @ (Y / y_scale))) * y_scale / scale[:, np.newaxis]
-    return Solution(theta, Y - A @ theta, A.shape[1], factor / scale[:, np.newaxis])
+    theta = (
+        factor @ (factor.T @ transposed_times(scaled, Y / y_scale)) * y_scale / scale[:, np.newaxis]
+    )
+    return Solution(theta, Y - rows_times(A, theta), A.shape[1], factor / scale[:, np.newaxis])
 
 
 def solve_minimum_norm(

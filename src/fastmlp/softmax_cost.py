@@ -18,6 +18,7 @@ from .errors import ConvergenceWarning, warn
 from .estimators import Matrix, with_ones
 from .least_squares import power_of_two_norms
 from .objective import Point, Vector
+from .products import gram, rows_times, transposed_times
 from .second_order import Memory, QuasiNewton
 from .weights import Weights
 
@@ -81,7 +82,7 @@ class SoftmaxCost:
 
     def logits(self, phi: Matrix) -> Matrix:
         """Z (rows, n_classes)."""
-        return np.asarray(self.A @ phi @ self.B.T)
+        return np.asarray(rows_times(self.A, phi) @ self.B.T)
 
     def value(self, phi: Matrix) -> float:
         """The cost."""
@@ -102,7 +103,7 @@ class SoftmaxCost:
     def _rows(self, phi: Matrix) -> tuple[Matrix, Matrix]:
         """-log p of each row's own class, and P."""
         if self.is_binary:  # one logit a row
-            z = (self.A @ phi)[:, 0]
+            z = rows_times(self.A, phi)[:, 0]
             small = np.exp(-np.abs(z))
             nll = np.log1p(small) + np.maximum(np.where(self.labels, -z, z), 0)
             large = 1 / (1 + small)
@@ -121,11 +122,11 @@ class SoftmaxCost:
         """A^T (P - onehot(labels)) B + penalty phi: the lecture's X^T (y_hat - y), (p, q)."""
         if self.is_binary:
             off = self.weights * np.where(self.labels, -P[:, 0], P[:, 1])
-            return np.asarray((off @ self.A)[:, np.newaxis] + self.penalty * phi)
+            return np.asarray(transposed_times(self.A, off)[:, np.newaxis] + self.penalty * phi)
         off = P.copy()
         off[np.arange(len(P)), self.labels] -= 1
         off *= self.weights[:, np.newaxis]
-        return np.asarray(self.A.T @ (off @ self.B) + self.penalty * phi)
+        return np.asarray(transposed_times(self.A, off @ self.B) + self.penalty * phi)
 
     def hessian(self, P: Matrix, columns: NDArray[np.intp] | None = None) -> Matrix:
         """Blocks A^T S_jk A, S_jk = diag(sum_c B_cj P_c B_ck - (P B)_j (P B)_k), as (p q, p q): the
@@ -142,7 +143,7 @@ class SoftmaxCost:
                     S = self.weights * P[:, 0] * P[:, 1]
                 else:
                     S = self.weights * (P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k])
-                H[:, j, :, k] = A.T @ (S[:, np.newaxis] * A)
+                H[:, j, :, k] = gram(A, S)
                 H[:, k, :, j] = H[:, j, :, k]
         flat = H.reshape(p * q, p * q)
         flat[np.diag_indices(p * q)] += np.repeat(penalty, q)
@@ -159,7 +160,7 @@ class SoftmaxCost:
         for _ in range(_CG_STEPS):
             Z = self.logits(direction)
             curved = self.weights[:, np.newaxis] * P * (Z - np.sum(P * Z, axis=1, keepdims=True))
-            product = self.A.T @ (curved @ self.B) + self.penalty * direction
+            product = transposed_times(self.A, curved @ self.B) + self.penalty * direction
             bend = float(np.sum(direction * product))
             if not bend > 0:
                 return found if found > 0 or square == 0 else math.inf
@@ -181,7 +182,7 @@ class SoftmaxCost:
         larger weights of that direction are better still.
         """
         if self.is_binary:
-            z = (self.A @ phi)[:, 0]
+            z = rows_times(self.A, phi)[:, 0]
             if np.min(np.where(self.labels, z, -z)) > np.sqrt(_EPS) * np.max(np.abs(z)):
                 raise ValueError(_SEPARABLE)
             return
