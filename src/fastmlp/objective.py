@@ -7,6 +7,7 @@ summation instead of a BLAS, whose bits depend on its threads.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,12 +26,21 @@ Vector = NDArray[np.float64]
 BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ctrl-C comes between
 MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB
 ROUNDINGS = 16  # units of rounding that sums leave in a loss
+_MATRIX_ROWS = 64  # of such a matrix that are handled together
 BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
 
 
 def dot(a: Vector, b: Vector) -> float:
     """a^T b, with bits that are a function of a and b alone."""
     return float(np.sum(a * b))
+
+
+def row_blocks(n: int) -> Iterator[slice]:
+    """The rows of an (n_params, n_params) matrix, some at a time: these are in the cache, and
+    Ctrl-C comes between, also where memory is touched for the first time.
+    """
+    for first in range(0, n, _MATRIX_ROWS):
+        yield slice(first, first + _MATRIX_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +171,9 @@ class Objective:
             own = None if roots is None else roots[first : first + rows]
             self.executor.context.jacobian(x, y, numbers, part, scratch, self.threads, own)
             if part is not gram:
-                gram += part
-                part.fill(0)
+                for some in row_blocks(width):
+                    gram[some] += part[some]
+                    part[some] = 0
         return gram[:-1, :-1], gram[:-1, -1].copy()
 
 

@@ -26,7 +26,7 @@ from .line_search import strong_wolfe
 from .losses import Loss, SquaredError
 from .norms import BatchNorm
 from .numeric import check_count, check_number
-from .objective import MOST_SQUARED, Objective, Point, Vector, dot
+from .objective import MOST_SQUARED, Objective, Point, Vector, dot, row_blocks
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -140,11 +140,13 @@ class LevenbergMarquardt(FullBatchMethod):
     row (Levenberg 1944, Marquardt 1963).
 
     With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2:
-    (H + damping max(diag(H))) step = -gradient, rows of J and r times the roots of sample weights.
-    The damping is multiplied by 3 until the loss falls; after a step that lowers it by more than
-    3/4 of what H and the gradient promise it is divided by 10, by less than 1/4 multiplied by 3: a
-    trust region (Nocedal, Wright 2006, algorithm 4.1), the same for all parameters. With a share of
-    diag(H) for each, as Marquardt has it, parameters of little influence run away.
+    (H + damping D) step = -gradient, rows of J and r times the roots of sample weights. The damping
+    is multiplied by 3 until the loss falls; after a step that lowers it by more than 3/4 of what H
+    and the gradient promise it is divided by 10, by less than 1/4 multiplied by 3: a trust region
+    (Nocedal, Wright 2006, algorithm 4.1). D is diagonal, max(H_ii u_i^2) / u_j^2: the units u
+    are 1, but in a last Linear, where it is larger, the spread of y for weights and its size for
+    biases, so that large targets do as well as standardised ones. With a share of diag(H) for each
+    parameter, as Marquardt has it, those of little influence run away.
     damping: the first one.
 
     J and its products come in blocks of rows and in the network's type; the blocks are summed and
@@ -232,9 +234,6 @@ class Memory:
         return q
 
 
-_ROWS_AT_ONCE = 64  # of the matrix: in the cache, and Ctrl-C comes between
-
-
 class InverseHessian:
     """The BFGS estimate as a matrix (Nocedal, Wright 2006, equation 6.17)."""
 
@@ -257,12 +256,13 @@ class InverseHessian:
         """
         sy = dot(s, y)
         if self._matrix is None:
-            self._matrix = np.zeros((self._n, self._n))
+            self._matrix = np.empty((self._n, self._n))
+            for part in row_blocks(self._n):
+                self._matrix[part] = 0
             np.fill_diagonal(self._matrix, sy / dot(y, y))
         hy = self.times(y)
         w = (1 + dot(y, hy) / sy) / (2 * sy) * s - hy / sy
-        for first in range(0, self._n, _ROWS_AT_ONCE):
-            part = slice(first, first + _ROWS_AT_ONCE)
+        for part in row_blocks(self._n):
             self._matrix[part] += np.multiply.outer(s[part], w)
             self._matrix[part] += np.multiply.outer(w[part], s)
 
@@ -270,7 +270,10 @@ class InverseHessian:
         """The matrix times a vector: einsum, since a BLAS sums in an order of its own."""
         if self._matrix is None:
             return gradient.copy()
-        return np.asarray(np.einsum("ij,j->i", self._matrix, gradient))
+        product = np.empty(self._n)
+        for part in row_blocks(self._n):
+            np.einsum("ij,j->i", self._matrix[part], gradient, out=product[part])
+        return product
 
 
 class Function(Protocol):
@@ -388,13 +391,16 @@ class Damped:
 
 
 class Equations:
-    """(H + damping max(diag(H))) step = -gradient, with H = 2 / (rows n_out) J^T J + l2."""
+    """(H + damping D) step = -gradient, with H = 2 / (rows n_out) J^T J + l2 and D as in
+    `LevenbergMarquardt`.
+    """
 
     def __init__(self, objective: Objective, start: Point) -> None:
         self._objective, self._start = objective, start.params
         scale = 2 / objective.y.size
         self._minus, gradient = objective.normal_equations()
-        self._minus *= -scale  # _core.cholesky_solve takes minus the matrix
+        for part in row_blocks(len(gradient)):
+            self._minus[part] *= -scale  # _core.cholesky_solve takes minus the matrix
         gradient *= scale
         weights = slice(objective.n_weights)
         gradient[weights] += objective.l2 * start.params[weights]
@@ -412,7 +418,8 @@ class Equations:
     def solve(self, damping: float) -> Damped:
         """What a step leads to; infinity where there is none."""
         objective, step = self._objective, -self._gradient
-        self._work[:] = self._minus
+        for part in row_blocks(len(step)):
+            self._work[part] = self._minus[part]
         np.fill_diagonal(self._work, -(self._diagonal + damping * self._scale))
         if not _core.cholesky_solve(self._work, step):
             return Damped(np.full_like(step, np.inf), math.inf, math.inf)
