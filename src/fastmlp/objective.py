@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from .executor import Executor
 from .layout import aligned_empty
 from .losses import Loss
@@ -27,6 +28,9 @@ BLOCK_ROWS = 4096  # go forward and backward together: bounds the memory, and Ct
 MOST_SQUARED = 10_000  # parameters where there is an (n_params, n_params) matrix: 800 MB
 ROUNDINGS = 16  # units of rounding that sums leave in a loss
 _MATRIX_ROWS = 64  # of such a matrix that are handled together
+_LINEAR, _IDENTITY = _core.OPS["linear"], list(_core.ACTIVATIONS).index("identity")
+_CONSTANT = 1e-12  # a spread that is rounding, as a share of the size
+_UNITS = 1e-100, 1e100  # their squares are numbers too
 BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
 
 
@@ -134,6 +138,30 @@ class Objective:
             return self.loss.value(zeros, self.y, None, self.weights)
         likelihood = self.loss.predicts != ""
         return float(likelihood) * (len(self.x) if self.loss.reduction == "sum" else 1)
+
+    @cached_property
+    def units(self) -> Vector:
+        """What each parameter is measured in where they are damped together: 1, but in a last
+        Linear, where it is larger, the spread of their target for weights and its size for biases.
+        So large targets are met by the last layer, and do not throw the hidden ones far away.
+        """
+        units, last = np.ones(self.n_params), self.executor.layout.ops[-1]
+        if int(last["kind"]) != _LINEAR or int(last["variant"]) != _IDENTITY:
+            return units
+        n_in, n_out, w, b = (int(last[name]) for name in ("n_in", "n_out", "w", "b"))
+        y = np.asarray(self.y, np.float64).reshape(-1, n_out)
+        largest = np.maximum(np.abs(y).max(axis=0), np.finfo(np.float64).tiny)
+        mean, square = (
+            np.average((y / largest) ** power, axis=0, weights=self.weights) for power in (1, 2)
+        )
+        spread = np.sqrt(np.average((y / largest - mean) ** 2, axis=0, weights=self.weights))
+        size = np.sqrt(square)
+        spread = np.where(spread > _CONSTANT * size, spread, size)
+        for first, n, values in ((w, n_in, spread), (b, 1, size)):
+            if first >= 0:
+                shown = np.clip(np.maximum(values * largest, 1), *_UNITS)
+                units[first : first + n * n_out] = np.tile(shown, n)
+        return units
 
     def size(self, value: float) -> float:
         """What a change of the objective is to be compared with: its value, or what is left of it

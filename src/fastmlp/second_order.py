@@ -407,7 +407,7 @@ class Equations:
         self._gradient = gradient
         self._diagonal = -self._minus.diagonal()
         self._diagonal[weights] += objective.l2
-        self._scale = float(self._diagonal.max())
+        self._damped = float(np.max(self._diagonal * objective.units**2)) / objective.units**2
         self._work = np.empty_like(self._minus)
 
     def promise(self) -> float:
@@ -420,11 +420,11 @@ class Equations:
         objective, step = self._objective, -self._gradient
         for part in row_blocks(len(step)):
             self._work[part] = self._minus[part]
-        np.fill_diagonal(self._work, -(self._diagonal + damping * self._scale))
+        np.fill_diagonal(self._work, -(self._diagonal + damping * self._damped))
         if not _core.cholesky_solve(self._work, step):
             return Damped(np.full_like(step, np.inf), math.inf, math.inf)
         loss = objective.loss_at(self._start + step)
         params = objective.params()
         value = loss + objective.penalty(params)
-        promise = (damping * self._scale * dot(step, step) - dot(self._gradient, step)) / 2
+        promise = (damping * dot(self._damped * step, step) - dot(self._gradient, step)) / 2
         return Damped(params, value if math.isfinite(value) else math.inf, promise)
