@@ -109,6 +109,23 @@ def test_line_search_gives_up_on_a_wrong_slope():
     assert strong_wolfe(f.at, f.at(np.zeros(1)), np.ones(1), 1.0) is None
 
 
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 129])
+def test_blocks_of_the_matrix_are_the_matrix(n, rng, monkeypatch):
+    """To the bit: whatever is handled together."""
+    s, y, v = rng.standard_normal((3, n))
+    y *= np.sign(s @ y)
+
+    def times():
+        estimate = InverseHessian(n)
+        estimate.learn(s, y)
+        estimate.learn(y, s)
+        return estimate.times(v)
+
+    found = times()
+    monkeypatch.setattr("fastmlp.objective._MATRIX_ROWS", 1000)
+    assert np.array_equal(found, times())
+
+
 def test_two_loops_equal_the_matrix(rng):
     """With all steps kept and the same beginning, L-BFGS is BFGS."""
     memory, matrix = Memory(10), InverseHessian(6)

@@ -192,7 +192,7 @@ class _CsvFile:
         neighbors.
         """
         codes = may_hold_codes(self.path, self.dialect)
-        large, others = [], []
+        large, others = list[int](), list[int]()
         for place in self.kept:
             if place in cells or self.names[place] in self.reading.numeric:
                 continue

@@ -1,0 +1,64 @@
+"""Products of tall matrices by blocks of rows are those of all rows at once, whatever the blocks,
+and the linear models that use them find the same.
+"""
+
+import numpy as np
+import pytest
+
+from fastmlp import Lasso, LinearRegression, LogisticRegression, SoftmaxRegression, products
+from fastmlp.products import gram, rows_times, transposed_times
+
+RNG = np.random.default_rng(0)
+ROWS = 203
+A, B, C = (RNG.standard_normal(shape) for shape in ((ROWS, 7), (7, 3), (ROWS, 3)))
+WEIGHTS = RNG.uniform(0, 2, ROWS)
+PRODUCTS = {
+    "A B": (lambda: rows_times(A, B), A @ B),
+    "A^T C": (lambda: transposed_times(A, C), A.T @ C),
+    "A^T c": (lambda: transposed_times(A, C[:, 0]), C[:, 0] @ A),
+    "A^T A": (lambda: gram(A), A.T @ A),
+    "A^T W A": (lambda: gram(A, WEIGHTS), A.T @ (WEIGHTS[:, np.newaxis] * A)),
+    "C^T C, by columns": (lambda: gram(np.asfortranarray(C)), C.T @ C),
+}
+
+
+@pytest.fixture(params=[1, 7, 40, ROWS - 1, ROWS])
+def rows_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(products, "_AT_ONCE", 1)
+    monkeypatch.setattr(products, "_LEAST_ROWS", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_blocks_change_no_product(rows_at_once: int, name: str) -> None:
+    product, want = PRODUCTS[name]
+    found = product()
+    assert found.shape == want.shape
+    np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-12)
+    if rows_at_once == ROWS:
+        assert np.array_equal(found, want)
+
+
+def test_blocks_are_no_larger_than_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_AT_ONCE", 7 * 3 * 50)
+    monkeypatch.setattr(products, "_LEAST_ROWS", 5)
+    for work, rows in ((7 * 3, 50), (10**9, 5)):
+        parts = [range(ROWS)[part] for part in products._blocks(ROWS, work)]
+        assert max(map(len, parts)) == rows
+        assert [row for part in parts for row in part] == list(range(ROWS))
+
+
+Y = A @ RNG.standard_normal(7) + RNG.standard_normal(ROWS)
+MODELS = {
+    "normal": lambda: LinearRegression(solver="normal").fit(A, Y),
+    "lasso": lambda: Lasso(3.0).fit(A, Y),
+    "newton": lambda: LogisticRegression(solver="newton").fit(A, Y > 0),
+    "lbfgs": lambda: LogisticRegression(solver="lbfgs").fit(A, Y > 0, sample_weight=WEIGHTS),
+    "softmax": lambda: SoftmaxRegression(solver="newton").fit(A, np.digitize(Y, [-1, 1])),
+}
+WANTED = {name: fit().coef_ for name, fit in MODELS.items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_blocks_change_no_model(rows_at_once: int, name: str) -> None:
+    np.testing.assert_allclose(MODELS[name]().coef_, WANTED[name], rtol=1e-6, atol=1e-9)
