@@ -5,7 +5,14 @@ and the linear models that use them find the same.
 import numpy as np
 import pytest
 
-from fastmlp import Lasso, LinearRegression, LogisticRegression, SoftmaxRegression, products
+from fastmlp import (
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    SoftmaxRegression,
+    least_squares,
+    products,
+)
 from fastmlp.products import gram, rows_times, transposed_times
 
 RNG = np.random.default_rng(0)
@@ -41,9 +48,8 @@ def test_blocks_change_no_product(rows_at_once: int, name: str) -> None:
 
 def test_blocks_are_no_larger_than_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_AT_ONCE", 7 * 3 * 50)
-    monkeypatch.setattr(products, "_LEAST_ROWS", 5)
     for work, rows in ((7 * 3, 50), (10**9, 5)):
-        parts = [range(ROWS)[part] for part in products._blocks(ROWS, work)]
+        parts = [range(ROWS)[part] for part in products.blocks(ROWS, work, 5)]
         assert max(map(len, parts)) == rows
         assert [row for part in parts for row in part] == list(range(ROWS))
 
@@ -62,3 +68,17 @@ WANTED = {name: fit().coef_ for name, fit in MODELS.items()}
 @pytest.mark.parametrize("name", MODELS)
 def test_blocks_change_no_model(rows_at_once: int, name: str) -> None:
     np.testing.assert_allclose(MODELS[name]().coef_, WANTED[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [4096, 5000, 9 * 1024 + 3])
+def test_blocks_of_a_tall_factor(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By groups of blocks, and again where their triangles are tall."""
+    tall = RNG.standard_normal((rows, 5)) * [1, 1e-9, 1, 1e9, 1]
+    Q, R = least_squares._qr(tall)
+    monkeypatch.setattr(products, "_AT_ONCE", 1)
+    assert all(map(np.array_equal, least_squares._qr(tall), (Q, R)))
+    monkeypatch.setattr(least_squares, "_BLOCK", 8 * 5)  # of which 5 rows are left
+    Q, R = least_squares._qr(tall)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(5), atol=1e-13)
+    np.testing.assert_allclose(Q @ R, tall, rtol=1e-11, atol=1e-13)
+    assert np.array_equal(R, np.triu(R))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .data import as_finite
 from .frames import ColumnNames, column_names
+from .products import by_rows
 from .targets import as_values
 from .weights import Weights, as_weights
 
@@ -97,7 +98,9 @@ def used_rows(
 
 def weighted(A: Matrix, weights: Weights | None) -> Matrix:
     """Rows times the root of their weight, so that squares count as often as it says."""
-    return A if weights is None else A * np.sqrt(weights)[:, np.newaxis]
+    if weights is None:
+        return A
+    return by_rows(lambda a, w: a * np.sqrt(w)[:, np.newaxis], A.shape[1], A, weights)
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -109,4 +112,6 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 
 def with_ones(X: Matrix, fit_intercept: bool) -> Matrix:
     """[1, X]: the lecture's x_0 = 1 in front, where there is an intercept."""
-    return np.column_stack([np.ones(len(X)), X]) if fit_intercept else X
+    if not fit_intercept:
+        return X
+    return by_rows(lambda x: np.column_stack([np.ones(len(x)), x]), X.shape[1] + 1, X)

@@ -18,7 +18,7 @@ from .errors import ConvergenceWarning, warn
 from .estimators import Matrix, with_ones
 from .least_squares import power_of_two_norms
 from .objective import Point, Vector
-from .products import gram, rows_times, transposed_times
+from .products import by_rows, column_sums, gram, rows_times, transposed_times
 from .second_order import Memory, QuasiNewton
 from .weights import Weights
 
@@ -52,11 +52,12 @@ class SoftmaxCost:
         fit_intercept: bool,
         weights: Weights | None = None,
     ) -> None:
-        mean = X.mean(axis=0) if fit_intercept else np.zeros(X.shape[1])
-        A = with_ones(X - mean, fit_intercept)
+        p, n = X.shape[1] + int(fit_intercept), len(X)
+        mean = column_sums(lambda x: x, X) / n if fit_intercept else np.zeros(X.shape[1])
+        A = by_rows(lambda x: with_ones(x - mean, fit_intercept), p, X)
         self.mean, self.fit_intercept = mean, fit_intercept
-        self.scale = power_of_two_norms(A) / 2.0 ** round(np.log2(len(A)) / 2)
-        self.A, self.B, self.labels = A / self.scale, B, labels
+        self.scale = power_of_two_norms(A) / 2.0 ** round(np.log2(n) / 2)
+        self.A, self.B, self.labels = by_rows(lambda a: a / self.scale, p, A), B, labels
         penalty = l2 / self.scale**2
         if fit_intercept:
             penalty[0] = 0
