@@ -143,7 +143,9 @@ class _CsvFile:
         numbers: dict[int, Array] = {}
         self.beyond = set[int]()
         kinds = list(frame.dtypes)
-        for kind in set(kinds):  # at once, since a frame's columns cost much one by one
+        for kind in {
+            kinds[place] for place in self.kept
+        }:  # at once, since a frame's columns cost much one by one
             if kind.kind in "iuf":
                 places = [place for place in self.kept if kinds[place] == kind]
                 is_all = len(places) == len(kinds)
