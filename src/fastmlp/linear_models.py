@@ -62,7 +62,9 @@ class LinearRegression(LinearModel):
 
     solver: "qr" (scaled, and refined where X is ill-conditioned; where columns of X depend on each
     other it warns and goes on as "svd"), "svd" (of all solutions the one of minimum norm), or
-    "normal" (the lecture's formula as printed, which loses twice the digits).
+    "normal" (the lecture's formula as printed, which loses twice the digits). With more than 127
+    columns a Ctrl-C waits for a call of LAPACK, which grows with rows n_in^2: with 6,000 x 1,500 up
+    to 1.5 s of CPU time for "qr", 5 for "svd", 0.3 for "normal".
 
     Learned: `coef_`, `intercept_` (0 without one), `rank_` (of the design matrix, intercept
     included), `sigma_ml_` (the lecture's sqrt(|r|^2 / rows), r = y - X theta), `residual_std_`
@@ -161,7 +163,8 @@ class Ridge(LinearModel):
 
     The intercept is not penalised; `penalize_intercept=True` is the lecture's formula as printed,
     with x_0 = 1 a column like any other. Computed by QR of X over sqrt(l2) I, so X^T X is never
-    formed; l2 = 0 is least squares of minimum norm.
+    formed; l2 = 0 is least squares of minimum norm. A Ctrl-C waits as in `LinearRegression` with
+    "qr", with fewer rows than columns as with "svd".
 
     Learned: `coef_` and `intercept_`.
     """
