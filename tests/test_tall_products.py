@@ -54,6 +54,17 @@ def test_blocks_are_no_larger_than_their_work(monkeypatch: pytest.MonkeyPatch) -
         assert [row for part in parts for row in part] == list(range(ROWS))
 
 
+@pytest.mark.parametrize("rows", [3, 7, 100, 5000])
+@pytest.mark.parametrize("rank", [1, 4, 7])
+def test_rank_and_singular_values_of_a_tall_matrix(rows: int, rank: int) -> None:
+    matrix = RNG.standard_normal((rows, rank)) @ RNG.standard_normal((rank, 7))
+    assert least_squares.rank_of(matrix) == np.linalg.matrix_rank(matrix) == min(rows, rank)
+    U, s, Vt = least_squares._svd(matrix)
+    np.testing.assert_allclose(s, np.linalg.svd(matrix, compute_uv=False), atol=1e-13 * s[0])
+    np.testing.assert_allclose(U.T @ U, np.eye(len(s)), atol=1e-13)
+    np.testing.assert_allclose(U * s @ Vt, matrix, atol=1e-13 * s[0])
+
+
 Y = A @ RNG.standard_normal(7) + RNG.standard_normal(ROWS)
 MODELS = {
     "normal": lambda: LinearRegression(solver="normal").fit(A, Y),

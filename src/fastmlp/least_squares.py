@@ -91,6 +91,12 @@ def _svd(A: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     return rows_times(Q, np.asarray(inner)), s, Vt
 
 
+def rank_of(A: Matrix) -> int:
+    """NumPy's matrix_rank, by the factor R."""
+    s = np.linalg.svd(_qr(A)[1], compute_uv=False)
+    return int(np.sum(s > _EPS * max(A.shape) * s[0]))
+
+
 def solve_normal(A: Matrix, Y: Matrix) -> Solution:
     """theta = (A^T A)^-1 A^T Y as the lecture writes it; the condition number counts squared.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ._core import cholesky_solve
 from .errors import ConvergenceWarning, warn
 from .estimators import Matrix, with_ones
-from .least_squares import power_of_two_norms
+from .least_squares import power_of_two_norms, rank_of
 from .objective import Point, Vector
 from .products import by_rows, column_sums, gram, rows_times, transposed_times
 from .second_order import Memory, QuasiNewton
@@ -201,7 +201,7 @@ class SoftmaxCost:
                 "the Hessian is singular in float64; raise l2, or scale the columns of X alike"
             )
         p = self.A.shape[1]
-        rank = int(np.linalg.matrix_rank(self.A))
+        rank = rank_of(self.A)
         if rank < p:
             return ValueError(
                 f"the {p} columns of X (intercept included) have the rank {rank}, so the "
