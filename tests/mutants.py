@@ -38,7 +38,7 @@ TESTS = [
 ]
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
-TESTS += ["panels", "float_mode", "threads", "pace", "state_machine"]
+TESTS += ["panels", "float_mode", "threads", "pace", "signals", "state_machine"]
 
 
 class Mutant(NamedTuple):
@@ -875,6 +875,12 @@ MUTANTS = [
         "check.c",
         "from->stats = s.n_stats ? op->s + s.n_stats : from->stats;",
         "",
+    ),
+    Mutant(
+        "losses: later blocks of rows have the targets of the first",
+        "network.c",
+        "(const char *)target + r * columns * size",
+        "(const char *)target + 0 * columns * size",
     ),
     Mutant(
         "counters: the steps of a new optimizer go on from the old one's",
