@@ -589,9 +589,9 @@ int64_t fm_counted_rows(int32_t loss, const fm_loss_settings *settings, const vo
     return counted;
 }
 
-/* Rows whose losses are computed before a signal may be seen, and what an output takes of one. */
+/* Outputs whose losses are computed before a signal may be seen, and the work that one takes. */
 enum {
-    LOSS_ROWS = 16384,
+    LOSS_OUTPUTS = 65536,
     LOSS_WORK = 256
 };
 
@@ -607,9 +607,10 @@ static APART double loss_of_rows(const fm_kernels *k, int32_t loss,
     const double divisor = divisor_of(settings, fm_counted_rows(loss, settings, target, NULL, n));
     const int64_t columns = fm_target_columns(loss, settings, n_out);
     const int64_t size = fm_loss_infos[loss].labels ? (int64_t)sizeof(int64_t) : k->real_size;
+    const int64_t rows_at_once = LOSS_OUTPUTS / n_out + 1;
     double work = 0;
-    for (int64_t r = 0; r < n; r += LOSS_ROWS) {
-        const int64_t rows = at_most(LOSS_ROWS, n - r);
+    for (int64_t r = 0; r < n; r += rows_at_once) {
+        const int64_t rows = at_most(rows_at_once, n - r);
         void *own_dz = dz ? plus(dz, r * n_out, k) : NULL;
         k->losses[loss](row_loss + r, own_dz, plus(z, r * n_out, k),
                         (const char *)target + r * columns * size, NULL, 1 / divisor, rows, n_out,

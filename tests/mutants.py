@@ -124,8 +124,8 @@ MUTANTS = [
     Mutant(
         "blocks: the mean is over the block",
         "network.c",
-        "1.0 / (double)r->batch_rows",
-        "1.0 / (double)c->rows",
+        "1.0 / divisor_of(settings, r->counted_rows)",
+        "1.0 / divisor_of(settings, c->rows)",
     ),
     Mutant(
         "blocks: rows are gathered from the first block",
