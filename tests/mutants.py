@@ -506,16 +506,10 @@ MUTANTS = [
         "first * n_out, k",
     ),
     Mutant(
-        "train: the sum is divided by the rows",
-        "network.c",
-        "settings->sum ? 1 : 1.0 / (double)r->batch_rows",
-        "1.0 / (double)r->batch_rows",
-    ),
-    Mutant(
         "loss: the sum is divided by the rows",
         "network.c",
-        "settings->sum ? 1 : (double)n",
-        "(double)n",
+        "return settings->sum || counted < 1 ? 1 : (double)counted;",
+        "return counted < 1 ? 1 : (double)counted;",
     ),
     Mutant(
         "sgd: averaged momentum is the usual one",
