@@ -664,8 +664,8 @@ MUTANTS = [
     Mutant(
         "train: a short batch is divided by the full size",
         "network.c",
-        "1.0 / (double)r->batch_rows, r1 - r0",
-        "1.0 / (double)job->batch_size, r1 - r0",
+        "1.0 / divisor_of(settings, r->counted_rows), r1 - r0",
+        "1.0 / divisor_of(settings, job->batch_size), r1 - r0",
     ),
     Mutant(
         "train: the masks never change (draw)",
