@@ -434,10 +434,11 @@ int64_t fm_counted_rows(int32_t loss, const fm_loss_settings *settings, const vo
                         const int64_t *order, int64_t n);
 
 /* Mean (or sum) of the losses of n rows of z against their targets; writes dz unless it is NULL.
- * weights (n): factors of the rows, or NULL. row_loss (n) is scratch. */
+ * weights (n): factors of the rows, or NULL. row_loss (n) is scratch. Returns NaN if the poll has
+ * broken it off. */
 double fm_loss(const fm_kernels *k, int32_t loss, const fm_loss_settings *settings,
                double *row_loss, void *dz, const void *z, const void *target, const double *weights,
-               int64_t n, int64_t n_out);
+               int64_t n, int64_t n_out, const fm_poll *poll);
 
 typedef struct {
     const void *x, *target; /* all rows; target: int64_t labels, or elements (n, columns) */

@@ -1,4 +1,4 @@
-"""Tests with teeth: one-line bugs planted in the C sources, each of which some test must catch.
+"""Tests with teeth: one-line bugs planted in the sources, each of which some test must catch.
 
     python tests/mutants.py             all of them, one at a time; exit code 1 if one survives
     python tests/mutants.py draw eps    those whose names contain one of these words
@@ -47,7 +47,7 @@ TESTS += [
     "second_order",
 ]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
-TESTS += ["panels", "float_mode", "threads", "pace"]
+TESTS += ["panels", "float_mode", "threads", "pace", "signals", "state_machine"]
 
 
 class Mutant(NamedTuple):
@@ -521,10 +521,10 @@ MUTANTS = [
         "counted++;",
     ),
     Mutant(
-        "the sum is divided by the rows",
+        "loss: the sum is divided by the rows",
         "network.c",
-        "settings->sum || counted < 1 ? 1",
-        "counted < 1 ? 1",
+        "return settings->sum || counted < 1 ? 1 : (double)counted;",
+        "return counted < 1 ? 1 : (double)counted;",
     ),
     Mutant(
         "sgd: averaged momentum is the usual one",
@@ -679,8 +679,8 @@ MUTANTS = [
     Mutant(
         "train: a short batch is divided by the full size",
         "network.c",
-        "r->counted_rows = counted_rows(r);",
-        "r->counted_rows = job->batch_size;",
+        "1.0 / divisor_of(settings, r->counted_rows), r1 - r0",
+        "1.0 / divisor_of(settings, job->batch_size), r1 - r0",
     ),
     Mutant(
         "train: the masks never change (draw)",
@@ -884,6 +884,18 @@ MUTANTS = [
         "check.c",
         "from->stats = s.n_stats ? op->s + s.n_stats : from->stats;",
         "",
+    ),
+    Mutant(
+        "losses: later blocks of rows have the targets of the first",
+        "network.c",
+        "(const char *)target + r * columns * size",
+        "(const char *)target + 0 * columns * size",
+    ),
+    Mutant(
+        "counters: the steps of a new optimizer go on from the old one's",
+        "../src/fastmlp/network_state.py",
+        "context.t, context.running = 0, (0.0, 0.0)",
+        "context.running = (0.0, 0.0)",
     ),
 ]
 

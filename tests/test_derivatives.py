@@ -94,7 +94,7 @@ def test_weights_count_as_copies_of_rows():
 def test_gradient_over_blocks(monkeypatch):
     net, x, y = network(), inputs(90, N_IN), targets("squared_error", 90, N_OUT)
     whole = net.gradient(x, y)
-    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 32)
+    monkeypatch.setattr("fastmlp.second_order.methods.objective.BLOCK_ROWS", 32)
     parts = net.gradient(x, y)
     assert relative_error(parts[1], whole[1]) < rounding("float64", 90)
     assert parts[0] == pytest.approx(whole[0], rel=rounding("float64", 90))

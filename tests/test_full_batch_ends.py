@@ -184,6 +184,34 @@ def test_a_sine_of_two_periods(seed):
     assert np.all(np.diff(history["loss"]) < 0)
 
 
+@pytest.mark.parametrize(("unit", "shift"), [(1e3, 0), (1e6, 0), (1, 1e3), (1, 1e6), (1e6, 1e6)])
+def test_a_sine_in_another_unit(unit, shift):
+    """Of the report: from 9% to all unexplained where y was in units of a thousandth or millionth,
+    or far from zero.
+    """
+    x, y = sine()
+    for seed in range(10):
+        net, target = hidden(1, seed), unit * y + shift
+        history = net.fit(x, target, optimizer=LevenbergMarquardt(), epochs=100)
+        assert history["loss"][-1] <= 1e-3 * np.var(target)
+
+
+def test_units_of_damping_are_those_of_the_targets():
+    x, loss = inputs(4, 3), get_loss("squared_error")
+    y = np.array([[10.0, 7, 0.1], [30, 7, 0.3], [10, 7, 0.1], [99, -7, 5]])
+    weights = np.array([1.0, 1, 2, 0])  # as if the last row were not there
+    net = Sequential([Linear(3, 2), Tanh(), Linear(2, 3)], dtype="float64")
+    units = Objective(net.executor, x, y, loss, 1, weights=weights).units
+    std = np.sqrt(75)
+    np.testing.assert_allclose(units[6:12].reshape(2, 3), [[std, 7, 1]] * 2, rtol=1e-14)
+    np.testing.assert_allclose(units[14:], [np.sqrt(300), 7, 1], rtol=1e-14)
+    assert np.all(np.delete(units, [*range(6, 12), *range(14, 17)]) == 1)
+    huge = Objective(net.executor, x, 1e300 * y, loss, 1).units
+    assert np.all(np.isfinite(huge**2))
+    bounded = Sequential([Linear(3, 2), Tanh(), Linear(2, 3), Tanh()], dtype="float64")
+    assert np.all(Objective(bounded.executor, x, y, loss, 1).units == 1)
+
+
 class Curve:
     """What `Objective` is to networks: the mean square of f(p) - y."""
 
@@ -192,6 +220,7 @@ class Curve:
     def __init__(self, model, slopes, x, y):
         self.model, self.slopes, self.x, self.y = model, slopes, x, y
         self.n_weights = 0
+        self.units = 1.0
 
     def put(self, params):
         self._params = params.copy()
@@ -298,7 +327,7 @@ def test_weighted_normal_equations_are_those_of_repeated_rows(dtype, n_out, monk
     x, y = inputs(40, 3, dtype), inputs(40, n_out, dtype, seed=1)
     w = np.random.default_rng(0).integers(0, 4, 40)
     monkeypatch.setattr(
-        "fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * n_out * (net.n_params + 1)
+        "fastmlp.second_order.methods.objective.BLOCK_NUMBERS", 7 * n_out * (net.n_params + 1)
     )
     loss = get_loss("squared_error")
     ours = Objective(net.executor, x, y, loss, 1, weights=w.astype(float))

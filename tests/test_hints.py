@@ -11,6 +11,7 @@ from fastmlp import (
     Adam,
     BatchNorm,
     LearningHint,
+    LevenbergMarquardt,
     Linear,
     Sequential,
     Standardize,
@@ -33,6 +34,10 @@ HARDLY = {
     "ten thousand": (net, (X * 1e4, Y), {}, "column . of X.*Standardize"),
     "a million": (net, (1e6 + X, Y), {"epochs": 3}, "1e.06.*Standardize"),
     "one column": (net, (X * [1, 1, 5e4, 1], Y), {"optimizer": SGD(1e-3)}, "column 2 of X"),
+    "large targets": (net, (X, 1e4 * Y), {"optimizer": SGD(1e-9)}, r"y holds .*2.*e\+04.*y.std"),
+    "years": (net, (X, 2000 + Y), {"optimizer": LBFGS(), "epochs": 3}, "y holds .* 2e.03.*y.mean"),
+    "small targets": (net, (X, 1e-6 * Y), {"epochs": 50}, "y varies by 2.*e-06"),
+    "small for Levenberg": (net, (X, 9 + 1e-5 * Y), {"optimizer": LevenbergMarquardt()}, "e-05"),
     "a loss that grows": (
         net,
         (X, Y),
@@ -63,6 +68,10 @@ def test_a_network_that_can_learn_is_left_in_peace():
         net(2).fit(*XOR, epochs=1)
         net(2).fit(*XOR, optimizer=Adam(0.05), epochs=200)
         net(2).fit(*XOR, optimizer=LBFGS())
+        net().fit(X, 1e6 + 1e4 * Y, optimizer=LevenbergMarquardt(), epochs=2)
+        net().fit(X, np.full(300, 7.0), optimizer=LBFGS(), epochs=2)
+        net().fit(X, 300 + 20 * Y, epochs=50)
+        Sequential([Linear(4, 1)]).fit(X, 2000 + Y, optimizer=LBFGS())
         net().fit(X * 255, Y, epochs=2)
         net().train_step(X, Y)
 

@@ -109,6 +109,23 @@ def test_line_search_gives_up_on_a_wrong_slope():
     assert strong_wolfe(f.at, f.at(np.zeros(1)), np.ones(1), 1.0) is None
 
 
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 129])
+def test_blocks_of_the_matrix_are_the_matrix(n, rng, monkeypatch):
+    """To the bit: whatever is handled together."""
+    s, y, v = rng.standard_normal((3, n))
+    y *= np.sign(s @ y)
+
+    def times():
+        estimate = InverseHessian(n)
+        estimate.learn(s, y)
+        estimate.learn(y, s)
+        return estimate.times(v)
+
+    found = times()
+    monkeypatch.setattr("fastmlp.second_order.objective._MATRIX_ROWS", 1000)
+    assert np.array_equal(found, times())
+
+
 def test_two_loops_equal_the_matrix(rng):
     """With all steps kept and the same beginning, L-BFGS is BFGS."""
     memory, matrix = Memory(10), InverseHessian(6)
@@ -149,7 +166,9 @@ def test_normal_equations(width, dtype, monkeypatch):
     net = Sequential([Linear(3, width // 5 + 1), Tanh(), Linear(width // 5 + 1, 2)], dtype=dtype)
     randomize(net)
     x, y = curve(40, dtype)
-    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1))
+    monkeypatch.setattr(
+        "fastmlp.second_order.methods.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1)
+    )
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     gram, gradient = objective.normal_equations()
     jacobian = net.jacobian(x).reshape(-1, net.n_params).astype(np.float64)
@@ -258,7 +277,7 @@ def test_early_stopping_brings_the_best_weights_back(method):
 @EACH_METHOD
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_threads(method, dtype, monkeypatch):
-    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 256)
+    monkeypatch.setattr("fastmlp.second_order.methods.objective.BLOCK_ROWS", 256)
     x, y = curve(700, dtype)
     results = []
     for threads in (1, 2, 3):
@@ -273,7 +292,7 @@ def test_blocks_of_rows_change_rounding_only(monkeypatch):
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     assert len(x) < BLOCK_ROWS
     whole = objective.at(objective.params())
-    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 128)
+    monkeypatch.setattr("fastmlp.second_order.methods.objective.BLOCK_ROWS", 128)
     parts = objective.at(objective.params())
     assert parts.loss == pytest.approx(whole.loss, rel=rounding("float64", 700))
     np.testing.assert_allclose(parts.grad, whole.grad, atol=rounding("float64", 700), rtol=0)

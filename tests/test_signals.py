@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastmlp import Linear, Sequential, _core
+from fastmlp import BinaryCrossEntropy, Linear, Sequential, _core
 from fastmlp.ground import conversion as data
+from fastmlp.losses import LOSS_CLASSES, Pinball
+
+LOSSES = {name: make() for name, make in LOSS_CLASSES.items()} | {"pinball": Pinball((0.2, 0.8))}
 
 
 class ToldError(Exception):
@@ -80,6 +83,41 @@ def test_ctrl_c_in_sweeps_of_the_lasso(alarm: None) -> None:
     assert not np.array_equal(w, to_the_end)
     size = np.abs(G) @ np.abs(w) + np.abs(c)
     assert (np.abs(slope - (c - G @ w)) <= 1e-9 * size).all()
+
+
+def test_ctrl_c_in_the_loss_of_many_rows(alarm: None) -> None:
+    rows = 5_000_000
+    z = np.random.default_rng(0).standard_normal((rows, 1), dtype=np.float32)
+    target, loss, each = (z > 1).astype(np.float32), BinaryCrossEntropy(), np.full(rows, -1.0)
+
+    def value() -> float:
+        return _core.loss_and_grad(loss.index, z, target, None, loss.settings, None, each)
+
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.005)
+    with pytest.raises(ToldError):
+        value()
+    assert each[-1] == -1  # only the kernel itself can have raised
+    whole = value()
+    parts = [loss.value(z[r : r + 9999], target[r : r + 9999]) for r in range(0, rows, 9999)]
+    counts = [min(9999, rows - r) for r in range(0, rows, 9999)]
+    assert whole == pytest.approx(np.average(parts, weights=counts), rel=1e-12)
+    assert np.array_equal(loss.row_values(z[-7:], target[-7:]), each[-7:])
+
+
+@pytest.mark.parametrize("rows", [1, 16385, 16386, 40000])
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_blocks_of_rows_change_no_loss(rows: int, name: str) -> None:
+    """To the bit, with the gradient: each row has what it has alone."""
+    loss, rng = LOSSES[name], np.random.default_rng(1)
+    z, weights = rng.standard_normal((rows, 4)), rng.uniform(0, 2, rows)
+    columns = loss.target_columns(4)
+    target = rng.integers(0, 4, rows) if loss.needs_labels else rng.random((rows, columns))
+    dz, own = np.empty_like(z), np.empty((1, 4))
+    values = loss.row_values(z, target, dz, weights)
+    for row in {0, rows // 2, rows - 1, min(16385, rows - 1)}:
+        one = slice(row, row + 1)
+        assert np.array_equal(loss.row_values(z[one], target[one], own, weights[one]), values[one])
+        np.testing.assert_allclose(dz[one], own, rtol=1e-14, atol=1e-15)
 
 
 FORMS = {

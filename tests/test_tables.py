@@ -112,3 +112,24 @@ def test_dates_are_days_in_every_format(tmp_path):
 def test_columns_of_one_name_are_refused(tmp_path):
     with pytest.raises(TableError, match="two columns 'a'"):
         columns_of(tmp_path / "a.csv", "a,b,a\n1,2,3\n")
+
+
+@pytest.mark.parametrize("asked", [(), ("c7",)], ids=["", "one column as text"])
+def test_a_wide_file_is_read_as_a_narrow_one(tmp_path, asked):
+    """Its first rows are thousands of cells, and its whole numbers are looked at together."""
+    pytest.importorskip("pandas")
+    width, rows = 3000, 40
+    cells = [[f"{row * column % 256}" for column in range(width)] for row in range(rows)]
+    cells[-1][3], cells[-1][4], cells[-1][5] = "1,5", f"{2**60 + 1}", "007"
+    names = [f"c{column}" for column in range(width)]
+    path = tmp_path / "wide.csv"
+    path.write_text("\n".join(map(";".join, [names, *cells])) + "\n")
+    table = read_table(str(path), text=asked)
+    assert table.decimal == ","
+    assert table.columns["c3"].tolist() == [3.0 * row % 256 for row in range(rows - 1)] + [1.5]
+    texts = {"c4": 4, "c5": 5} | dict.fromkeys(asked, 7)
+    for name, column in texts.items():
+        assert table.columns[name].tolist() == [row[column] for row in cells]
+    for name in table.columns.keys() - texts.keys() - {"c3"}:
+        column = int(name[1:])
+        assert table.columns[name].tolist() == [row * column % 256 for row in range(rows)]

@@ -261,7 +261,7 @@ cdef extern from "fastmlp.h" nogil:
     void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
     int64_t fm_target_columns(int32_t, const fm_loss_settings *, int64_t) noexcept
     double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
-                   const void *, const double *, int64_t, int64_t) noexcept
+                   const void *, const double *, int64_t, int64_t, const fm_poll *) noexcept
     void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
     int32_t fm_pace_alone(fm_pace *, int32_t, int64_t) noexcept
     void fm_pace_step(fm_pace *, double, double) noexcept
@@ -1171,7 +1171,8 @@ def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not N
     dz (rows, n_out): receives the gradient by z; or None.
     weights (rows,): factors of the rows, float64; or None.
     row_loss (rows,): receives each row's loss, float64; or None.
-    Raises ValueError for sizes that do not fit, IndexError for a label out of range.
+    Raises ValueError for sizes that do not fit, IndexError for a label out of range, and what the handler of a
+    signal raises on the way.
     """
     if z.ndim != 2:
         raise ValueError("z must have the shape (rows, n_out)")
@@ -1186,8 +1187,14 @@ def loss_and_grad(int32_t loss, cnp.ndarray z not None, cnp.ndarray target not N
         dz_data = _data(dz, z.dtype, _times(rows, n_out), "dz", True)
     cdef cnp.ndarray each = np.empty(rows) if row_loss is None else row_loss
     cdef double *row_data = <double *>_data(each, np.float64, rows, "row_loss", True)
+    cdef list raised = []
+    cdef fm_poll poll
+    poll.ask, poll.arg = _ask_alone, <void *>raised
     with nogil:
-        value = fm_loss(k, loss, &settings.c, row_data, dz_data, z_data, target_data, weight_data, rows, n_out)
+        value = fm_loss(k, loss, &settings.c, row_data, dz_data, z_data, target_data, weight_data, rows, n_out,
+                        &poll)
+    if raised:
+        raise raised[0]
     return value
 
 

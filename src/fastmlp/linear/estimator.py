@@ -16,6 +16,7 @@ from ..ground.conversion import as_finite
 from ..ground.frames import ColumnNames, column_names
 from ..losses.targets import as_values
 from ..sample_weights import Weights, as_weights
+from .products import by_rows
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -106,8 +107,10 @@ def used_rows(
 
 
 def weighted(A: Matrix, weights: Weights | None) -> Matrix:
-    """Multiply each row by the square root of its weight, so that its squares get the weight."""
-    return A if weights is None else A * np.sqrt(weights)[:, np.newaxis]
+    """Rows times the root of their weight, so that squares count as often as it says."""
+    if weights is None:
+        return A
+    return by_rows(lambda a, w: a * np.sqrt(w)[:, np.newaxis], A.shape[1], A, weights)
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -118,5 +121,7 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 
 
 def with_ones(X: Matrix, fit_intercept: bool) -> Matrix:
-    """Return [1, X] with an intercept (the lecture's x_0 = 1), and X without one."""
-    return np.column_stack([np.ones(len(X)), X]) if fit_intercept else X
+    """[1, X]: the lecture's x_0 = 1 in front, where there is an intercept."""
+    if not fit_intercept:
+        return X
+    return by_rows(lambda x: np.column_stack([np.ones(len(x)), x]), X.shape[1] + 1, X)

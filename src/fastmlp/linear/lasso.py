@@ -28,6 +28,7 @@ from ..ground.errors import ConvergenceWarning
 from ..sample_weights import Weights
 from .estimator import weighted
 from .least_squares import centred, solve_minimum_norm
+from .products import gram
 from .regression import LinearModel, regression_data, ridge_theta
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -244,7 +245,7 @@ class _Problem:
         # products: x_i^T x_j for i in use and all j, with room for more i; gram: for j in use.
         if n_in <= min(_FEW, len(X)):
             self.used = np.arange(n_in)
-            self._space = self.products = self.gram = self.columns @ self.columns.T
+            self._space = self.products = self.gram = gram(self.columns.T)
         else:
             self.used = np.empty(0, dtype=np.intp)
             self._space, self.gram = np.empty((_AT_ONCE, n_in)), np.empty((0, 0))

@@ -14,6 +14,7 @@ import numpy as np
 from ..ground.arrays import Matrix
 from ..sample_weights import Weights
 from .estimator import weighted
+from .products import blocks, by_rows, column_sums, gram, rows_times, transposed_times
 
 _EPS = float(np.finfo(np.float64).eps)
 _GOOD_ENOUGH = 100 * _EPS  # an estimated error that needs no refinement
@@ -42,14 +43,14 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
         return None
     scale = power_of_two_norms(A)
     y_scale = power_of_two_norms(Y)
-    A, Y = A / scale, Y / y_scale
+    A, Y = _scaled(A, scale), _scaled(Y, y_scale)
     Q, R = _qr(A)
     s = np.linalg.svd(R, compute_uv=False)
     if s[-1] <= _EPS * max(rows, p) * s[0]:
         return None
     inverse = np.asarray(np.linalg.inv(R), np.float64)
-    theta = inverse @ (Q.T @ Y)
-    residual = Y - A @ theta
+    theta = inverse @ transposed_times(Q, Y)
+    residual = Y - rows_times(A, theta)
     kappa = s[0] / s[-1]
     spread = np.max(np.linalg.norm(residual, axis=0))  # |Y| is about 1
     if _EPS * (kappa + kappa**2 * spread) > _GOOD_ENOUGH:
@@ -68,12 +69,33 @@ def _qr(A: Matrix) -> tuple[Matrix, Matrix]:
         Q, R = np.linalg.qr(A)
         return Q, R
     whole = n * _BLOCK
-    inner, upper = np.linalg.qr(A[:whole].reshape(n, _BLOCK, p))
-    outer, R = np.linalg.qr(np.vstack([upper.reshape(n * p, p), A[whole:]]))
-    Q = np.empty((rows, p))
-    np.matmul(inner, outer[: n * p].reshape(n, p, p), out=Q[:whole].reshape(n, _BLOCK, p))
+    Q, upper = np.empty((rows, p)), np.empty((n, p, p))
+    inner, given = Q[:whole].reshape(n, _BLOCK, p), A[:whole].reshape(n, _BLOCK, p)
+    for part in blocks(n, _BLOCK * p * p):  # Ctrl-C comes between
+        inner[part], upper[part] = np.linalg.qr(given[part])
+    outer, R = _qr(np.vstack([upper.reshape(n * p, p), A[whole:]]))
+    turned = outer[: n * p].reshape(n, p, p)
+    for part in blocks(n, _BLOCK * p * p):
+        inner[part] = inner[part] @ turned[part]
     Q[whole:] = outer[n * p :]
     return Q, R
+
+
+def _svd(A: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """U, s and V^T; of a tall A by its factor R, whose singular values it has."""
+    rows, p = A.shape
+    if rows < 4 * _BLOCK or p > _BLOCK // 8:
+        U, s, Vt = np.linalg.svd(A, full_matrices=False)
+        return U, s, Vt
+    Q, R = _qr(A)
+    inner, s, Vt = np.linalg.svd(R)
+    return rows_times(Q, np.asarray(inner)), s, Vt
+
+
+def rank_of(A: Matrix) -> int:
+    """NumPy's matrix_rank, by the factor R."""
+    s = np.linalg.svd(_qr(A)[1], compute_uv=False)
+    return int(np.sum(s > _EPS * max(A.shape) * s[0]))
 
 
 def solve_normal(A: Matrix, Y: Matrix) -> Solution:
@@ -82,16 +104,18 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
     Raises ValueError where A^T A is not positive definite in float64.
     """
     scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)  # else squares may overflow
-    scaled = A / scale
+    scaled = _scaled(A, scale)
     try:
-        lower = np.linalg.cholesky(scaled.T @ scaled)
+        lower = np.linalg.cholesky(gram(scaled))
     except np.linalg.LinAlgError:
         raise ValueError(
             'X^T X is singular in float64; use solver="qr" or "svd", or use Ridge'
         ) from None
     factor = np.linalg.inv(lower).T
-    theta = factor @ (factor.T @ (scaled.T @ (Y / y_scale))) * y_scale / scale[:, np.newaxis]
-    return Solution(theta, Y - A @ theta, A.shape[1], factor / scale[:, np.newaxis])
+    theta = (
+        factor @ (factor.T @ transposed_times(scaled, Y / y_scale)) * y_scale / scale[:, np.newaxis]
+    )
+    return Solution(theta, Y - rows_times(A, theta), A.shape[1], factor / scale[:, np.newaxis])
 
 
 def solve_minimum_norm(
@@ -111,9 +135,10 @@ def solve_minimum_norm(
     Yc, y_mean = centred(Y, weights, fit_intercept)
     Xc, Yc = weighted(Xc, weights), weighted(Yc, weights)
     noise = _NOISE * _EPS * _norms(weighted(X, weights))
-    Xc = np.where(_norms(Xc) > noise, Xc, 0)  # else a constant column but for rounding
+    constant = _norms(Xc) <= noise  # but for rounding
+    Xc = by_rows(lambda x: np.where(constant, 0, x), n_in, Xc) if constant.any() else Xc
     scale = power_of_two_norms(Xc)
-    U, s, Vt = np.linalg.svd(Xc / scale, full_matrices=False)
+    U, s, Vt = _svd(_scaled(Xc, scale))
     # Directions that X, rounded otherwise, would not have: rows less their mean sum to 0.
     least = max(_EPS * max(rows, n_in) * s[0], float(np.linalg.norm(noise / scale)))
     rank = min(int(np.sum(s > least)), rows - int(fit_intercept))
@@ -122,14 +147,14 @@ def solve_minimum_norm(
         # Xc = (U S)(V^T D) has full rank on either side, so Xc^+ = (V^T D)^+ (U S)^+.
         Q, R = np.linalg.qr((Vt[:rank] * scale).T)
         back = Q @ np.linalg.inv(R).T
-    target = U[:, :rank].T @ Yc
+    target = transposed_times(U[:, :rank], Yc)
     factor = back / s[:rank]
     coef = factor @ target
     if l2 > 0 and rank > 0:
         penalised = np.vstack([(R * s[:rank]).T, np.sqrt(l2) * np.eye(rank)])
         shrunk = solve_qr(penalised, np.vstack([target, np.zeros_like(target)]))
         coef = coef if shrunk is None else Q @ shrunk.theta
-    residual = Yc - Xc @ coef
+    residual = Yc - rows_times(Xc, coef)
     if not fit_intercept:
         return Solution(coef, residual, rank, factor)
     theta = np.vstack([y_mean - x_mean @ coef, coef])
@@ -150,10 +175,22 @@ def centred(
     """
     if not fit_intercept:
         return A, np.zeros(A.shape[1])
-    mean = np.average(A, axis=0, weights=weights)
-    rest = A - mean
-    more = np.average(rest, axis=0, weights=weights)
-    return rest - more, np.asarray(mean + more)
+    mean = _means(A, weights)
+    rest = by_rows(lambda a: a - mean, A.shape[1], A)
+    more = _means(rest, weights)
+    return by_rows(lambda a: a - more, A.shape[1], rest), mean + more
+
+
+def _means(A: Matrix, weights: Weights | None) -> Matrix:
+    """Of each column."""
+    if weights is None:
+        return column_sums(lambda a: a, A) / len(A)
+    return column_sums(lambda a, w: a * w[:, np.newaxis], A, weights) / float(weights.sum())
+
+
+def _scaled(A: Matrix, scale: Matrix) -> Matrix:
+    """A / scale."""
+    return by_rows(lambda a: a / scale, A.shape[1], A)
 
 
 def power_of_two_norms(A: Matrix) -> Matrix:
@@ -161,14 +198,14 @@ def power_of_two_norms(A: Matrix) -> Matrix:
     rounds nothing.
     """
     near = _near(A)
-    _, more = np.frexp(np.linalg.norm(A / near, axis=0))
+    _, more = np.frexp(np.sqrt(column_sums(lambda a: np.square(a / near), A)))
     return np.asarray(np.ldexp(near, more))
 
 
 def _norms(A: Matrix) -> Matrix:
     """Of each column."""
     near = _near(A)
-    return np.asarray(near * np.linalg.norm(A / near, axis=0))
+    return np.asarray(near * np.sqrt(column_sums(lambda a: np.square(a / near), A)))
 
 
 def _near(A: Matrix) -> Matrix:

@@ -21,7 +21,8 @@ from ..sample_weights import Weights
 from ..second_order.methods import Memory, QuasiNewton
 from ..second_order.objective import Point
 from .estimator import with_ones
-from .least_squares import power_of_two_norms
+from .least_squares import power_of_two_norms, rank_of
+from .products import by_rows, column_sums, gram, rows_times, transposed_times
 
 _EPS = float(np.finfo(np.float64).eps)
 MAX_HALVINGS = 40
@@ -54,11 +55,12 @@ class SoftmaxCost:
         fit_intercept: bool,
         weights: Weights | None = None,
     ) -> None:
-        mean = X.mean(axis=0) if fit_intercept else np.zeros(X.shape[1])
-        A = with_ones(X - mean, fit_intercept)
+        p, n = X.shape[1] + int(fit_intercept), len(X)
+        mean = column_sums(lambda x: x, X) / n if fit_intercept else np.zeros(X.shape[1])
+        A = by_rows(lambda x: with_ones(x - mean, fit_intercept), p, X)
         self.mean, self.fit_intercept = mean, fit_intercept
-        self.scale = power_of_two_norms(A) / 2.0 ** round(np.log2(len(A)) / 2)
-        self.A, self.B, self.labels = A / self.scale, B, labels
+        self.scale = power_of_two_norms(A) / 2.0 ** round(np.log2(n) / 2)
+        self.A, self.B, self.labels = by_rows(lambda a: a / self.scale, p, A), B, labels
         penalty = l2 / self.scale**2
         if fit_intercept:
             penalty[0] = 0
@@ -83,8 +85,8 @@ class SoftmaxCost:
         return np.asarray(self.scale[:, np.newaxis] * centred @ self.B)
 
     def logits(self, phi: Matrix) -> Matrix:
-        """Return Z (rows, n_classes)."""
-        return np.asarray(self.A @ phi @ self.B.T)
+        """Z (rows, n_classes)."""
+        return np.asarray(rows_times(self.A, phi) @ self.B.T)
 
     def value(self, phi: Matrix) -> float:
         """Return the cost at phi."""
@@ -103,9 +105,9 @@ class SoftmaxCost:
         return float(self.weights @ nll + np.sum(self.penalty * phi**2) / 2)
 
     def _rows(self, phi: Matrix) -> tuple[Matrix, Matrix]:
-        """Return -log p of each row's own class, (rows,), and P."""
-        if self.is_binary:  # one logit per row
-            z = (self.A @ phi)[:, 0]
+        """-log p of each row's own class, and P."""
+        if self.is_binary:  # one logit a row
+            z = rows_times(self.A, phi)[:, 0]
             small = np.exp(-np.abs(z))
             nll = np.log1p(small) + np.maximum(np.where(self.labels, -z, z), 0)
             large = 1 / (1 + small)
@@ -124,11 +126,11 @@ class SoftmaxCost:
         """Return A^T (P - onehot(labels)) B + penalty phi (p, q), the lecture's X^T (y_hat - y)."""
         if self.is_binary:
             off = self.weights * np.where(self.labels, -P[:, 0], P[:, 1])
-            return np.asarray((off @ self.A)[:, np.newaxis] + self.penalty * phi)
+            return np.asarray(transposed_times(self.A, off)[:, np.newaxis] + self.penalty * phi)
         off = P.copy()
         off[np.arange(len(P)), self.labels] -= 1
         off *= self.weights[:, np.newaxis]
-        return np.asarray(self.A.T @ (off @ self.B) + self.penalty * phi)
+        return np.asarray(transposed_times(self.A, off @ self.B) + self.penalty * phi)
 
     def hessian(self, P: Matrix, columns: NDArray[np.intp] | None = None) -> Matrix:
         """Return the Hessian (p q, p q), for q = 1 the lecture's X^T S X.
@@ -147,7 +149,7 @@ class SoftmaxCost:
                     S = self.weights * P[:, 0] * P[:, 1]
                 else:
                     S = self.weights * (P @ (self.B[:, j] * self.B[:, k]) - PB[:, j] * PB[:, k])
-                H[:, j, :, k] = A.T @ (S[:, np.newaxis] * A)
+                H[:, j, :, k] = gram(A, S)
                 H[:, k, :, j] = H[:, j, :, k]
         flat = H.reshape(p * q, p * q)
         flat[np.diag_indices(p * q)] += np.repeat(penalty, q)
@@ -166,7 +168,7 @@ class SoftmaxCost:
         for _ in range(_CG_STEPS):
             Z = self.logits(direction)
             curved = self.weights[:, np.newaxis] * P * (Z - np.sum(P * Z, axis=1, keepdims=True))
-            product = self.A.T @ (curved @ self.B) + self.penalty * direction
+            product = transposed_times(self.A, curved @ self.B) + self.penalty * direction
             bend = float(np.sum(direction * product))
             if not bend > 0:
                 return found if found > 0 or square == 0 else math.inf
@@ -192,7 +194,7 @@ class SoftmaxCost:
         Without a penalty, a larger multiple of phi then has a still lower cost.
         """
         if self.is_binary:
-            z = (self.A @ phi)[:, 0]
+            z = rows_times(self.A, phi)[:, 0]
             if np.min(np.where(self.labels, z, -z)) > np.sqrt(_EPS) * np.max(np.abs(z)):
                 raise ValueError(_SEPARABLE)
             return
@@ -210,7 +212,7 @@ class SoftmaxCost:
                 "the Hessian is singular in float64; raise l2, or scale the columns of X alike"
             )
         p = self.A.shape[1]
-        rank = int(np.linalg.matrix_rank(self.A))
+        rank = rank_of(self.A)
         if rank < p:
             return ValueError(
                 f"the {p} columns of X (intercept included) have the rank {rank}, so the "

@@ -6,12 +6,14 @@ the bits of a BLAS depend on its threads.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from ..engine.executor import Executor
 from ..engine.plan import aligned_empty
 from ..ground.arrays import Array, Vector
@@ -21,12 +23,24 @@ from ..sample_weights import Weights
 BLOCK_ROWS = 4096  # rows per forward and backward: bounds the memory, and Ctrl-C comes between
 MOST_SQUARED = 10_000  # parameters, if an (n_params, n_params) matrix is needed: 800 MB
 ROUNDINGS = 16  # units of rounding that sums leave in a loss
-BLOCK_NUMBERS = 2**20  # elements of the Jacobian in one block: at most 8 MiB
+_MATRIX_ROWS = 64  # of such a matrix that are handled together
+_LINEAR, _IDENTITY = _core.OPS["linear"], list(_core.ACTIVATIONS).index("identity")
+_CONSTANT = 1e-12  # a spread that is rounding, as a share of the size
+_UNITS = 1e-100, 1e100  # their squares are numbers too
+BLOCK_NUMBERS = 2**20  # of the Jacobian that are kept at a time: at most 8 MiB
 
 
 def dot(a: Vector, b: Vector) -> float:
     """Return a^T b; its bits depend on a and b alone."""
     return float(np.sum(a * b))
+
+
+def row_blocks(n: int) -> Iterator[slice]:
+    """The rows of an (n_params, n_params) matrix, some at a time: these are in the cache, and
+    Ctrl-C comes between, also where memory is touched for the first time.
+    """
+    for first in range(0, n, _MATRIX_ROWS):
+        yield slice(first, first + _MATRIX_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +137,30 @@ class Objective:
         likelihood = self.loss.predicts != ""
         return float(likelihood) * (len(self.x) if self.loss.reduction == "sum" else 1)
 
+    @cached_property
+    def units(self) -> Vector:
+        """What each parameter is measured in where they are damped together: 1, but in a last
+        Linear, where it is larger, the spread of their target for weights and its size for biases.
+        So large targets are met by the last layer, and do not throw the hidden ones far away.
+        """
+        units, last = np.ones(self.n_params), self.executor.layout.ops[-1]
+        if int(last["kind"]) != _LINEAR or int(last["variant"]) != _IDENTITY:
+            return units
+        n_in, n_out, w, b = (int(last[name]) for name in ("n_in", "n_out", "w", "b"))
+        y = np.asarray(self.y, np.float64).reshape(-1, n_out)
+        largest = np.maximum(np.abs(y).max(axis=0), np.finfo(np.float64).tiny)
+        mean, square = (
+            np.average((y / largest) ** power, axis=0, weights=self.weights) for power in (1, 2)
+        )
+        spread = np.sqrt(np.average((y / largest - mean) ** 2, axis=0, weights=self.weights))
+        size = np.sqrt(square)
+        spread = np.where(spread > _CONSTANT * size, spread, size)
+        for first, n, values in ((w, n_in, spread), (b, 1, size)):
+            if first >= 0:
+                shown = np.clip(np.maximum(values * largest, 1), *_UNITS)
+                units[first : first + n * n_out] = np.tile(shown, n)
+        return units
+
     def size(self, value: float) -> float:
         """Return the size with which a change of the objective is compared.
 
@@ -165,8 +203,9 @@ class Objective:
             own = None if roots is None else roots[first : first + rows]
             self.executor.context.jacobian(x, y, numbers, part, scratch, self.threads, own)
             if part is not gram:
-                gram += part
-                part.fill(0)
+                for some in row_blocks(width):
+                    gram[some] += part[some]
+                    part[some] = 0
         return gram[:-1, :-1], gram[:-1, -1].copy()
 
 

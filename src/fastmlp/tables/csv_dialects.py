@@ -16,6 +16,7 @@ SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
 _SAMPLE_ROWS = 100
 _SAMPLE_CELLS = 2000
+_LEAST_ROWS, _MOST_CELLS = 10, 10 * _SAMPLE_CELLS  # of a wide file so many rows will do
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -70,13 +71,15 @@ def sniff(path: Path) -> Dialect:
 def _records(head: str, separator: str, is_all: bool) -> list[list[str]]:
     """Return the first records that are not blank."""
     rows: list[list[str]] = []
-    # A field above the csv module's limit, which pandas does not have, ends the sample.
+    cells = 0
+    # a text above the limit of csv, which pandas takes, ends the sample
     with suppress(csv.Error):
         lines = io.StringIO(head, newline="")
         for row in csv.reader(lines, delimiter=separator, skipinitialspace=True):
             if len(row) > 1 or any(cell.strip() for cell in row):
                 rows.append(row)
-            if len(rows) > _SAMPLE_ROWS:
+                cells += len(row)
+            if len(rows) > _SAMPLE_ROWS or (len(rows) > _LEAST_ROWS and cells > _MOST_CELLS):
                 return rows
         if not is_all:
             rows.pop()  # the sample may end in the middle of this record

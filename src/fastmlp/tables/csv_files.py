@@ -5,6 +5,7 @@ decimal mark for the whole file.
 """
 
 import csv
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -51,6 +52,9 @@ def read_csv(
         raise TableError(f"{path} is no regular CSV: {' '.join(str(error).split())}") from None
 
 
+_SOME_CODE = re.compile(rf"(?m)^\s*{CODE.pattern}\s*$")  # in cells, one a line
+
+
 @dataclass
 class _Proof:
     """Cells as evidence for the decimal mark: mark -> (column, cell).
@@ -93,6 +97,7 @@ class _CsvFile:
         dropped = set(reading.drop)
         self.kept = [p for p, name in enumerate(self.names) if name not in dropped]
         self.text = [place for place in self.kept if self.names[place] in text]
+        self.beyond = set[int]()  # whole numbers that float64 would confuse
         self.source_table = Table(str(path), {})
         self.source_table.nameless = {n for n, h in zip(self.names, header, strict=True) if not h}
 
@@ -121,7 +126,9 @@ class _CsvFile:
     # ---- read ------------------------------------------------------------------------------------
 
     def _read(self, decimal: str, as_text: Sequence[int], only: bool = False) -> Any:
-        """Return pandas' frame, with the columns `as_text` as text; `only` omits all others."""
+        """pandas' frame, with `as_text` as they stand; only: no other columns."""
+        # one type, or None, where that will do: with a dict pandas makes a Series of every column
+        types = str if only else dict.fromkeys(as_text, str) or None
         with warnings.catch_warnings():
             warnings.simplefilter("error", self.pandas.errors.ParserWarning)
             # index_col=False makes rows with more fields than the header an error, not an index.
@@ -139,7 +146,7 @@ class _CsvFile:
                 keep_default_na=False,
                 na_values=["", *self.reading.na],
                 decimal=decimal,
-                dtype=dict.fromkeys(as_text, str),
+                dtype=types,
                 usecols=list(as_text) if only else None,
             )
 
@@ -147,12 +154,18 @@ class _CsvFile:
         """Return the columns that pandas reads as numbers, and the cells of the others."""
         frame = self._read(decimal, self.text)
         numbers: dict[int, Array] = {}
+        self.beyond = set[int]()
         kinds = list(frame.dtypes)
-        for kind in set(kinds):  # one block per type: single columns of a frame are slow
+        for kind in {
+            kinds[place] for place in self.kept
+        }:  # at once, since a frame's columns cost much one by one
             if kind.kind in "iuf":
                 places = [place for place in self.kept if kinds[place] == kind]
-                block = np.asfortranarray(frame[places].to_numpy())
+                is_all = len(places) == len(kinds)
+                block = np.asfortranarray((frame if is_all else frame[places]).to_numpy())
                 numbers |= {place: block[:, i] for i, place in enumerate(places)}
+                if kind.kind in "iu" and is_beyond(block):
+                    self.beyond.update(p for p in places if is_beyond(numbers[p]))
         texts = {p: self._cells(frame[p]) for p in self.kept if p not in numbers}
         return numbers, texts
 
@@ -196,25 +209,37 @@ class _CsvFile:
         007 is not 7, and float64 cannot distinguish whole numbers beyond 2^53.
         """
         codes = may_hold_codes(self.path, self.dialect)
-        again = []
+        large, others = list[int](), list[int]()
         for place in self.kept:
             if place in cells or self.names[place] in self.reading.numeric:
                 continue
             values = numbers[place]
             if values.dtype.kind in "iu":
-                if codes or is_beyond(values):
-                    again.append(place)
+                (large if place in self.beyond else others).append(place)
                 continue
-            if not codes and not np.nanmax(np.abs(values), initial=0) > EXACT:
+            is_large = np.nanmax(np.abs(values), initial=0) > EXACT
+            if not codes and not is_large:
                 continue
             with np.errstate(invalid="ignore"):
                 if (values[np.isfinite(values)] % 1 == 0).all():
-                    again.append(place)
+                    (large if is_large else others).append(place)
+        if codes:
+            large += self._with_codes(others)
         found = {}
-        for place, column in self._texts(again).items():
+        for place, column in self._texts(large).items():
             if any(map(CODE.fullmatch, column.words)) or look(column, self.reading).is_text:
                 found[place] = column
         return found
+
+    def _with_codes(self, places: Sequence[int]) -> list[int]:
+        """Those of the columns in which some cell may be one: the others, most of a wide file, are
+        not looked at word by word.
+        """
+        if not places:
+            return []
+        block = self._read(".", places, only=True).to_numpy(dtype=object, na_value="")
+        columns = zip(places, block.T, strict=True)
+        return [place for place, column in columns if _SOME_CODE.search("\n".join(column))]
 
     def _look(self, place: int, column: Cells) -> Look:
         if place in self.text:

@@ -74,7 +74,7 @@ def fit(
         epoch_loop = EpochLoop(
             net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads, run.epochs
         )
-    hints = None if isinstance(optimizer, FullBatchMethod) else Hints(net, data, batch_size)
+    hints = Hints(run, data, loss, batch_size)
     if net.standardize is not None and not net.standardize.is_adapted:
         net.standardize.adapt_rows(data.X, data.rows, data.given)
     # Outputs of this pass, for the metrics. They are taken while the weights change.
@@ -100,8 +100,7 @@ def fit(
             run.history.add(run.logs)
             progress.end_epoch(run)
     _each(callbacks, "on_fit_end", run)
-    if hints is not None:
-        hints.at_end(run)
+    hints.at_end(run)
     return run.history
 
 

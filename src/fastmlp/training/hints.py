@@ -4,21 +4,24 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _core
 from ..engine.plan import leaves_of
+from ..ground.conversion import Array
 from ..ground.errors import LearningHint, warn
 from ..layers import Activation, Dropout, Layer, Linear
 from ..losses import Loss
-from ..network.network import Network
 from ..optimizers import Adam, Optimizer
 from ..schedules import Schedule
+from ..second_order.methods import FullBatchMethod, LevenbergMarquardt
 from .data import TrainingData
 from .run import Run
 
 _SPENT = 1e-3  # share of a schedule's highest rate that counts as next to nothing
 _LARGE = 1000.0  # root mean square of an input; the first step then moves outputs by as much
 _LOOK = 1_000_000  # numbers of X that are read for the hint
+_ROUNDING = 1e-6  # a spread that may be that of float32, as a share of the size
 _FEW_STEPS, _DEFAULT_EPOCHS, _DEFAULT_BATCH = 100, 20, 128
 _LEARNT, _GREW = 0.5, 1.5  # the last loss as a share of the first epoch's
 
@@ -46,19 +49,28 @@ def warn_of_schedule(context: _core.Context, optimizer: Optimizer, steps: int) -
         )
 
 
+def _some(array: Array, data: TrainingData) -> NDArray[np.float64]:
+    """Rows of X or y that training uses, evenly taken."""
+    rows = max(1, _LOOK // array.shape[1])
+    return array[data.rows[:: -(-len(data.rows) // rows)]].astype(np.float64)
+
+
 class Hints:
     """At most one warning about a new network that can hardly learn with the arguments of `fit`."""
 
-    def __init__(self, net: Network, data: TrainingData, batch_size: int) -> None:
+    def __init__(self, run: Run, data: TrainingData, loss: Loss, batch_size: int) -> None:
+        net, self._sees_all = run.net, isinstance(run.optimizer, FullBatchMethod)
         self._is_new = net.step == 0 and net._gives_hints
         self._batch_size, self._steps = batch_size, -(-len(data.rows) // batch_size)
-        if self._is_new and isinstance(leaves_of(net.layers)[0], Linear):
+        leaves = leaves_of(net.layers)
+        if self._is_new and not self._sees_all and isinstance(leaves[0], Linear):
             self._look_at_inputs(data)
+        is_bent = any(isinstance(leaf, Activation) for leaf in leaves)
+        if self._is_new and loss.has_unit and is_bent and isinstance(leaves[-1], Linear):
+            self._look_at_targets(data, isinstance(run.optimizer, LevenbergMarquardt))
 
     def _look_at_inputs(self, data: TrainingData) -> None:
-        rows = max(1, _LOOK // data.X.shape[1])
-        some = data.X[data.rows[:: -(-len(data.rows) // rows)]].astype(np.float64)
-        sizes = np.sqrt(np.mean(np.square(some), axis=0))
+        sizes = np.sqrt(np.mean(np.square(_some(data.X, data)), axis=0))
         column = int(np.argmax(sizes))
         if sizes[column] >= _LARGE:
             self._is_new = False  # one warning is enough
@@ -68,10 +80,32 @@ class Hints:
                 LearningHint,
             )
 
+    def _look_at_targets(self, data: TrainingData, finds_size: bool) -> None:
+        """Outputs of a new network are about 1, and a step moves them alike. Levenberg-Marquardt
+        finds the way to larger ones by itself.
+        """
+        some = _some(data.y, data)
+        sizes, spreads = np.sqrt(np.mean(np.square(some), axis=0)), np.std(some, axis=0)
+        large, small = float(sizes.max()), float(spreads.min())
+        is_small = _ROUNDING * large < small <= 1 / _LARGE
+        if is_small or (large >= _LARGE and not finds_size):
+            self._is_new = False
+            what = f"varies by {small:.2g}" if is_small else f"holds values of about {large:.2g}"
+            warn(
+                f"y {what}, far from the outputs of a new network, about 1, so that it hardly "
+                "learns; train on (y - y.mean()) / y.std(), and turn predictions back",
+                LearningHint,
+            )
+
     def at_end(self, run: Run) -> None:
-        """Warn if the losses of all epochs have grown, or have hardly fallen."""
+        """What the losses of all epochs tell."""
         losses = run.history.get("loss", [])
-        if not self._is_new or len(losses) < 2 or run.history.stop_reason is not None:
+        if (
+            not self._is_new
+            or self._sees_all
+            or len(losses) < 2
+            or run.history.stop_reason is not None
+        ):
             return
         first, last = losses[0], losses[-1]
         steps = self._steps * run.epoch
