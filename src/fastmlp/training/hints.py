@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..engine.plan import leaves_of
-from ..ground.conversion import Array
+from ..ground.arrays import Array
 from ..ground.errors import LearningHint, warn
 from ..layers import Activation, Dropout, Layer, Linear
 from ..losses import Loss
