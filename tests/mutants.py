@@ -36,16 +36,8 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += [
-    "weights",
-    "ignore_index",
-    "core",
-    "equivalences",
-    "gradients",
-    "norms",
-    "derivatives",
-    "second_order",
-]
+TESTS += ["weights", "core", "equivalences", "gradients", "norms", "norms_scale_shift"]
+TESTS += ["derivatives", "second_order", "ignore_index"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
 TESTS += ["panels", "float_mode", "threads", "pace", "signals", "state_machine"]
 
@@ -133,8 +125,8 @@ MUTANTS = [
     Mutant(
         "blocks: the mean is over the block",
         "network.c",
-        "1.0 / divisor_of(settings, r->counted_rows)",
-        "1.0 / divisor_of(settings, r->ctx->rows)",
+        "divisor_of(settings, r->counted_rows)",
+        "divisor_of(settings, r->ctx->rows)",
     ),
     Mutant(
         "blocks: rows are gathered from the first block",
@@ -679,8 +671,8 @@ MUTANTS = [
     Mutant(
         "train: a short batch is divided by the full size",
         "network.c",
-        "1.0 / divisor_of(settings, r->counted_rows), r1 - r0",
-        "1.0 / divisor_of(settings, job->batch_size), r1 - r0",
+        "divisor_of(settings, r->counted_rows), r1 - r0",
+        "divisor_of(settings, job->batch_size), r1 - r0",
     ),
     Mutant(
         "train: the masks never change (draw)",
@@ -740,6 +732,18 @@ MUTANTS = [
         "kernels/batch_norm.c",
         "next - next == 0 ? next : running[i]",
         "next",
+    ),
+    Mutant(
+        "batch_norm: without a scale or a shift as if the statistics were constants",
+        "kernels/batch_norm.c",
+        "return ctx->training ? sums_of_columns(op, ctx, j, end, f) : all;",
+        "return all;",
+    ),
+    Mutant(
+        "rms_norm: room for a shift that it never adds",
+        "kernels/layer_norm.c",
+        "is_scale_shift(op) && (centers || op->variant & FM_LACKS_SHIFT)",
+        "is_scale_shift(op)",
     ),
     Mutant(
         "layer_norm: variance around zero",

@@ -86,7 +86,11 @@ EPOCHS, BATCH = 3, 20
 def files_between_lines(act):
     """Each different file that can be saved between two lines of the package while `act` runs."""
     found, net = {}, None
-    own = {checkpoint.__name__, "fastmlp.files.atomic.model_header", "fastmlp.files.atomic.atomic"}
+    own = {
+        checkpoint.__name__,
+        "fastmlp.files.atomic.atomic.model_header",
+        "fastmlp.files.atomic.atomic.atomic",
+    }
 
     def save(frame, event, argument):
         name = str(frame.f_globals.get("__name__"))
@@ -117,7 +121,9 @@ def test_a_file_saved_between_any_two_lines_goes_on_with_the_same_bits(name, mon
     undisturbed = make()
     first = undisturbed.epoch
     undisturbed.fit(X, y, epochs=EPOCHS, **how)
-    monkeypatch.setattr("fastmlp.training.fit.epochs.SLICE_SECONDS", 0.0)  # Python sees every step
+    monkeypatch.setattr(
+        "fastmlp.training.fit.fit.epochs.SLICE_SECONDS", 0.0
+    )  # Python sees every step
 
     def act(start):
         net = make()
