@@ -85,7 +85,7 @@ extern const fm_hyper_info fm_hyper_infos[FM_N_HYPERS];
 typedef struct {
     int32_t kind;    /* FM_OP_* */
     int32_t variant; /* linear, activation: FM_ACTIVATION_*; dropout: the stream of its masks;
-                        branch, add: how many ops away the other is */
+                        norms: FM_LACKS_*; branch, add: how many ops away the other is */
     int64_t n_in, n_out;
     int64_t x, y, dx, dy; /* x = -1: the network's input; dx = -1: the gradient by that input */
     int64_t w, b;         /* into params, grads and optimizer state; -1: none */
@@ -103,6 +103,13 @@ typedef struct {
 } fm_net;
 
 #define FM_MAX_STATES 3
+
+/* Bits of a normalization's variant: the arrays that it does not have. rms_norm never has a shift.
+ */
+enum {
+    FM_LACKS_SCALE = 1,
+    FM_LACKS_SHIFT = 2
+};
 
 /* Sums over the rows of a mini-batch, and products over k, begin anew every so many and are added
  * up: one chain over a million rows would lose two digits. It fixes their bits. */
@@ -206,7 +213,7 @@ typedef struct {
 typedef enum {
     FM_OK,
     FM_BAD_EMPTY,      /* no ops, or a size that is negative or too large */
-    FM_BAD_KIND,       /* no such op, or no such activation in this op */
+    FM_BAD_KIND,       /* no such op, or no such variant of it */
     FM_BAD_WIDTH,      /* n_in or n_out outside 1 .. 2^31 - 1, or not those of the neighbours */
     FM_BAD_ATTRIBUTE,  /* a slope, alpha or probability outside its range */
     FM_BAD_ACTIVATION, /* an offset into acts or dacts leaves them or overlaps another op's */

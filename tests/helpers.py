@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from fastmlp import (
     Adamax,
     AdamW,
     AMSGrad,
+    BatchNorm,
     BinaryCrossEntropy,
     BinaryFocal,
     CosineDecay,
@@ -34,11 +36,13 @@ from fastmlp import (
     Focal,
     GaussianNLL,
     Huber,
+    LayerNorm,
     LinearWarmup,
     Lion,
     NAdam,
     OneCycle,
     Pinball,
+    RMSNorm,
     RMSprop,
     Rprop,
     ScheduleFreeAdamW,
@@ -70,6 +74,18 @@ LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "focal-ignoring": Focal(gamma=1.5, ignore_index=-1),
     "soft_cross_entropy-smooth": SoftCrossEntropy(label_smoothing=0.1, reduction="sum"),
     "binary_focal-alpha": BinaryFocal(gamma=1.5, alpha=0.25),
+}
+
+# Every normalization that is trained, with all, some and none of its arrays.
+NORMS = {
+    kind.__name__ + "".join(f" without {name}" for name, has in flags.items() if not has): (
+        functools.partial(kind, **flags)
+    )
+    for kind, names in ((LayerNorm, 2), (RMSNorm, 1), (BatchNorm, 2))
+    for flags in (
+        dict(zip(("scale", "shift"), has, strict=False))
+        for has in itertools.product((True, False), repeat=names)
+    )
 }
 
 # One of each kind of update, with settings that make every term count.

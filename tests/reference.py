@@ -856,8 +856,8 @@ class LayerNorm:
     backward is the product with the Jacobian of xhat, which for one row is
     (I - 1/n - xhat xhat^T / n) / sqrt(var + eps); where nothing is centred, 1/n is missing."""
 
-    scale: Array  # (n,)
-    shift: Array  # (n,)
+    scale: Array | float = 1.0  # (n,)
+    shift: Array | float = 0.0  # (n,)
     eps: float = 1e-5
     axis: int = 1
     centers: bool = True
@@ -880,25 +880,28 @@ class LayerNorm:
 class RMSNorm(LayerNorm):
     """Zhang, Sennrich 2019: the same without a mean and without a shift."""
 
-    def __init__(self, scale: Array, eps: float = 1e-5) -> None:
-        super().__init__(scale, np.zeros_like(scale), eps, centers=False)
+    def __init__(self, scale: Array | float = 1.0, eps: float = 1e-5) -> None:
+        super().__init__(scale, 0.0, eps, centers=False)
 
 
 class BatchNorm(LayerNorm):
     """Ioffe, Szegedy 2015: the same along each column; `running` follows the batches, with the
     variance that divides by rows - 1."""
 
-    def __init__(self, scale: Array, shift: Array, eps: float = 1e-5, momentum: float = 0.1):
+    def __init__(
+        self,
+        scale: Array | float = 1.0,
+        shift: Array | float = 0.0,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
         super().__init__(scale, shift, eps, axis=0)
         self.momentum = momentum
-        self.running_mean, self.running_var = np.zeros_like(scale), np.ones_like(scale)
+        self.running_mean, self.running_var = 0.0, 1.0
 
     def forward(self, x: Array) -> Array:
-        for running, batch in (
-            (self.running_mean, x.mean(axis=0)),
-            (self.running_var, x.var(axis=0, ddof=1)),
-        ):
-            running += self.momentum * (batch - running)
+        self.running_mean += self.momentum * (x.mean(axis=0) - self.running_mean)
+        self.running_var += self.momentum * (x.var(axis=0, ddof=1) - self.running_var)
         return super().forward(x)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from helpers import native_only
+from helpers import NORMS, native_only
 
 import fastmlp
 from fastmlp import (
@@ -43,6 +43,7 @@ def nets() -> dict[str, list]:
             Linear(16, 5),
         ],
         "batch norm": [Linear(7, 19), BatchNorm(), ReLU(), Linear(19, 5)],
+        **{name: [norm(), Linear(7, 19), norm(), Linear(19, 5)] for name, norm in NORMS.items()},
     }
 
 

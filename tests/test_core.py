@@ -1,5 +1,6 @@
 """The door and the machinery behind it: the checker, locks, forks, Ctrl-C, bad input."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -54,9 +55,12 @@ def planned():
     return layout.ops.copy(), sizes_of(layout)
 
 
-def planned_with_every_op():
-    inner = [RMSNorm(), Linear(8), Residual([BatchNorm(), ReLU()]), Dropout(0.3)]
-    layout = plan([Standardize(), Linear(5, 8), LayerNorm(), Residual(inner), Linear(8, 3)], 5)
+def planned_with_every_op(has=(True,) * 5):
+    """`has`: which scales and shifts the normalizations have."""
+    batch, layer = ({"scale": a, "shift": b} for a, b in (has[:2], has[2:4]))
+    inner = [RMSNorm(scale=has[4]), Linear(8), Residual([BatchNorm(**batch), ReLU()]), Dropout(0.3)]
+    layers = [Standardize(), Linear(5, 8), LayerNorm(**layer), Residual(inner), Linear(8, 3)]
+    layout = plan(layers, 5)
     assert set(layout.ops["kind"]) == set(_core.OPS.values())
     return layout.ops.copy(), sizes_of(layout)
 
@@ -92,13 +96,14 @@ def test_any_program_is_refused_or_runs_inside_its_buffers(changes, size_changes
     st.lists(st.tuples(st.integers(0, 12), ATTRIBUTES), max_size=3),
     st.permutations(range(10)),
     st.booleans(),
+    st.lists(st.booleans(), min_size=5, max_size=5),
 )
 def test_any_program_of_all_ops_is_refused_or_runs_inside_its_buffers(
-    changes, size_changes, attributes, order, shuffles
+    changes, size_changes, attributes, order, shuffles, has
 ):
     """Other kinds, offsets and partners; or the ops of equal width in another order, with places
     in the buffers that fit, so that branches and adds meet in every way."""
-    ops, sizes = planned_with_every_op()
+    ops, sizes = planned_with_every_op(has)
     if shuffles:
         ops[2:12] = ops[[2 + i for i in order]]
         place_again(ops)
@@ -175,6 +180,35 @@ def run_guarded(program, sizes):
     for whole in (*wholes, acts[0], dacts[0], batch[0], stats[0]):
         assert np.all(whole[:guard] == canary)
         assert np.all(whole[-guard:] == canary)
+
+
+def test_a_normalization_lacks_what_its_variant_says_and_nothing_else():
+    for kind, known in (("layer_norm", 4), ("batch_norm", 4), ("rms_norm", 2)):
+        ops, sizes = planned_with_every_op()
+        i = int(np.flatnonzero(ops["kind"] == _core.OPS[kind])[0])
+        accepted = []
+        for variant in (*range(-4, 9), 2**31 - 1, -(2**31)):
+            ops[i]["variant"] = variant
+            try:
+                n = _core.op_sizes(np.dtype(np.float32), ops[i])[1]
+            except ValueError:
+                with pytest.raises(ValueError, match=rf"op {i}: no such op, or .* variant"):
+                    make_program(ops, sizes)
+                continue
+            accepted.append(n)
+            if n == 0:
+                with pytest.raises(ValueError, match=rf"op {i}: .*parameters"):
+                    make_program(ops, sizes)  # it names a place for arrays that it lacks
+        assert sorted(accepted) == {4: [0, 8, 8, 16], 2: [0, 8]}[known]
+
+
+@pytest.mark.parametrize("has", itertools.product((True, False), repeat=5))
+def test_programs_without_scale_or_shift_stay_inside_their_buffers(has):
+    ops, sizes = planned_with_every_op(has)
+    run_guarded(make_program(ops, sizes), sizes)
+    sizes = (sizes[0] - 1, *sizes[1:])
+    with pytest.raises(ValueError, match=r"op|program"):
+        make_program(ops, sizes)
 
 
 def test_the_planned_program_is_accepted_and_a_short_buffer_is_not():

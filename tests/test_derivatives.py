@@ -1,6 +1,7 @@
 """Gradient, Jacobian and Hessian of a network, against the twin and PyTorch's autograd."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -162,11 +163,14 @@ def torch_function(net, x, y, loss):
                 h = h @ part(p, layer.weight)
                 h = h if layer.bias is None else h + part(p, layer.bias)
             elif name == "LayerNorm":
-                scale, shift = part(p, layer.scale), part(p, layer.shift)
+                one, zero = torch.ones_like(h[0]), torch.zeros_like(h[0])
+                scale = one if layer.scale is None else part(p, layer.scale)
+                shift = zero if layer.shift is None else part(p, layer.shift)
                 h = functions.layer_norm(h, scale.shape, scale, shift, layer.eps)
             elif name == "RMSNorm":
                 mean = (h**2).mean(axis=1, keepdims=True)
-                h = h / torch.sqrt(mean + layer.eps) * part(p, layer.scale)
+                scale = 1 if layer.scale is None else part(p, layer.scale)
+                h = h / torch.sqrt(mean + layer.eps) * scale
             elif name != "Dropout":
                 h = getattr(functions, "leaky_relu" if name == "LeakyReLU" else name.lower())(h)
         return h
@@ -236,6 +240,14 @@ NETWORKS = {
     "softplus": ([Linear, Softplus] * 2, SMOOTH),
     "layer norm": ([Linear, LayerNorm, SiLU] * 2, SMOOTH),
     "rms norm": ([Linear, RMSNorm, Sigmoid], SMOOTH),
+    "norms without": (
+        [
+            *(Linear, functools.partial(LayerNorm, scale=False), SiLU),
+            *(Linear, functools.partial(LayerNorm, shift=False), Tanh),
+            *(Linear, functools.partial(RMSNorm, scale=False), Sigmoid),
+        ],
+        SMOOTH,
+    ),
     "linear": ([Linear, Linear], SMOOTH),
     "relu": ([Linear, ReLU] * 2, KINKED),
     "leaky relu": ([Linear, LeakyReLU] * 2, KINKED),
@@ -390,16 +402,19 @@ def test_where_the_gradient_is_zero_rounding_is_no_difference(dtype):
     assert check_gradients(net, x, y, verbose=False)[1].ok
 
 
-def test_norms_and_residuals_too(capsys):
+@pytest.mark.parametrize("has", [{}, {"scale": False}])
+def test_norms_and_residuals_too(capsys, has):
     """Statistics are not trained; layers inside a residual block are found."""
-    inside = [LayerNorm(), Linear(6), Tanh(), RMSNorm()]
-    layers = [Linear(N_IN, 6), BatchNorm(), Tanh(), Residual(inside), Linear(6, N_OUT)]
+    inside = [LayerNorm(**has), Linear(6), Tanh(), RMSNorm(**has)]
+    layers = [Linear(N_IN, 6), BatchNorm(**has), Tanh(), Residual(inside), Linear(6, N_OUT)]
     net, x = Sequential(layers, dtype="float64", seed=0), inputs(8, N_IN)
     net.fit(x, targets("squared_error", 8, N_OUT), epochs=1, batch_size=4)
     lines = check_gradients(net, x, targets("squared_error", 8, N_OUT))
     assert all(line.ok for line in lines)
     assert sum(np.prod(line.shape) for line in lines) == net.n_params
-    assert "layers.1.scale" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "layers.1.shift" in shown
+    assert ("layers.1.scale" in shown) == (not has)
 
 
 def test_full_batch_methods_refuse_batch_norm():

@@ -13,6 +13,7 @@ import fastmlp
 from fastmlp import (
     SGD,
     Adam,
+    BatchNorm,
     CrossEntropy,
     Dropout,
     EarlyStopping,
@@ -54,6 +55,7 @@ CALLS = {
     "kernel": (lambda: LAYER.kernel, AttributeError, r"use layer\.weight"),
     "history.history": (lambda: History().history, AttributeError, "the dict itself"),
     "learning_rate": (lambda: Adam(learning_rate=0.1), TypeError, "Adam takes no .*; use lr$"),
+    "affine": (lambda: BatchNorm(affine=False), TypeError, "use scale and shift$"),
     "betas": (lambda: Adam(betas=(0.9, 0.99)), TypeError, "use beta1 and beta2$"),
     "decay": (lambda: SGD(decay=0.1), TypeError, "use weight_decay$"),
     "typing error": (lambda: SGD(momentun=0.9), TypeError, "use momentum$"),

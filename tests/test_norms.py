@@ -4,7 +4,7 @@ finite differences, and what must not depend on threads, files or bad luck."""
 import numpy as np
 import pytest
 import reference
-from helpers import DTYPES, assert_within, digest, inputs, relative_error, targets
+from helpers import DTYPES, NORMS, assert_within, digest, inputs, relative_error, targets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,6 @@ from fastmlp import (
     squared_error,
 )
 
-NORMS = {"LayerNorm": LayerNorm, "RMSNorm": RMSNorm, "BatchNorm": BatchNorm}
 STEP, TOLERANCE = 1e-5, 1e-8  # of the central differences, as in test_gradients.py
 X, LABELS = inputs(200, 5), np.random.default_rng(1).integers(0, 3, 200)
 
@@ -48,17 +47,18 @@ def twin_of(layer):
 
 
 @pytest.mark.parametrize("far", [1e6, -3.3e7, 0.1])
+@pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("name", ["LayerNorm", "BatchNorm"])
-def test_what_is_constant_becomes_exactly_the_shift(name, far):
+def test_what_is_constant_becomes_exactly_the_shift(name, far, bare):
     """However far from zero: a rounded mean would leave differences, which 1 / sqrt(eps)
     enlarges."""
-    layer = NORMS[name]()
+    layer = NORMS[name](shift=not bare)
     x = np.full((37, 23), far, np.float32)
     x += np.arange(37)[:, None] * (name == "LayerNorm") + np.arange(23) * (name == "BatchNorm")
     layer.forward(x, training=True)
     shake(layer)
     y = layer.forward(x, training=True)
-    np.testing.assert_array_equal(y, np.broadcast_to(layer.shift, y.shape))
+    np.testing.assert_array_equal(y, np.broadcast_to(0 if bare else layer.shift, y.shape))
 
 
 # ---- each layer alone ------------------------------------------------------------------------
@@ -83,10 +83,13 @@ def test_norms_equal_their_twins(name, rows, n, dtype):
     dx, want = layer.backward(dy), twin.backward(dy.astype(np.float64))
     size = (1 + large) ** 2 * 32
     assert_within(dx, want, size * (1 + large), n=max(rows, n))
-    assert_within(layer.scale_grad, twin.scale_grad, size * np.sqrt(rows), n=max(rows, n))
-    if name != "RMSNorm":
-        assert_within(layer.shift_grad, twin.shift_grad, size * np.sqrt(rows), n=max(rows, n))
-    if name == "BatchNorm":
+    held = layer.arrays()
+    for part in ("scale", "shift"):
+        assert (part in held) == (part not in name and (part, layer.kind) != ("shift", "rms_norm"))
+        if part in held:
+            got, want = getattr(layer, f"{part}_grad"), getattr(twin, f"{part}_grad")
+            assert_within(got, want, size * np.sqrt(rows), n=max(rows, n))
+    if layer.kind == "batch_norm":
         assert_within(layer.running_mean, twin.running_mean, 4, n=rows)
         assert_within(layer.running_var, twin.running_var, 16, n=rows)
 
@@ -123,6 +126,10 @@ def test_a_column_far_from_zero_keeps_its_digits():
 def networks():
     yield "batch", [Linear(5, 7), BatchNorm(), Tanh(), Linear(7, 3)]
     yield "batch first", [BatchNorm(), Linear(5, 3), BatchNorm()]
+    for name, norm in NORMS.items():
+        if "without" in name:
+            yield name, [norm(), Linear(5, 7), norm(), Tanh(), Linear(7, 3)]
+            yield f"{name} last", [Linear(5, 4), Residual([norm()]), Linear(4, 3), norm()]
     yield "layer", [LayerNorm(), Linear(5, 7), LayerNorm(), Tanh(), Linear(7, 3)]
     yield "rms", [RMSNorm(), Linear(5, 7), RMSNorm(), Tanh(), Linear(7, 3), RMSNorm()]
     yield "standardize", [Standardize().adapt(inputs(30, 5) * 3 + 1), Linear(5, 3)]
@@ -182,17 +189,23 @@ def test_a_residual_block_equals_its_twin():
 # ---- whole networks --------------------------------------------------------------------------
 
 
-def deep(dtype="float32", seed=0):
-    body = [LayerNorm(), Linear(70), ReLU(), Residual([BatchNorm(), Linear(70)]), RMSNorm()]
-    layers = [Standardize(), Linear(5, 70, bias=False), BatchNorm(), ReLU(), Dropout(0.1)]
-    return Sequential([*layers, Residual(body), Linear(70, 3)], dtype=dtype, seed=seed)
+def deep(dtype="float32", seed=0, some=False):
+    """`some`: no normalization has all of its arrays."""
+    bare = {"scale": False, "shift": False} if some else {}
+    no_scale, no_shift = ({"scale": False}, {"shift": False}) if some else ({}, {})
+    inner = Residual([BatchNorm(**no_scale), Linear(70)])
+    body = [LayerNorm(**no_shift), Linear(70), ReLU(), inner, RMSNorm(**no_scale)]
+    layers = [Standardize(), Linear(5, 70, bias=False), BatchNorm(**bare), ReLU(), Dropout(0.1)]
+    layers += [Residual(body), *([LayerNorm(**bare)] if some else []), Linear(70, 3)]
+    return Sequential(layers, dtype=dtype, seed=seed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("batch_size", [2, 33, 200])
-def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
+@pytest.mark.parametrize("some", [False, True])
+def test_the_number_of_threads_changes_no_bit(dtype, batch_size, some):
     def run(threads):
-        net = deep(dtype)
+        net = deep(dtype, some=some)
         for optimizer in (Adam(), SGD(lr=0.01, clip_norm=0.1)):
             net.fit(
                 X, LABELS, epochs=2, batch_size=batch_size, threads=threads, optimizer=optimizer
@@ -206,8 +219,9 @@ def test_the_number_of_threads_changes_no_bit(dtype, batch_size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_resuming_from_a_file_gives_the_same_bits(tmp_path, dtype):
-    net, whole = deep(dtype), deep(dtype)
+@pytest.mark.parametrize("some", [False, True])
+def test_resuming_from_a_file_gives_the_same_bits(tmp_path, dtype, some):
+    net, whole = deep(dtype, some=some), deep(dtype, some=some)
     whole.fit(X, LABELS, epochs=5, batch_size=32)
     net.fit(X, LABELS, epochs=2, batch_size=32)
     net.save(tmp_path / "net")
@@ -327,10 +341,12 @@ def test_standardize_without_data_is_refused():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_folded_network_gives_the_same_outputs(dtype):
-    inner = [BatchNorm(), Linear(8), BatchNorm(), Tanh()]
-    layers = [BatchNorm(), BatchNorm(), Linear(5, 8, bias=False), BatchNorm(), BatchNorm(), ReLU()]
-    layers += [Residual(inner), BatchNorm(), Linear(8, 3), BatchNorm()]
+@pytest.mark.parametrize("name", [name for name in NORMS if name.startswith("BatchNorm")])
+def test_a_folded_network_gives_the_same_outputs(dtype, name):
+    norm = NORMS[name]
+    inner = [norm(), Linear(8), BatchNorm(), Tanh()]
+    layers = [norm(), BatchNorm(), Linear(5, 8, bias=False), norm(), norm(), ReLU()]
+    layers += [Residual(inner), BatchNorm(), Linear(8, 3), norm()]
     net = Sequential(layers, dtype=dtype)
     net.fit(2 * X + 1, LABELS, epochs=5, batch_size=50)
     folded = net.fold()

@@ -14,6 +14,7 @@ from helpers import (
     AROUND,
     DTYPES,
     LOSSES,
+    NORMS,
     OPTIMIZERS,
     activation,
     fitting,
@@ -94,12 +95,12 @@ def test_activations(name: str, dtype: str) -> None:
     TwoWays(mlp(lambda: [activation(name)]), dtype).fit(50)
 
 
+ROW_NORMS = {name: norm for name, norm in NORMS.items() if norm.func is not BatchNorm}
 PARTS: dict[str, Callable[[int], list[Layer]]] = {
     "linear": lambda n: [Linear(n, n)],
     "no bias": lambda n: [Linear(n, n, bias=False), ReLU()],
     "dropout": lambda n: [Dropout(0.4)],
-    "layer norm": lambda n: [LayerNorm()],
-    "rms norm": lambda n: [RMSNorm()],
+    **{name: lambda n, norm=norm: [norm()] for name, norm in ROW_NORMS.items()},
     "residual": lambda n: [Residual([Linear(n, n), Tanh(), Dropout(0.2)]), Tanh()],
     "norms in a residual": lambda n: [Residual([LayerNorm(), Linear(n, n), RMSNorm()])],
 }
@@ -125,8 +126,9 @@ def test_every_op_of_the_registry_stands_in_these_tests() -> None:
     assert here | {"branch", "add", "batch_norm"} == set(_core.OPS)
 
 
-def test_batch_norm_goes_the_other_way() -> None:
-    net = Sequential(mlp(lambda: [BatchNorm()])())
+@pytest.mark.parametrize("scale", [True, False])
+def test_batch_norm_goes_the_other_way(scale: bool) -> None:
+    net = Sequential(mlp(lambda: [BatchNorm(scale=scale, shift=scale)])())
     net.executor.context.panels = True
     net.fit(inputs(50, N_IN), targets("squared_error", 50, 3), loss="squared_error", epochs=1)
     assert not net.executor.context.in_panels(50)
@@ -156,7 +158,9 @@ def test_optimizers(name: str) -> None:
 @pytest.mark.parametrize("rows", ROWS)
 def test_rows(rows: int, threads: int, dtype: str) -> None:
     def layers() -> list[Layer]:
-        norms = [LayerNorm(), Residual([RMSNorm(), Linear(33, 33), ReLU(), Dropout(0.3)])]
+        inside = [RMSNorm(), Linear(33, 33), ReLU(), RMSNorm(scale=False), Dropout(0.3)]
+        some = [LayerNorm(scale=False), Tanh(), LayerNorm(shift=False)]
+        norms = [LayerNorm(), Residual(inside), *some]
         return [Linear(N_IN, 33), Tanh(), *norms, Linear(33, 5)]
 
     TwoWays(layers, dtype).fit(rows, "cross_entropy", threads)

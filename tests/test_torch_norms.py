@@ -31,26 +31,53 @@ class Skip(torch.nn.Module):
         return x + self.inside(x)
 
 
-def pair():
+# PyTorch's keywords of LayerNorm and BatchNorm1d with a scale, a shift; None: it has no such layer,
+# so that its scale is kept at 1, its shift at 0.
+LIKE = {
+    (True, True): ({}, {}),
+    (True, False): ({"bias": False}, None),
+    (False, True): (None, None),
+    (False, False): ({"elementwise_affine": False}, {"affine": False}),
+}
+
+
+def frozen(module, scale, shift):
+    """The module, whose optimizer does not see what is left out."""
+    for name, has, value in (("weight", scale, 1.0), ("bias", shift, 0.0)):
+        if getattr(module, name) is not None and not has:
+            delattr(module, name)
+            module.register_buffer(name, torch.full((12,), value, **F64))
+    return module
+
+
+def pair(scale=True, shift=True):
     """The same network twice."""
-    inner = Residual([BatchNorm(momentum=0.3), Linear(12, 12), Tanh()])
+    has = {"scale": scale, "shift": shift}
+    inner = Residual([BatchNorm(momentum=0.3, **has), Linear(12, 12), Tanh()])
     # no bias in front: its gradient is rounding alone, which AdamW would blow up
-    layers = [Linear(6, 12, bias=False), BatchNorm(eps=1e-3), ReLU()]
-    layers += [Residual([LayerNorm(), Linear(12, 12), inner, RMSNorm()]), Linear(12, 3)]
-    net = Sequential(layers, dtype="float64")
-    deep = Skip(torch.nn.BatchNorm1d(12, momentum=0.3, **F64), torch.nn.Linear(12, 12, **F64))
-    deep.inside.append(torch.nn.Tanh())
-    block = [torch.nn.LayerNorm(12, **F64), torch.nn.Linear(12, 12, **F64), deep]
+    layers = [Linear(6, 12, bias=False), BatchNorm(eps=1e-3, **has), ReLU()]
+    layers += [Residual([LayerNorm(**has), Linear(12, 12), inner, RMSNorm(scale=scale)])]
+    net = Sequential([*layers, Linear(12, 3)], dtype="float64")
+    like_layer, like_batch = LIKE[scale, shift]
+    layer_norm = torch.nn.LayerNorm(12, **(like_layer or {}), **F64)
+    batch_norms = [
+        torch.nn.BatchNorm1d(12, **how, **(like_batch or {}), **F64)
+        for how in ({"eps": 1e-3}, {"momentum": 0.3})
+    ]
+    first, second = (frozen(norm, scale, shift) for norm in batch_norms)
+    deep = Skip(second, torch.nn.Linear(12, 12, **F64), torch.nn.Tanh())
+    block = [frozen(layer_norm, scale, shift), torch.nn.Linear(12, 12, **F64), deep]
     other = torch.nn.Sequential(
         torch.nn.Linear(6, 12, bias=False, **F64),
-        torch.nn.BatchNorm1d(12, eps=1e-3, **F64),
+        first,
         torch.nn.ReLU(),
-        Skip(*block, torch.nn.RMSNorm(12, eps=1e-5, **F64)),
+        Skip(*block, torch.nn.RMSNorm(12, eps=1e-5, elementwise_affine=scale, **F64)),
         torch.nn.Linear(12, 3, **F64),
     )
     kinds = (torch.nn.Linear, torch.nn.LayerNorm, torch.nn.RMSNorm, torch.nn.BatchNorm1d)
     theirs = [module for module in other.modules() if isinstance(module, kinds)]
-    ours = [leaf for layer in net.layers for leaf in layer.leaves() if leaf.arrays()]
+    leaves = [leaf for layer in net.layers for leaf in layer.leaves()]
+    ours = [leaf for leaf in leaves if isinstance(leaf, (Linear, LayerNorm, RMSNorm, BatchNorm))]
     rng = np.random.default_rng(0)
     for leaf, module in zip(ours, theirs, strict=True):
         for place, tensor in zip(trained(leaf), module.parameters(), strict=True):
@@ -69,8 +96,9 @@ def running(leaf):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_outputs_gradients_and_running_statistics(training):
-    net, other, ours, theirs = pair()
+@pytest.mark.parametrize("has", LIKE)
+def test_outputs_gradients_and_running_statistics(training, has):
+    net, other, ours, theirs = pair(*has)
     other.train()
     for seed in range(3):  # running statistics that are not those of the beginning
         x = 2 * inputs(30, 6, seed=seed) + 1
@@ -106,9 +134,10 @@ def make_adamw(groups):
     [(SGD(lr=0.05, momentum=0.9), make_sgd), (AdamW(lr=0.01, weight_decay=0.1), make_adamw)],
     ids=["sgd", "adamw"],
 )
-def test_training(optimizer, make):
+@pytest.mark.parametrize("has", LIKE)
+def test_training(optimizer, make, has):
     """20 steps; scale, shift and biases are not decayed. Then the running statistics count."""
-    net, other, ours, theirs = pair()
+    net, other, ours, theirs = pair(*has)
     weights = [m.weight for m in theirs if isinstance(m, torch.nn.Linear)]
     held = {id(w) for w in weights}
     rest = [p for p in other.parameters() if id(p) not in held]

@@ -2,12 +2,13 @@
  *
  *   y = xhat scale + shift,   xhat = (x - mean) / sqrt(var + eps)
  *
- * x, y (rows, n)   scale, shift (n), one behind the other   statistics: mean (n), var (n). In
- * training these are those of the batch, var with 1 / rows, and areas hold all rows of their
- * columns; else they are the running ones, which follow those of the batches, var with
- * 1 / (rows - 1), as PyTorch has it. */
+ * x, y (rows, n)   scale, shift (n), see scale_shift.h   statistics: mean (n), var (n). In training
+ * these are those of the batch, var with 1 / rows, and areas hold all rows of their columns; else
+ * they are the running ones, which follow those of the batches, var with 1 / (rows - 1), as PyTorch
+ * has it. */
 
 #include "real.h"
+#include "scale_shift.h"
 
 /* Sums over rows go block by block, so that rounding grows with their square root. */
 #define SUM_ROWS 32
@@ -16,11 +17,13 @@
 
 static fm_sizes batch_norm_sizes(const fm_op *op) {
     const int fits = op->attr0 > 0 && op->attr0 <= 1 && op->attr1 >= 0 && op->attr1 <= 1;
-    return (fm_sizes){.status = op->n_in != op->n_out ? FM_BAD_WIDTH
-                                : !fits               ? FM_BAD_ATTRIBUTE
-                                                      : FM_OK,
-                      .n_biases = 2 * op->n_out,
-                      .n_slices = op->n_out,
+    const int64_t n_arrays = n_scale_shift(op);
+    return (fm_sizes){.status = !is_scale_shift(op)     ? FM_BAD_KIND
+                                : op->n_in != op->n_out ? FM_BAD_WIDTH
+                                : !fits                 ? FM_BAD_ATTRIBUTE
+                                                        : FM_OK,
+                      .n_biases = n_arrays * op->n_out,
+                      .n_slices = n_arrays ? op->n_out : 0,
                       .n_stats = 2 * op->n_out};
 }
 
@@ -35,18 +38,19 @@ typedef struct {
 
 /* What is known of columns j ... in backward and forward */
 typedef struct {
-    group mean, inv_std, scale;
+    group mean, inv_std, scale, shift;
 } column_facts;
 
 static column_facts facts_of(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end) {
     const real *mean = stats_of(op, ctx), *var = mean + op->n_out;
-    const real *scale = (const real *)ctx->params + op->b;
+    const scale_shift own = scale_shift_of(op, ctx->params);
     column_facts f;
     for (int v = 0; v < GROUP; v++) {
         const int64_t at = j + v * LANES;
         f.mean.v[v] = load_rest(mean, at, end);
         f.inv_std.v[v] = 1 / vsqrt(load_rest(var, at, end) + (real)op->attr0);
-        f.scale.v[v] = load_rest(scale, at, end);
+        f.scale.v[v] = scale_at(own.scale, at, end);
+        f.shift.v[v] = shift_at(own.shift, at, end);
     }
     return f;
 }
@@ -88,7 +92,6 @@ static void batch_statistics(const fm_op *op, const fm_ctx *ctx, int64_t j, int6
 }
 
 static void batch_norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
-    const real *shift = (const real *)ctx->params + op->b + op->n_out;
     for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
         if (ctx->training)
             batch_statistics(op, ctx, j, area.j1);
@@ -98,56 +101,84 @@ static void batch_norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area)
                 const int64_t at = j + v * LANES;
                 const vec x = load_rest(op_x(op, ctx, r), at, area.j1);
                 const vec xhat = (x - f.mean.v[v]) * f.inv_std.v[v];
-                store_rest(op_y(op, ctx, r),
-                           fma_(xhat, f.scale.v[v], load_rest(shift, at, area.j1)), at, area.j1);
+                store_rest(op_y(op, ctx, r), fma_(xhat, f.scale.v[v], f.shift.v[v]), at, area.j1);
             }
     }
 }
 
-/* dscale = sum of dy xhat, dshift = sum of dy: before backward, which needs them */
-static void batch_norm_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
-    real *dscale = (real *)ctx->grads + op->b, *dshift = dscale + op->n_out;
-    for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
-        const column_facts f = facts_of(op, ctx, j, area.j1);
-        group products = {{{0}}}, sums = {{{0}}};
-        for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {
-            const int64_t last = first + SUM_ROWS < ctx->rows ? first + SUM_ROWS : ctx->rows;
-            group p = {{{0}}}, s = {{{0}}};
-            for (int64_t r = first; r < last; r++)
-                for (int v = 0; v < GROUP; v++) {
-                    const vec x = load_rest(op_x(op, ctx, r), j + v * LANES, area.j1);
-                    const vec dy = load_rest(op_dy(op, ctx, r), j + v * LANES, area.j1);
-                    s.v[v] += dy;
-                    p.v[v] = fma_(dy, (x - f.mean.v[v]) * f.inv_std.v[v], p.v[v]);
-                }
+/* Sums over all rows of columns j ...: those of dy xhat and of dy */
+typedef struct {
+    group products, sums;
+} column_sums;
+
+static column_sums sums_of_columns(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
+                                   const column_facts *f) {
+    column_sums all = {{{{0}}}, {{{0}}}};
+    for (int64_t first = 0; first < ctx->rows; first += SUM_ROWS) {
+        const int64_t last = first + SUM_ROWS < ctx->rows ? first + SUM_ROWS : ctx->rows;
+        group p = {{{0}}}, s = {{{0}}};
+        for (int64_t r = first; r < last; r++)
             for (int v = 0; v < GROUP; v++) {
-                products.v[v] += p.v[v];
-                sums.v[v] += s.v[v];
+                const vec x = load_rest(op_x(op, ctx, r), j + v * LANES, end);
+                const vec dy = load_rest(op_dy(op, ctx, r), j + v * LANES, end);
+                s.v[v] += dy;
+                p.v[v] = fma_(dy, (x - f->mean.v[v]) * f->inv_std.v[v], p.v[v]);
             }
-        }
         for (int v = 0; v < GROUP; v++) {
-            store_rest(dscale, products.v[v], j + v * LANES, area.j1);
-            store_rest(dshift, sums.v[v], j + v * LANES, area.j1);
+            all.products.v[v] += p.v[v];
+            all.sums.v[v] += s.v[v];
         }
     }
+    return all;
+}
+
+/* dscale = sum of dy xhat, dshift = sum of dy: before backward, which needs them */
+static void batch_norm_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
+    const scale_shift grads = scale_shift_of(op, ctx->grads);
+    if (!n_scale_shift(op))
+        return;
+    for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
+        const column_facts f = facts_of(op, ctx, j, area.j1);
+        const column_sums all = sums_of_columns(op, ctx, j, area.j1, &f);
+        for (int v = 0; v < GROUP; v++) {
+            if (grads.scale)
+                store_rest(grads.scale, all.products.v[v], j + v * LANES, area.j1);
+            if (grads.shift)
+                store_rest(grads.shift, all.sums.v[v], j + v * LANES, area.j1);
+        }
+    }
+}
+
+/* The same for backward, from the gradients if slope has left both there. Outside of training they
+ * make no difference. */
+static column_sums sums_for_backward(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
+                                     const column_facts *f) {
+    const scale_shift grads = scale_shift_of(op, ctx->grads);
+    column_sums all = {{{{0}}}, {{{0}}}};
+    if (!grads.scale || !grads.shift)
+        return ctx->training ? sums_of_columns(op, ctx, j, end, f) : all;
+    for (int v = 0; v < GROUP; v++) {
+        all.products.v[v] = load_rest(grads.scale, j + v * LANES, end);
+        all.sums.v[v] = load_rest(grads.shift, j + v * LANES, end);
+    }
+    return all;
 }
 
 /* dx = scale / sqrt(var + eps) (dy - (dshift + xhat dscale) / rows); the batch's statistics depend
  * on x, the running ones do not: then dx = scale / sqrt(var + eps) dy */
 static void batch_norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
-    const real *dscale = (const real *)ctx->grads + op->b, *dshift = dscale + op->n_out;
     const real share = ctx->training ? 1 / (real)ctx->rows : 0;
     if (!op_dx(op, ctx, 0))
         return;
     for (int64_t j = area.j0; j < area.j1; j += GROUP_COLUMNS) {
         const column_facts f = facts_of(op, ctx, j, area.j1);
+        const column_sums all = sums_for_backward(op, ctx, j, area.j1, &f);
         for (int64_t r = area.r0; r < area.r1; r++)
             for (int v = 0; v < GROUP; v++) {
                 const int64_t at = j + v * LANES;
                 const vec x = load_rest(op_x(op, ctx, r), at, area.j1);
                 const vec xhat = (x - f.mean.v[v]) * f.inv_std.v[v];
-                const vec common =
-                    fma_(xhat, load_rest(dscale, at, area.j1), load_rest(dshift, at, area.j1));
+                const vec common = fma_(xhat, all.products.v[v], all.sums.v[v]);
                 const vec d =
                     fma_(-common, splat(share), load_rest(op_dy(op, ctx, r), at, area.j1));
                 store_rest(op_dx(op, ctx, r), f.scale.v[v] * f.inv_std.v[v] * d, at, area.j1);

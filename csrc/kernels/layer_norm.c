@@ -3,21 +3,25 @@
  *   layer_norm: y = xhat scale + shift, xhat = (x - mean) / sqrt(var + eps), var with 1 / n
  *   rms_norm:   y = xhat scale,         xhat = x / sqrt(mean of x^2 + eps)
  *
- * x, y (rows, n)   scale, shift (n), one behind the other. Mean and 1 / sqrt(...) of each row are
- * kept behind y for the way back. */
+ * x, y (rows, n)   scale, shift (n), see scale_shift.h. Mean and 1 / sqrt(...) of each row are kept
+ * behind y for the way back. */
 
 #include "panel.h"
 #include "real.h"
+#include "scale_shift.h"
 
 #define KEPT 2 /* numbers of a row: mean and 1 / sqrt(var + eps) */
 
-static fm_sizes norm_sizes(const fm_op *op, int64_t n_arrays) {
+static fm_sizes norm_sizes(const fm_op *op, int centers) {
+    const int is_known = is_scale_shift(op) && (centers || op->variant & FM_LACKS_SHIFT);
     const int fits = op->attr0 > 0 && op->attr0 <= 1; /* eps */
-    return (fm_sizes){.status = op->n_in != op->n_out ? FM_BAD_WIDTH
-                                : !fits               ? FM_BAD_ATTRIBUTE
-                                                      : FM_OK,
+    const int64_t n_arrays = n_scale_shift(op);
+    return (fm_sizes){.status = !is_known               ? FM_BAD_KIND
+                                : op->n_in != op->n_out ? FM_BAD_WIDTH
+                                : !fits                 ? FM_BAD_ATTRIBUTE
+                                                        : FM_OK,
                       .n_biases = n_arrays * op->n_out,
-                      .n_slices = op->n_out,
+                      .n_slices = n_arrays ? op->n_out : 0,
                       .n_kept = KEPT};
 }
 
@@ -71,7 +75,7 @@ INLINE void deviations(real *y, const real *x, real from, int64_t n) {
 
 INLINE void norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area, const int centers) {
     const int64_t n = op->n_out;
-    const real *scale = (const real *)ctx->params + op->b, *shift = scale + n;
+    const scale_shift own = scale_shift_of(op, ctx->params);
     for (int64_t r = area.r0; r < area.r1; r++) {
         const real *x = op_x(op, ctx, r);
         real *y = op_y(op, ctx, r), *kept = kept_of(op, ctx, r);
@@ -84,16 +88,16 @@ INLINE void norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area, const
         const vec inv_std = inverse_std(splat(row_sum_squares(y, n)), n, op->attr0);
         kept[1] = inv_std[0];
         for (int64_t i = 0; i < n; i += LANES) {
-            const vec to = centers ? load_upto(shift + i, n - i) : (vec){0};
+            const vec to = centers ? shift_at(own.shift, i, n) : (vec){0};
             const vec from = load_upto(y + i, n - i);
-            store_upto(y + i, norm_y(from, inv_std, load_upto(scale + i, n - i), to), n - i);
+            store_upto(y + i, norm_y(from, inv_std, scale_at(own.scale, i, n), to), n - i);
         }
     }
 }
 
 INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, const int centers) {
     const int64_t n = op->n_out;
-    const real *scale = (const real *)ctx->params + op->b;
+    const real *scale = scale_shift_of(op, ctx->params).scale;
     for (int64_t r = area.r0; r < area.r1; r++) {
         const real *x = op_x(op, ctx, r), *dy = op_dy(op, ctx, r), *kept = kept_of(op, ctx, r);
         real *dx = op_dx(op, ctx, r);
@@ -103,14 +107,14 @@ INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, cons
         for (int64_t i = 0; i < n; i += SUM_LANES)
             for (int v = 0; v < SUM_VECS; v++) {
                 const int64_t j = i + v * LANES;
-                const vec d = load_rest(dy, j, n) * load_rest(scale, j, n);
+                const vec d = load_rest(dy, j, n) * scale_at(scale, j, n);
                 sums.v[v] += d;
                 products.v[v] = fma_(d, normalized(x, kept, j, n), products.v[v]);
             }
         const vec mean = splat(centers ? tree_sum(&sums) / (real)n : 0);
         const vec along = splat(tree_sum(&products) / (real)n);
         for (int64_t i = 0; i < n; i += LANES) {
-            const vec d = load_upto(dy + i, n - i) * load_upto(scale + i, n - i);
+            const vec d = load_upto(dy + i, n - i) * scale_at(scale, i, n);
             const vec xhat = normalized(x, kept, i, n);
             store_upto(dx + i, norm_dx(d, xhat, mean, along, splat(kept[1])), n - i);
         }
@@ -124,22 +128,24 @@ INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, cons
 typedef struct {
     const real *x, *dy;
     real *y, *dx, *kept;
-    const real *scale, *shift;
+    scale_shift own;
     int64_t n;
 } norm_group;
 
 static norm_group norm_group_of(const fm_op *op, const fm_ctx *ctx, int64_t r) {
     const int64_t n = op->n_out, at = in_panels(r, n);
     real *dx = op_dx(op, ctx, 0);
-    const real *scale = (const real *)ctx->params + op->b;
     return (norm_group){.x = op_x(op, ctx, 0) + at,
                         .dy = op_dy(op, ctx, 0) + at,
                         .y = op_y(op, ctx, 0) + at,
                         .dx = dx ? dx + at : NULL,
                         .kept = kept_of(op, ctx, 0) + in_panels(r, KEPT),
-                        .scale = scale,
-                        .shift = scale + n,
+                        .own = scale_shift_of(op, ctx->params),
                         .n = n};
+}
+
+INLINE vec group_scale(const norm_group *g, int64_t j) {
+    return splat(g->own.scale ? g->own.scale[j] : 1);
 }
 
 INLINE vec group_xhat(const norm_group *g, int64_t j) {
@@ -163,21 +169,21 @@ INLINE void norm_group_forward(const fm_op *op, const norm_group *g, const int c
     store(g->kept + PANEL_ROWS, inv_std);
     for (int64_t j = 0; j < g->n; j++)
         store(g->y + j * PANEL_ROWS,
-              norm_y(load(g->x + j * PANEL_ROWS) - mean, inv_std, splat(g->scale[j]),
-                     centers ? splat(g->shift[j]) : (vec){0}));
+              norm_y(load(g->x + j * PANEL_ROWS) - mean, inv_std, group_scale(g, j),
+                     centers && g->own.shift ? splat(g->own.shift[j]) : (vec){0}));
 }
 
 INLINE void norm_group_backward(const norm_group *g, const int centers) {
     vec sums[SUM_LANES] = {{0}}, products[SUM_LANES] = {{0}};
     for (int64_t j = 0; j < g->n; j++) {
-        const vec d = load(g->dy + j * PANEL_ROWS) * splat(g->scale[j]);
+        const vec d = load(g->dy + j * PANEL_ROWS) * group_scale(g, j);
         sums[j % SUM_LANES] += d;
         products[j % SUM_LANES] = fma_(d, group_xhat(g, j), products[j % SUM_LANES]);
     }
     const vec mean = centers ? tree_sums(sums, g->n) / (real)g->n : (vec){0};
     const vec along = tree_sums(products, g->n) / (real)g->n;
     for (int64_t j = 0; j < g->n; j++) {
-        const vec d = load(g->dy + j * PANEL_ROWS) * splat(g->scale[j]);
+        const vec d = load(g->dy + j * PANEL_ROWS) * group_scale(g, j);
         store(g->dx + j * PANEL_ROWS,
               norm_dx(d, group_xhat(g, j), mean, along, load(g->kept + PANEL_ROWS)));
     }
@@ -201,16 +207,17 @@ INLINE void norm_rows(vec *dy, vec *xhat, const fm_op *op, const fm_ctx *ctx, in
     transpose(xhat);
 }
 
-/* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, over the rows in their order,
- * begun anew every FM_CHAIN; later blocks of a mini-batch add to what is there */
+/* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, where the op has them, over the
+ * rows in their order, begun anew every FM_CHAIN; later blocks of a mini-batch add to what is there
+ */
 INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1,
                             const int centers, const int panels) {
-    const int64_t n = op->n_out;
-    real *dscale = (real *)ctx->grads + op->b, *dshift = dscale + n;
+    const scale_shift own = scale_shift_of(op, ctx->grads);
+    real *dscale = own.scale, *dshift = centers ? own.shift : NULL;
     for (int64_t j = j0; j < j1; j += LANES) {
         const int goes_on = ctx->first_row > 0;
-        vec all_products = goes_on ? load_rest(dscale, j, j1) : (vec){0};
-        vec all_sums = goes_on && centers ? load_rest(dshift, j, j1) : (vec){0};
+        vec all_products = goes_on && dscale ? load_rest(dscale, j, j1) : (vec){0};
+        vec all_sums = goes_on && dshift ? load_rest(dshift, j, j1) : (vec){0};
         for (int64_t r0 = 0; r0 < ctx->rows; r0 += FM_CHAIN) {
             const int64_t end = r0 + FM_CHAIN < ctx->rows ? r0 + FM_CHAIN : ctx->rows;
             vec products = {0}, sums = {0};
@@ -226,14 +233,15 @@ INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int6
             all_products += products;
             all_sums += sums;
         }
-        store_upto(dscale + j, all_products, j1 - j);
-        if (centers)
+        if (dscale)
+            store_upto(dscale + j, all_products, j1 - j);
+        if (dshift)
             store_upto(dshift + j, all_sums, j1 - j);
     }
 }
 
-#define NORM(name, centers, n_arrays)                                                              \
-    static fm_sizes name##_sizes(const fm_op *op) { return norm_sizes(op, n_arrays); }             \
+#define NORM(name, centers)                                                                        \
+    static fm_sizes name##_sizes(const fm_op *op) { return norm_sizes(op, centers); }              \
     static void name##_forward(const fm_op *op, const fm_ctx *ctx, fm_area y) {                    \
         norm_forward(op, ctx, y, centers);                                                         \
     }                                                                                              \
@@ -259,8 +267,8 @@ INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int6
                                         int64_t j1) {                                              \
         norm_param_grad(op, ctx, j0, j1, centers, 1);                                              \
     }
-NORM(layer_norm, 1, 2)
-NORM(rms_norm, 0, 1)
+NORM(layer_norm, 1)
+NORM(rms_norm, 0)
 
 #define layer_norm_slope NULL
 #define layer_norm_keep_stats NULL

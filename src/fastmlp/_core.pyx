@@ -230,6 +230,8 @@ cdef extern from "fastmlp.h" nogil:
     int32_t fm_is_forked_child() noexcept
     enum:
         FM_STACK_BYTES
+        FM_LACKS_SCALE
+        FM_LACKS_SHIFT
     int32_t fm_has_stack() noexcept
     int64_t fm_stack_left() noexcept
     int32_t fm_has_small_helpers() noexcept
@@ -314,7 +316,7 @@ OP_DTYPE = np.dtype(
 
 cdef dict _STATUS = {
     FM_BAD_EMPTY: "the program is empty, or a size in it is negative or too large",
-    FM_BAD_KIND: "no such op, or an activation that this op cannot carry",
+    FM_BAD_KIND: "no such op, or an activation or a variant that this op cannot have",
     FM_BAD_WIDTH: "n_in and n_out must lie in 1 .. 2**31 - 1 and match the neighbours",
     FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, beta, probability, eps, momentum) is outside its range",
     FM_BAD_ACTIVATION: "an offset into the activations leaves them or overlaps another op's",
@@ -375,6 +377,7 @@ def fixed_block():
 
 
 STACK_BYTES = FM_STACK_BYTES
+LACKS_SCALE, LACKS_SHIFT = FM_LACKS_SCALE, FM_LACKS_SHIFT  # bits of a normalization's variant
 
 
 cpdef int check_stack() except -1:

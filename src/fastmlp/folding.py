@@ -81,9 +81,9 @@ def _last_that_acts(layers: list[Layer]) -> int:
 
 
 def _affine_of(layer: BatchNorm) -> _Affine:
-    scale, shift, mean, var = (array.astype(np.float64) for array in layer.arrays().values())
-    factor = scale / np.sqrt(var + layer.eps)
-    return _Affine(factor, shift - factor * mean)
+    held = {name: array.astype(np.float64) for name, array in layer.arrays().items()}
+    factor = held.get("scale", 1.0) / np.sqrt(held["running_var"] + layer.eps)
+    return _Affine(factor, held.get("shift", 0.0) - factor * held["running_mean"])
 
 
 def _copy(layer: Layer, values: _Values, where: str) -> Layer:

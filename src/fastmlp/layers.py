@@ -179,7 +179,8 @@ class Layer(Translated, dialect="layer"):
     def _assign(self, name: str, place: Array | None, values: ArrayLike) -> None:
         """Copy values into one of the arrays, for a line such as `layer.weight -= step`."""
         if place is None:
-            raise ValueError(f"{self!r} has no {name}; make it with bias=True")
+            argument = name.removesuffix("_grad")
+            raise ValueError(f"{self!r} has no {name}; make it with {argument}=True")
         assert self._home is not None  # for its place is known
         with self._home.turns.changing:
             assign(place, values, name)

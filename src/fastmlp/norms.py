@@ -7,11 +7,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._core import LACKS_SCALE, LACKS_SHIFT
 from .data import as_finite, as_numbers
 from .errors import warn
 from .frames import ColumnNames
 from .layers import LAYERS, Array, Home, Layer, make_record
-from .numeric import as_real
+from .numeric import as_real, check_flag
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
 _TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
@@ -24,13 +25,17 @@ class Normalization(Layer):
 
     normalizes = True
     kind: str
-    parts: tuple[tuple[str, str, float], ...]  # name, place ("b": parameters, "s"), first value
 
     def __init__(self, *, eps: float = 1e-5) -> None:
         number = as_real(eps)
         if number is None or not 1e-30 <= number <= 1:
             raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
         self.eps = number
+
+    @property
+    def parts(self) -> tuple[tuple[str, str, float], ...]:
+        """Of each array its name, its place ("b": parameters, "s": statistics), its first value."""
+        raise NotImplementedError
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""
@@ -74,21 +79,44 @@ class Normalization(Layer):
 
 
 class _Scaled(Normalization):
-    """Those with a learnable scale; it stands with the biases and is not decayed."""
+    """Those with a learnable scale, unless it is left out; it stands with the biases and is not
+    decayed.
+    """
+
+    has_scale, has_shift = True, False  # where an old pickle does not say it
+
+    def __init__(self, *, eps: float, scale: bool, shift: bool = False) -> None:
+        super().__init__(eps=eps)
+        self.has_scale, self.has_shift = check_flag(scale, "scale"), check_flag(shift, "shift")
+
+    def record(self, n_in: int, index: int) -> NDArray[Any]:
+        """See Layer.record."""
+        op = super().record(n_in, index)
+        op["variant"] = (not self.has_scale) * LACKS_SCALE + (not self.has_shift) * LACKS_SHIFT
+        return op
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return super().config() | ({} if self.has_scale else {"scale": False})
 
     @property
-    def scale(self) -> Array:
-        """What xhat (n,) is multiplied by: a view into the flat parameters."""
-        return self._part("scale")
+    def parts(self) -> tuple[tuple[str, str, float], ...]:
+        """See Normalization.parts."""
+        return (("scale", "b", 1.0),) * self.has_scale + (("shift", "b", 0.0),) * self.has_shift
+
+    @property
+    def scale(self) -> Array | None:
+        """What xhat (n,) is multiplied by: a view into the flat parameters; None without one."""
+        return self._part("scale") if self.has_scale else None
 
     @scale.setter
     def scale(self, values: ArrayLike) -> None:
         self._assign("scale", self.scale, values)
 
     @property
-    def scale_grad(self) -> Array:
+    def scale_grad(self) -> Array | None:
         """Gradient of the loss by the scale, as the last backward left it."""
-        return self._part("scale", grad=True)
+        return self._part("scale", grad=True) if self.has_scale else None
 
     @scale_grad.setter
     def scale_grad(self, values: ArrayLike) -> None:
@@ -96,21 +124,27 @@ class _Scaled(Normalization):
 
 
 class _Shifted(_Scaled):
-    """Those with a learnable shift too."""
+    """Those with a learnable shift too, unless it is left out."""
+
+    has_shift = True
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return super().config() | ({} if self.has_shift else {"shift": False})
 
     @property
-    def shift(self) -> Array:
-        """What is added to xhat scale (n,): a view into the flat parameters."""
-        return self._part("shift")
+    def shift(self) -> Array | None:
+        """What is added to xhat scale (n,): a view into the flat parameters; None without one."""
+        return self._part("shift") if self.has_shift else None
 
     @shift.setter
     def shift(self, values: ArrayLike) -> None:
         self._assign("shift", self.shift, values)
 
     @property
-    def shift_grad(self) -> Array:
+    def shift_grad(self) -> Array | None:
         """Gradient of the loss by the shift, as the last backward left it."""
-        return self._part("shift", grad=True)
+        return self._part("shift", grad=True) if self.has_shift else None
 
     @shift_grad.setter
     def shift_grad(self, values: ArrayLike) -> None:
@@ -120,45 +154,65 @@ class _Shifted(_Scaled):
 class LayerNorm(_Shifted):
     """y = (x - mean) / sqrt(var + eps) scale + shift over the features of each row (Ba et al.
     2016), with learnable scale (n,), from 1, and shift (n,), from 0.
+
+    eps: what is added to the variance, 1e-30 .. 1.
+    scale, shift: whether it has them; without, they are 1 and 0 and nothing is trained.
+
+    Raises ValueError for another eps, TypeError where scale or shift is no truth value.
     """
 
     kind = "layer_norm"
-    parts = (("scale", "b", 1.0), ("shift", "b", 0.0))
+
+    def __init__(self, *, eps: float = 1e-5, scale: bool = True, shift: bool = True) -> None:
+        super().__init__(eps=eps, scale=scale, shift=shift)
 
 
 class RMSNorm(_Scaled):
     """y = x / sqrt(mean of x^2 + eps) scale over the features of each row (Zhang, Sennrich 2019),
     with a learnable scale (n,), from 1.
+
+    eps: what is added to the mean of x^2, 1e-30 .. 1.
+    scale: whether it has one; without, it is 1 and nothing is trained.
+
+    Raises ValueError for another eps, TypeError where scale is no truth value.
     """
 
     kind = "rms_norm"
-    parts = (("scale", "b", 1.0),)
+
+    def __init__(self, *, eps: float = 1e-5, scale: bool = True) -> None:
+        super().__init__(eps=eps, scale=scale)
 
 
 class BatchNorm(_Shifted):
     """y = (x - mean) / sqrt(var + eps) scale + shift for each feature (Ioffe, Szegedy 2015; the
     lecture, "Batch normalisation"): between Linear and its activation it normalises z.
 
+    momentum: share of a mini-batch in the running statistics, 0 .. 1.
+    eps: what is added to the variance, 1e-30 .. 1.
+    scale, shift: whether it has them; without, they are 1 and 0 and nothing is trained.
+
     In training mean and variance are those of the mini-batch, which needs at least 2 rows
     (ValueError), and `running_mean`, `running_var` follow them: running = (1 - momentum) running +
     momentum batch, the variance with 1 / (rows - 1), as in PyTorch. Else the running ones count.
-    The Linear before needs no bias. `Sequential.fold` removes the layer for inference.
+    The Linear before needs no bias. `Sequential.fold` removes the layer for inference. Raises
+    ValueError for another momentum or eps, TypeError where scale or shift is no truth value.
     """
 
     kind = "batch_norm"
-    parts = (
-        ("scale", "b", 1.0),
-        ("shift", "b", 0.0),
-        ("running_mean", "s", 0.0),
-        ("running_var", "s", 1.0),
-    )
 
-    def __init__(self, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        super().__init__(eps=eps)
+    def __init__(
+        self, *, momentum: float = 0.1, eps: float = 1e-5, scale: bool = True, shift: bool = True
+    ) -> None:
+        super().__init__(eps=eps, scale=scale, shift=shift)
         number = as_real(momentum)
         if number is None or not 0 <= number <= 1:
             raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
         self.momentum = number
+
+    @property
+    def parts(self) -> tuple[tuple[str, str, float], ...]:
+        """See Normalization.parts."""
+        return (*super().parts, ("running_mean", "s", 0.0), ("running_var", "s", 1.0))
 
     def record(self, n_in: int, index: int) -> NDArray[Any]:
         """See Layer.record."""
@@ -168,7 +222,7 @@ class BatchNorm(_Shifted):
 
     def config(self) -> dict[str, Any]:
         """See Layer.config."""
-        return {"momentum": self.momentum, "eps": self.eps}
+        return {"momentum": self.momentum} | super().config()
 
     @property
     def running_mean(self) -> Array:
@@ -201,11 +255,15 @@ class Standardize(Normalization):
     """
 
     kind = "standardize"
-    parts = (("mean", "s", 0.0), ("std", "s", 0.0))  # std = 0: not adapted yet
 
     def __init__(self) -> None:
         super().__init__()
         self._column_names = ColumnNames()
+
+    @property
+    def parts(self) -> tuple[tuple[str, str, float], ...]:
+        """See Normalization.parts."""
+        return (("mean", "s", 0.0), ("std", "s", 0.0))  # std = 0: not adapted yet
 
     @property
     def column_names(self) -> ColumnNames:
