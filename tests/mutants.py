@@ -36,7 +36,8 @@ TESTS = [
     "dropout",
     "layers",
 ]
-TESTS += ["weights", "core", "equivalences", "gradients", "norms", "derivatives", "second_order"]
+TESTS += ["weights", "core", "equivalences", "gradients", "norms", "norms_scale_shift"]
+TESTS += ["derivatives", "second_order", "ignore_index"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
 TESTS += ["panels", "float_mode", "threads", "pace"]
 
@@ -124,8 +125,8 @@ MUTANTS = [
     Mutant(
         "blocks: the mean is over the block",
         "network.c",
-        "1.0 / (double)r->batch_rows",
-        "1.0 / (double)c->rows",
+        "divisor_of(settings, r->counted_rows)",
+        "divisor_of(settings, r->ctx->rows)",
     ),
     Mutant(
         "blocks: rows are gathered from the first block",
@@ -508,14 +509,20 @@ MUTANTS = [
     Mutant(
         "train: the sum is divided by the rows",
         "network.c",
-        "settings->sum ? 1 : 1.0 / (double)r->batch_rows",
-        "1.0 / (double)r->batch_rows",
+        "1.0 / divisor_of(settings, r->counted_rows)",
+        "1.0 / (double)r->counted_rows",
+    ),
+    Mutant(
+        "ignore_index: the divisor is all rows",
+        "network.c",
+        "counted += labels[order ? order[i] : i] != settings->ignored;",
+        "counted += 1;",
     ),
     Mutant(
         "loss: the sum is divided by the rows",
         "network.c",
-        "settings->sum ? 1 : (double)n",
-        "(double)n",
+        "return settings->sum || counted < 1 ? 1 : (double)counted;",
+        "return counted < 1 ? 1 : (double)counted;",
     ),
     Mutant(
         "sgd: averaged momentum is the usual one",
@@ -670,8 +677,8 @@ MUTANTS = [
     Mutant(
         "train: a short batch is divided by the full size",
         "network.c",
-        "1.0 / (double)r->batch_rows, r1 - r0",
-        "1.0 / (double)job->batch_size, r1 - r0",
+        "divisor_of(settings, r->counted_rows), r1 - r0",
+        "divisor_of(settings, job->batch_size), r1 - r0",
     ),
     Mutant(
         "train: the masks never change (draw)",
@@ -731,6 +738,18 @@ MUTANTS = [
         "kernels/batch_norm.c",
         "next - next == 0 ? next : running[i]",
         "next",
+    ),
+    Mutant(
+        "batch_norm: without a scale or a shift as if the statistics were constants",
+        "kernels/batch_norm.c",
+        "return ctx->training ? sums_of_columns(op, ctx, j, end, f) : all;",
+        "return all;",
+    ),
+    Mutant(
+        "rms_norm: room for a shift that it never adds",
+        "kernels/layer_norm.c",
+        "is_scale_shift(op) && (centers || op->variant & FM_LACKS_SHIFT)",
+        "is_scale_shift(op)",
     ),
     Mutant(
         "layer_norm: variance around zero",
