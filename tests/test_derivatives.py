@@ -95,7 +95,7 @@ def test_weights_count_as_copies_of_rows():
 def test_gradient_over_blocks(monkeypatch):
     net, x, y = network(), inputs(90, N_IN), targets("squared_error", 90, N_OUT)
     whole = net.gradient(x, y)
-    monkeypatch.setattr("fastmlp.second_order.methods.methods.objective.BLOCK_ROWS", 32)
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 32)
     parts = net.gradient(x, y)
     assert relative_error(parts[1], whole[1]) < rounding("float64", 90)
     assert parts[0] == pytest.approx(whole[0], rel=rounding("float64", 90))
@@ -163,10 +163,16 @@ def torch_function(net, x, y, loss):
                 h = h @ part(p, layer.weight)
                 h = h if layer.bias is None else h + part(p, layer.bias)
             elif name == "LayerNorm":
+<<<<<<< HEAD
                 scale, shift = (
                     torch.full(h.shape[1:], value) if array is None else part(p, array)
                     for array, value in ((layer.scale, 1.0), (layer.shift, 0.0))
                 )
+=======
+                one, zero = torch.ones_like(h[0]), torch.zeros_like(h[0])
+                scale = one if layer.scale is None else part(p, layer.scale)
+                shift = zero if layer.shift is None else part(p, layer.shift)
+>>>>>>> ign
                 h = functions.layer_norm(h, scale.shape, scale, shift, layer.eps)
             elif name == "RMSNorm":
                 mean = (h**2).mean(axis=1, keepdims=True)

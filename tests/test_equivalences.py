@@ -66,6 +66,12 @@ def assert_same(a, b):
     assert (a.step, a.epoch) == (b.step, b.epoch)
 
 
+def n_counted(loss, y):
+    """Rows of a target that the loss counts."""
+    ignored = getattr(LOSSES[loss], "ignore_index", None)
+    return len(y) if ignored is None else np.count_nonzero(y != ignored)
+
+
 def train_by_hand(net, X, y, loss, optimizer, *, batch_size, epochs, shuffle):
     """The lecture's loop. Returns the loss of every epoch."""
     loader = DataLoader(X, y, batch_size=batch_size, shuffle=shuffle, seed=net.seed)
@@ -78,7 +84,7 @@ def train_by_hand(net, X, y, loss, optimizer, *, batch_size, epochs, shuffle):
             net.backward(dz)
             net.update(optimizer)
             is_sum = LOSSES[loss].reduction == "sum"
-            total += value if is_sum else value * len(xb) / len(X)
+            total += value if is_sum else value * n_counted(loss, yb) / n_counted(loss, y)
         means.append(total)
     return means
 

@@ -327,7 +327,7 @@ def test_weighted_normal_equations_are_those_of_repeated_rows(dtype, n_out, monk
     x, y = inputs(40, 3, dtype), inputs(40, n_out, dtype, seed=1)
     w = np.random.default_rng(0).integers(0, 4, 40)
     monkeypatch.setattr(
-        "fastmlp.second_order.methods.methods.objective.BLOCK_NUMBERS",
+        "fastmlp.second_order.objective.BLOCK_NUMBERS",
         7 * n_out * (net.n_params + 1),
     )
     loss = get_loss("squared_error")

@@ -88,8 +88,8 @@ def files_between_lines(act):
     found, net = {}, None
     own = {
         checkpoint.__name__,
-        "fastmlp.files.atomic.atomic.model_header",
-        "fastmlp.files.atomic.atomic.atomic",
+        "fastmlp.files.model_header",
+        "fastmlp.files.atomic",
     }
 
     def save(frame, event, argument):
@@ -122,7 +122,7 @@ def test_a_file_saved_between_any_two_lines_goes_on_with_the_same_bits(name, mon
     first = undisturbed.epoch
     undisturbed.fit(X, y, epochs=EPOCHS, **how)
     monkeypatch.setattr(
-        "fastmlp.training.fit.fit.epochs.SLICE_SECONDS", 0.0
+        "fastmlp.training.epochs.SLICE_SECONDS", 0.0
     )  # Python sees every step
 
     def act(start):

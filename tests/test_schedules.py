@@ -256,7 +256,7 @@ def test_a_pass_cut_into_slices_keeps_its_place(monkeypatch):
     """C comes back after every mini-batch; the rates go on where it stopped."""
     whole, cut = build(), build()
     for net, seconds in ((whole, 10.0), (cut, 0.0)):
-        monkeypatch.setattr("fastmlp.training.fit.fit.epochs.SLICE_SECONDS", seconds)
+        monkeypatch.setattr("fastmlp.training.epochs.SLICE_SECONDS", seconds)
         net.fit(X, Y, optimizer=Adam(lr=EACH["cosine-warmup"]), epochs=3, batch_size=16)
     assert digest(*everything(whole)) == digest(*everything(cut))
 
@@ -272,8 +272,8 @@ def test_an_interrupted_pass_goes_on_with_its_schedule(monkeypatch):
     whole, stopped = build(), build()
     whole.fit(X, Y, epochs=3, **how)
     with monkeypatch.context() as patch:
-        patch.setattr("fastmlp.training.fit.fit.epochs.SLICE_SECONDS", 0.0)
-        patch.setattr("fastmlp.training.fit.fit.fit.make_progress", lambda *_: Interrupt())
+        patch.setattr("fastmlp.training.epochs.SLICE_SECONDS", 0.0)
+        patch.setattr("fastmlp.training.fit.make_progress", lambda *_: Interrupt())
         with pytest.raises(KeyboardInterrupt):
             stopped.fit(X, Y, epochs=3, **how)
     assert stopped.step == 1

@@ -122,7 +122,7 @@ def test_blocks_of_the_matrix_are_the_matrix(n, rng, monkeypatch):
         return estimate.times(v)
 
     found = times()
-    monkeypatch.setattr("fastmlp.second_order.methods.objective._MATRIX_ROWS", 1000)
+    monkeypatch.setattr("fastmlp.second_order.objective._MATRIX_ROWS", 1000)
     assert np.array_equal(found, times())
 
 
@@ -167,7 +167,7 @@ def test_normal_equations(width, dtype, monkeypatch):
     randomize(net)
     x, y = curve(40, dtype)
     monkeypatch.setattr(
-        "fastmlp.second_order.methods.methods.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1)
+        "fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1)
     )
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     gram, gradient = objective.normal_equations()
@@ -277,7 +277,7 @@ def test_early_stopping_brings_the_best_weights_back(method):
 @EACH_METHOD
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_threads(method, dtype, monkeypatch):
-    monkeypatch.setattr("fastmlp.second_order.methods.methods.objective.BLOCK_ROWS", 256)
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 256)
     x, y = curve(700, dtype)
     results = []
     for threads in (1, 2, 3):
@@ -292,7 +292,7 @@ def test_blocks_of_rows_change_rounding_only(monkeypatch):
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     assert len(x) < BLOCK_ROWS
     whole = objective.at(objective.params())
-    monkeypatch.setattr("fastmlp.second_order.methods.methods.objective.BLOCK_ROWS", 128)
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 128)
     parts = objective.at(objective.params())
     assert parts.loss == pytest.approx(whole.loss, rel=rounding("float64", 700))
     np.testing.assert_allclose(parts.grad, whole.grad, atol=rounding("float64", 700), rtol=0)

@@ -45,7 +45,7 @@ LAYERS = {
     "dropout": lambda: [Linear(N_IN, 6), Dropout(0.3), Tanh(), Linear(6, N_OUT)],
     "batch norm": lambda: [Linear(N_IN, 6), BatchNorm(), ReLU(), Linear(6, N_OUT)],
     "layer norm": lambda: [Linear(N_IN, 6), LayerNorm(), ReLU(), Linear(6, N_OUT)],
-    "bare norm": lambda: [LayerNorm(scale=False, shift=False), Linear(N_IN, N_OUT)],
+    "bare norm": lambda: [Linear(N_IN, 6), LayerNorm(scale=False, shift=False), Linear(6, N_OUT)],
 }
 OPTIMIZERS = [
     Adam(0.01),

@@ -472,7 +472,7 @@ def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
     """One of the first epoch and of the last; between them by the clock, in a long epoch too."""
     clock = iter(np.arange(0.0, 1e6, 3.0))  # seconds, at every look
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr("fastmlp.training.fit.fit.epochs.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("fastmlp.training.epochs.SLICE_SECONDS", 0.0)
     classifier().fit(X, LABELS, epochs=200, verbose=1, batch_size=50)
     out, err = capsys.readouterr()
     lines = err.splitlines()
