@@ -509,19 +509,8 @@ MUTANTS = [
     Mutant(
         "ignored rows count in the mean",
         "network.c",
-<<<<<<< HEAD
         "counted += labels[order ? order[i] : i] != settings->ignored;",
         "counted++;",
-=======
-        "1.0 / divisor_of(settings, r->counted_rows)",
-        "1.0 / (double)r->counted_rows",
-    ),
-    Mutant(
-        "ignore_index: the divisor is all rows",
-        "network.c",
-        "counted += labels[order ? order[i] : i] != settings->ignored;",
-        "counted += 1;",
->>>>>>> ign
     ),
     Mutant(
         "loss: the sum is divided by the rows",

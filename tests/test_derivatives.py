@@ -163,16 +163,9 @@ def torch_function(net, x, y, loss):
                 h = h @ part(p, layer.weight)
                 h = h if layer.bias is None else h + part(p, layer.bias)
             elif name == "LayerNorm":
-<<<<<<< HEAD
-                scale, shift = (
-                    torch.full(h.shape[1:], value) if array is None else part(p, array)
-                    for array, value in ((layer.scale, 1.0), (layer.shift, 0.0))
-                )
-=======
                 one, zero = torch.ones_like(h[0]), torch.zeros_like(h[0])
                 scale = one if layer.scale is None else part(p, layer.scale)
                 shift = zero if layer.shift is None else part(p, layer.shift)
->>>>>>> ign
                 h = functions.layer_norm(h, scale.shape, scale, shift, layer.eps)
             elif name == "RMSNorm":
                 mean = (h**2).mean(axis=1, keepdims=True)

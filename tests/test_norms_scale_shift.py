@@ -23,13 +23,8 @@ from fastmlp import (
     RMSNorm,
     Sequential,
     Tanh,
-<<<<<<< HEAD
 )
 from fastmlp.files import model_file as checkpoint
-=======
-    checkpoint,
-)
->>>>>>> ign
 
 X, LABELS = inputs(90, 5), np.arange(90) % 3
 BARE = [name for name in NORMS if "without" in name]

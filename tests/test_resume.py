@@ -121,9 +121,7 @@ def test_a_file_saved_between_any_two_lines_goes_on_with_the_same_bits(name, mon
     undisturbed = make()
     first = undisturbed.epoch
     undisturbed.fit(X, y, epochs=EPOCHS, **how)
-    monkeypatch.setattr(
-        "fastmlp.training.epochs.SLICE_SECONDS", 0.0
-    )  # Python sees every step
+    monkeypatch.setattr("fastmlp.training.epochs.SLICE_SECONDS", 0.0)  # Python sees every step
 
     def act(start):
         net = make()

@@ -166,9 +166,7 @@ def test_normal_equations(width, dtype, monkeypatch):
     net = Sequential([Linear(3, width // 5 + 1), Tanh(), Linear(width // 5 + 1, 2)], dtype=dtype)
     randomize(net)
     x, y = curve(40, dtype)
-    monkeypatch.setattr(
-        "fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1)
-    )
+    monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1))
     objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
     gram, gradient = objective.normal_equations()
     jacobian = net.jacobian(x).reshape(-1, net.n_params).astype(np.float64)
