@@ -89,11 +89,7 @@ extern const fm_hyper_info fm_hyper_infos[FM_N_HYPERS];
 typedef struct {
     int32_t kind;    /* FM_OP_* */
     int32_t variant; /* linear, activation: FM_ACTIVATION_*; dropout: the stream of its masks;
-<<<<<<< HEAD
                       * norms: FM_LACKS_*; branch, add: distance to the partner, in ops */
-=======
-                        norms: FM_LACKS_*; branch, add: how many ops away the other is */
->>>>>>> ign
     int64_t n_in, n_out;
     int64_t x, y, dx, dy; /* x = -1: the network's input; dx = -1: the gradient by that input */
     int64_t w, b;         /* into params, grads and optimizer state; -1: none */
@@ -119,14 +115,9 @@ enum {
     FM_LACKS_SHIFT = 2
 };
 
-<<<<<<< HEAD
 /* Sums over the rows of a mini-batch, and products over k, are summed in chains of FM_CHAIN terms,
  * and the chains are added up. One chain over a million rows would lose two digits. The length
  * determines the bits of every result. */
-=======
-/* Sums over the rows of a mini-batch, and products over k, begin anew every so many and are added
- * up: one chain over a million rows would lose two digits. It fixes their bits. */
->>>>>>> ign
 #define FM_CHAIN 1024
 
 /* Widest layer, in columns, of a net whose training steps may go in panels (kernels/panel.h). */
@@ -229,15 +220,9 @@ typedef struct {
 
 typedef enum {
     FM_OK,
-<<<<<<< HEAD
     FM_BAD_EMPTY,      /* no ops; or a size that is negative or too large */
     FM_BAD_KIND,       /* no such op; or no such variant of it */
     FM_BAD_WIDTH,      /* n_in or n_out outside 1 .. 2^31 - 1, or unequal to a neighbor's */
-=======
-    FM_BAD_EMPTY,      /* no ops, or a size that is negative or too large */
-    FM_BAD_KIND,       /* no such op, or no such variant of it */
-    FM_BAD_WIDTH,      /* n_in or n_out outside 1 .. 2^31 - 1, or not those of the neighbours */
->>>>>>> ign
     FM_BAD_ATTRIBUTE,  /* a slope, alpha or probability outside its range */
     FM_BAD_ACTIVATION, /* an offset into acts or dacts leaves them or overlaps another op's */
     FM_BAD_PARAMETER,  /* an offset into params leaves its part or overlaps another op's */

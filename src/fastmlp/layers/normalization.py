@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-<<<<<<< HEAD:src/fastmlp/layers/normalization.py
 from .._core import LACKS_SCALE, LACKS_SHIFT
 from ..ground.arrays import Array
 from ..ground.checks import as_real, check_flag
@@ -15,14 +14,6 @@ from ..ground.conversion import as_finite, as_numbers
 from ..ground.errors import warn
 from ..ground.frames import ColumnNames
 from .base import Home, Layer, make_record
-=======
-from ._core import LACKS_SCALE, LACKS_SHIFT
-from .data import as_finite, as_numbers
-from .errors import warn
-from .frames import ColumnNames
-from .layers import LAYERS, Array, Home, Layer, make_record
-from .numeric import as_real, check_flag
->>>>>>> ign:src/fastmlp/norms.py
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
 _TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
@@ -47,11 +38,7 @@ class Normalization(Layer):
         """Of each array its name, its place ("b": parameters, "s": statistics), its first value."""
         raise NotImplementedError
 
-<<<<<<< HEAD:src/fastmlp/layers/normalization.py
     def record(self, n_in: int, index: int) -> Array:
-=======
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
->>>>>>> ign:src/fastmlp/norms.py
         """See Layer.record."""
         return make_record(self.kind, 0, n_in, n_in, attr=self.eps)
 
@@ -228,11 +215,7 @@ class BatchNorm(_Shifted):
         """See Normalization.parts."""
         return (*super().parts, ("running_mean", "s", 0.0), ("running_var", "s", 1.0))
 
-<<<<<<< HEAD:src/fastmlp/layers/normalization.py
     def record(self, n_in: int, index: int) -> Array:
-=======
-    def record(self, n_in: int, index: int) -> NDArray[Any]:
->>>>>>> ign:src/fastmlp/norms.py
         """See Layer.record."""
         op = super().record(n_in, index)
         op["attr1"] = self.momentum
