@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastmlp
 from fastmlp import SGD, Adam, CheckpointError, Dropout, LeakyReLU, Linear, Sequential, layers
-from fastmlp.files.atomic import model_file as checkpoint
+from fastmlp.files import model_file as checkpoint
 
 CASES = OPTIMIZERS | AROUND
 rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fastmlp import Adam, CheckpointError, Linear, Pinball, ReLU, Sequential
-from fastmlp.files.atomic import model_file as checkpoint
+from fastmlp.files import model_file as checkpoint
 
 MB = 2**20
 X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
@@ -360,7 +360,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
 
 
 def test_no_memory_for_a_model_is_an_error_that_says_so(tmp_path, monkeypatch):
-    from fastmlp.network.network import network
+    from fastmlp.network import network
 
     def none_left(*arguments):
         raise MemoryError

@@ -22,7 +22,7 @@ from quick_ways import (
 )
 
 from fastmlp import DivergenceError, Linear, ReLU, Sequential, Standardize
-from fastmlp.network.network import network
+from fastmlp.network import network
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from fastmlp import (
     Sequential,
     Standardize,
 )
-from fastmlp.files.atomic import model_file as checkpoint
+from fastmlp.files import model_file as checkpoint
 from fastmlp.optimizers import ScheduleFreeAdamW
 from fastmlp.schedules import OneCycle
 

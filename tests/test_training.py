@@ -25,7 +25,7 @@ from fastmlp import (
     losses,
     metrics,
 )
-from fastmlp.training.epochs import progress
+from fastmlp.training import progress
 
 rng = np.random.default_rng(3)
 X = rng.standard_normal((300, 4)).astype(np.float32)
