@@ -1,5 +1,5 @@
 /* Threads: the OpenMP region, how work is handed out, and how many threads the system can create.
- * No other file of the library deals with threads.
+ * No other file of the library starts threads or waits for them.
  *
  * One thread, the driver, runs the program; the others, the helpers, run chunks for it. Each chunk
  * is claimed from one atomic ticket. The driver waits only for chunks that a thread has claimed. So

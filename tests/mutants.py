@@ -323,8 +323,8 @@ MUTANTS = [
     Mutant(
         "dropout: the mask depends on how rows are split over threads",
         "kernels/dropout.c",
-        "(uint64_t)(ctx->first_row + r))",
-        "fm_mix64(key ^ (uint64_t)(r - r0))",
+        "const uint64_t key = row_key(&f, ctx, r);",
+        "const uint64_t key = row_key(&f, ctx, r - area.r0);",
     ),
     Mutant(
         "dropout: one mask for all layers",
@@ -897,7 +897,7 @@ MUTANTS = [
     ),
     Mutant(
         "counters: the steps of a new optimizer go on from the old one's",
-        "../src/fastmlp/network_state.py",
+        "../src/fastmlp/network/state.py",
         "context.t, context.running = 0, (0.0, 0.0)",
         "context.running = (0.0, 0.0)",
     ),

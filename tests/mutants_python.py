@@ -147,8 +147,8 @@ MUTANTS = [
     Mutant(
         "a pass over other batches goes on in the middle",
         EPOCHS,
-        "context.position and net.interrupted_batches != self.batches():",
-        "False:",
+        "if net.executor.context.position and net.interrupted_batches != self.batches():",
+        "if False:",
     ),
     Mutant(
         "a diverged pass goes on in the middle",

@@ -43,6 +43,9 @@ def imported(module: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 assert not alias.name.startswith("fastmlp"), f"{module}:{node.lineno} not relative"
+        if isinstance(node, ast.ImportFrom):
+            own = node.level == 0 and (node.module or "").startswith("fastmlp")
+            assert not own, f"{module}:{node.lineno} not relative"
         if isinstance(node, ast.ImportFrom) and node.level == len(module.parts):
             names = [node.module] if node.module else [alias.name for alias in node.names]
             yield from ((node.lineno, name.split(".")[0]) for name in names)

@@ -42,7 +42,7 @@ INLINE void adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - rate * s[0] / corrected_root(s[1], h);
 }
 
-/* AdamW without weight decay, which Adam's settings do not contain. */
+/* AdamW with weight_decay = 0: Adam has no such setting. */
 INLINE void adam_step(vec *p, vec *s, vec g, const fm_hyper *h) { adamw_step(p, s, g, h); }
 
 /* Reddi, Kale, Kumar 2018: as AdamW, with the largest v so far */

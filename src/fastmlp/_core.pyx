@@ -2,7 +2,7 @@
 """The door between Python and C: checks types, releases the GIL, and turns a status into an exception.
 
 No arithmetic and no loops over elements happen here. Arrays must already have the right type and layout
-(`fastmlp.ground.arrays` converts them). Outputs are written in place.
+(`fastmlp.ground.conversion` converts them). Outputs are written in place.
 
 The file is longer than others because it also holds the declarations of the C interface.
 """
