@@ -593,7 +593,8 @@ int64_t fm_counted_rows(int32_t loss, const fm_loss_settings *settings, const vo
     if (!settings->ignores || !fm_loss_infos[loss].labels)
         return n;
     for (int64_t i = 0; i < n; i++)
-        counted += labels[order ? order[i] : i] != settings->ignored;
+        counted += __atomic_load_n(&labels[order ? order[i] : i], __ATOMIC_RELAXED) !=
+                   settings->ignored; /* another thread may write to them at any moment */
     return counted;
 }
 

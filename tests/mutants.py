@@ -509,7 +509,8 @@ MUTANTS = [
     Mutant(
         "ignored rows count in the mean",
         "network.c",
-        "counted += labels[order ? order[i] : i] != settings->ignored;",
+        "counted += __atomic_load_n(&labels[order ? order[i] : i], __ATOMIC_RELAXED) !=\n"
+        "                   settings->ignored;",
         "counted++;",
     ),
     Mutant(

@@ -459,3 +459,17 @@ def test_the_loss_may_be_set_to_what_fit_takes():
         net.loss = "hubr"
     with pytest.raises(TypeError):
         net.loss = 3
+
+
+def test_a_file_that_got_the_number_of_a_closed_standard_output_is_replaced(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+    script = (
+        "import os, sys; from pathlib import Path\nfrom fastmlp.files.atomic import write_safely\n"
+        "reader = open(sys.argv[1], 'rb')\nassert reader.fileno() == 1\n"
+        "write_safely(Path(sys.argv[1]), b'new')\nassert reader.read() == b'old'"
+    )
+    command = ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == b"new"

@@ -393,3 +393,12 @@ def test_held_out_rows_take_their_weights_along():
     same = other.fit(x, y, optimizer=LBFGS(), epochs=300, sample_weight=w, validation_split=0.2)
     np.testing.assert_allclose(net.params, other.params, rtol=1e-6)
     assert history["val_loss"][-1] == pytest.approx(same["val_loss"][-1], rel=1e-6)
+
+
+def test_a_linear_network_alone_has_no_units():
+    """One step of Gauss-Newton solves it; nothing hidden has to be protected from large targets."""
+    X = inputs(200, 3)
+    y = 1e6 + X @ [1.0, 2.0, 3.0]
+    net = Sequential([Linear(3, 1)], dtype="float64")
+    history = net.fit(X, y[:, None], loss="squared_error", optimizer=LevenbergMarquardt(), epochs=5)
+    assert history["loss"][-1] < 1e-12 * float(np.mean(y**2))

@@ -84,3 +84,15 @@ def test_a_split_that_takes_a_whole_class_is_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Sequential([Linear(4, 4)]).fit(X, np.arange(300) % 4, validation_split=0.5, epochs=1)
+
+
+def test_levenberg_marquardt_finds_small_targets_without_a_hint(recwarn):
+    net().fit(X, 1e-4 * Y, optimizer=LevenbergMarquardt(), epochs=2)
+    assert not [w for w in recwarn if w.category is LearningHint]
+
+
+def test_the_remedy_for_targets_of_several_columns_is_by_column():
+    columns = np.column_stack([1e4 * Y, Y])
+    wide = Sequential([Linear(X.shape[1], 8), Tanh(), Linear(8, 2)], seed=1)
+    with pytest.warns(LearningHint, match="axis=0"):
+        wide.fit(X, columns, epochs=1)

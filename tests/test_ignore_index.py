@@ -262,3 +262,14 @@ def test_model_files_keep_it(tmp_path):
     assert again.evaluate(x, y) == net.evaluate(x, y)
     assert "ignore_index=-100" in repr(again.loss)
     assert "ignore_index" not in repr(CrossEntropy())
+
+
+def test_an_ignored_row_on_a_kink_is_not_named(recwarn):
+    X = np.ones((4, 2))
+    X[2] = 0
+    net = Sequential([Linear(2, 3), ReLU(), Linear(3, 2)], dtype="float64")
+    v = np.ones(net.n_params)
+    net.hessian_vector(X, np.array([0, 1, -100, 0]), v, loss=CrossEntropy(ignore_index=-100))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="kink"):
+        net.hessian_vector(X, np.array([0, 1, 1, 0]), v, loss=CrossEntropy(ignore_index=-100))

@@ -497,3 +497,9 @@ def test_a_copy_of_a_network_s_layer_is_free(copied):
     assert net.layers[1].weight.all()
     assert len(pickle.dumps(net.layers[-1])) < 5_000
     assert len(pickle.dumps(net.layers[3])) < 1_200
+
+
+def test_a_star_import_has_every_layer():
+    names: dict[str, object] = {}
+    exec("from fastmlp.layers import *", names)
+    assert names.keys() >= fastmlp.layers.LAYERS.keys()

@@ -379,3 +379,15 @@ def test_long_cells_and_wide_headers_are_no_error(read):
 
 def test_utf16_is_read(read):
     assert read("größe;b\nä;1,5\n".encode("utf-16")).columns["größe"].tolist() == ["ä"]
+
+
+@pytest.mark.timeout(60)
+def test_a_code_beside_a_sparse_column_of_many_rows(tmp_path):
+    """Lines of missing cells are looked at once each, not once for every line before them."""
+    rows = 100_000
+    lines = [f"{i % 90:05d},{7 if i == 0 else ''},{i % 5}" for i in range(rows)]
+    path = tmp_path / "sparse.csv"
+    path.write_text("id,count,y\n" + "\n".join(lines) + "\n")
+    table = read_table(path)
+    assert table.columns["id"][:2].tolist() == ["00000", "00001"]
+    assert table.columns["count"][0] == 7

@@ -30,6 +30,8 @@ def accuracy(y: Array, out: Array, loss: Loss | None = None) -> float:
     loss, here and below: what the network was trained with; it says what out means and which rows
     count.
     """
+    if len(y) != len(out):
+        raise ValueError(f"y has {len(y)} rows, but the outputs have {len(out)}")
     right, n = 0, 0
     for labels, some in _blocks(y, out, loss):
         if isinstance(loss, SoftCrossEntropy):  # the likeliest class against the likeliest

@@ -78,6 +78,9 @@ def _rows_at_kinks(objective: Objective, params: Vector) -> list[int]:
                 near |= (np.abs(np.abs(values) - kink) <= _REACH * size).any(axis=1)
         if objective.weights is not None:
             near &= objective.weights[first : first + BLOCK_ROWS] > 0
+        counting = objective.loss.counting(objective.y[first : first + BLOCK_ROWS])
+        if counting is not None:
+            near &= counting
         found += (first + np.flatnonzero(near)).tolist()
     return found
 

@@ -60,7 +60,9 @@ def is_stream(path: Path) -> bool:
 
 def _standard(path: Path) -> int | None:
     """Return 1 or 2 if `path` is the target of standard output or standard error."""
-    for number in (1, 2):
+    for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
+        if stream is None:  # closed: a file may have got its number
+            continue
         with suppress(OSError):
             if os.path.samestat(os.stat(path), os.fstat(number)):
                 return number

@@ -19,6 +19,7 @@ LAYERS["Residual"] = Residual
 globals().update(ACTIVATION_CLASSES)
 
 __all__ = [
+    *ACTIVATION_CLASSES,
     "ACTIVATION_CLASSES",
     "LAYERS",
     "Activation",

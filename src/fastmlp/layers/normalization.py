@@ -84,8 +84,6 @@ class _Scaled(Normalization):
     decayed.
     """
 
-    has_scale, has_shift = True, False  # where an old pickle does not say it
-
     def __init__(self, *, eps: float, scale: bool, shift: bool = False) -> None:
         super().__init__(eps=eps)
         self.has_scale, self.has_shift = check_flag(scale, "scale"), check_flag(shift, "shift")

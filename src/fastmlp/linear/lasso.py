@@ -95,10 +95,10 @@ class ElasticNet(LinearModel):
         results = [problem.minimize(l1, l2, tol, max_sweeps) for problem in problems]
         _warn_unless_converged(results, max_sweeps)
         pairs = list(zip(problems, results, strict=True))
-        self.n_sweeps_ = max(result.sweeps for result in results)
-        self.dual_gap_ = max(problem.dual_gap(result.coef, l1, l2) for problem, result in pairs)
+        dual_gap = max(problem.dual_gap(result.coef, l1, l2) for problem, result in pairs)
         coef = np.column_stack([result.coef for result in results])
         intercept = np.array([problem.intercept(result.coef) for problem, result in pairs])
+        self.n_sweeps_, self.dual_gap_ = max(result.sweeps for result in results), dual_gap
         self._learn(coef, intercept, one_dimension)
         self._learn_names(X)
         return self

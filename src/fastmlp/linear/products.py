@@ -11,6 +11,7 @@ from ..ground.arrays import Matrix
 _AT_ONCE = 2**26  # multiply-adds: 0.1 s even where they wait for the memory
 _TOUCH = 16  # of them take as long as a number that is read and written anew
 _LEAST_ROWS = 64  # fewer would leave a BLAS below its speed
+_LEAST_OF_SUMS = 512  # each block of a sum of products makes a matrix as large as the sum
 
 
 def blocks(rows: int, work: int, least: int = 1) -> Iterator[slice]:
@@ -48,7 +49,7 @@ def rows_times(A: Matrix, B: Matrix) -> Matrix:
 def transposed_times(A: Matrix, B: Matrix) -> Matrix:
     """A^T B, (p, q), of (rows, p) and (rows, q) or (rows,)."""
     out = np.zeros(A.shape[1:] + B.shape[1:])
-    for part in blocks(len(A), out.size, _LEAST_ROWS):
+    for part in blocks(len(A), out.size, _LEAST_OF_SUMS):
         out += A[part].T @ B[part]
     return out
 
@@ -56,7 +57,7 @@ def transposed_times(A: Matrix, B: Matrix) -> Matrix:
 def gram(A: Matrix, weights: Matrix | None = None) -> Matrix:
     """A^T diag(weights) A, (p, p); without weights they are 1."""
     out = np.zeros((A.shape[1], A.shape[1]))
-    for part in blocks(len(A), out.size, _LEAST_ROWS):
+    for part in blocks(len(A), out.size, _LEAST_OF_SUMS):
         own = A[part]
         out += own.T @ (own if weights is None else weights[part, np.newaxis] * own)
     return out

@@ -59,17 +59,14 @@ class LinearModel(Estimator):
 class LinearRegression(LinearModel):
     """Least squares, theta_ML = (X^T X)^-1 X^T y, with standard errors.
 
-    solver: "qr" (scaled, and refined where X is ill-conditioned; where columns of X depend on each
-    other it warns and goes on as "svd"), "svd" (of all solutions the one of minimum norm), or
-    "normal" (the lecture's formula as printed, which loses twice the digits). With more than 127
-    columns a Ctrl-C waits for a call of LAPACK: with 6,000 x 1,500 up to 1.5 s of CPU time for
-    "qr", 5 for "svd", 0.3 for "normal"; with 3,000 x 3,000 up to 11 and 17 s for "qr" and "svd".
-
     solver: how theta is computed.
         "qr": QR of the scaled columns, refined if X is ill-conditioned. If columns of X depend on
         each other, it warns and continues as "svd".
         "svd": the solution of minimum norm.
         "normal": the lecture's formula as printed, which loses twice as many digits.
+        With more than 127 columns a Ctrl-C waits for a call of LAPACK: with 6,000 x 1,500 up to
+        1.5 s of CPU time for "qr", 5 for "svd", 0.3 for "normal"; with 3,000 x 3,000 up to 11 and
+        17 s for "qr" and "svd".
     fit_intercept: whether theta has an intercept; without one, intercept_ is 0.
 
     Learned by `fit`:

@@ -158,17 +158,7 @@ class LBFGS(FullBatchMethod):
 class LevenbergMarquardt(FullBatchMethod):
     """Levenberg-Marquardt for squared_error: damped Gauss-Newton steps.
 
-    With J = dz / dparams (rows n_out, n_params), r = z - y, H = 2 / (rows n_out) J^T J + l2:
-    (H + damping D) step = -gradient, rows of J and r times the roots of sample weights. The damping
-    is multiplied by 3 until the loss falls; after a step that lowers it by more than 3/4 of what H
-    and the gradient promise it is divided by 10, by less than 1/4 multiplied by 3: a trust region
-    (Nocedal, Wright 2006, algorithm 4.1). D is diagonal, max(H_ii u_i^2) / u_j^2: the units u
-    are 1, but in a last Linear, where it is larger, the spread of y for weights and its size for
-    biases, so that large targets do as well as standardised ones. With a share of diag(H) for each
-    parameter, as Marquardt has it, those of little influence run away.
-    damping: the first one.
-
-        (H + damping max(diag(H))) step = -gradient,    H = 2 / (rows n_out) J^T J + l2
+        (H + damping D) step = -gradient,    H = 2 / (rows n_out) J^T J + l2
 
     with J = dz / dparams, (rows n_out, n_params), and r = z - y. Rows of J and r are multiplied by
     the square roots of the sample weights.
@@ -176,8 +166,11 @@ class LevenbergMarquardt(FullBatchMethod):
     The damping is multiplied by 3 until the loss falls. If a step lowers the loss by more than 3/4
     of the decrease that H and the gradient promise, the damping is divided by 10. If a step lowers
     it by less than 1/4 of that, the damping is multiplied by 3. This is a trust region (Nocedal,
-    Wright 2006, algorithm 4.1). The damping is the same for all parameters: if it were a share of
-    each element of diag(H), as in Marquardt's paper, parameters of little influence would run away.
+    Wright 2006, algorithm 4.1). D is diagonal, max(H_ii u_i^2) / u_j^2. The units u are 1, except
+    in a last Linear behind other layers if the targets are large: there u is the spread of y for
+    weights and the size of y for biases, so that large targets are learned as well as standardized
+    ones. If D were a share of each element of diag(H), as in Marquardt's paper, parameters of
+    little influence would run away.
 
     J and its products are computed in blocks of rows, in the network's type. The blocks are summed
     and the equations solved in float64. This takes 16 n_params^2 bytes, so at most 10,000

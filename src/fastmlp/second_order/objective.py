@@ -139,14 +139,18 @@ class Objective:
 
     @cached_property
     def units(self) -> Vector:
-        """What each parameter is measured in where they are damped together: 1, but in a last
-        Linear, where it is larger, the spread of their target for weights and its size for biases.
-        So large targets are met by the last layer, and do not throw the hidden ones far away.
+        """The unit of each parameter if all are damped together.
+
+        It is 1, except in a last Linear behind other parameters: there it is the spread of the
+        target for weights and the size of the target for biases, if these are larger. So the last
+        layer meets large targets, and the hidden ones are not thrown far away.
         """
         units, last = np.ones(self.n_params), self.executor.layout.ops[-1]
         if int(last["kind"]) != _LINEAR or int(last["variant"]) != _IDENTITY:
             return units
         n_in, n_out, w, b = (int(last[name]) for name in ("n_in", "n_out", "w", "b"))
+        if self.n_params == n_in * n_out + (b >= 0) * n_out:  # no hidden layer to protect
+            return units
         y = np.asarray(self.y, np.float64).reshape(-1, n_out)
         largest = np.maximum(np.abs(y).max(axis=0), np.finfo(np.float64).tiny)
         mean, square = (

@@ -52,7 +52,8 @@ def read_csv(
         raise TableError(f"{path} is no regular CSV: {' '.join(str(error).split())}") from None
 
 
-_SOME_CODE = re.compile(rf"(?m)^\s*{CODE.pattern}\s*$")  # in cells, one a line
+# In cells, one a line. Blanks only: \s would also run over the lines of missing cells.
+_SOME_CODE = re.compile(rf"(?m)^[^\S\n]*{CODE.pattern}[^\S\n]*$")
 
 
 @dataclass

@@ -81,19 +81,22 @@ class Hints:
             )
 
     def _look_at_targets(self, data: TrainingData, finds_size: bool) -> None:
-        """Outputs of a new network are about 1, and a step moves them alike. Levenberg-Marquardt
-        finds the way to larger ones by itself.
+        """Warn of targets far from the outputs of a new network, about 1, that a step moves alike.
+
+        Levenberg-Marquardt finds the way to larger and to smaller ones by itself, but not to a
+        large level that hardly varies.
         """
         some = _some(data.y, data)
         sizes, spreads = np.sqrt(np.mean(np.square(some), axis=0)), np.std(some, axis=0)
         large, small = float(sizes.max()), float(spreads.min())
         is_small = _ROUNDING * large < small <= 1 / _LARGE
-        if is_small or (large >= _LARGE and not finds_size):
+        is_level = is_small and small <= large / _LARGE  # little variation on a large level
+        if is_level or (not finds_size and (is_small or large >= _LARGE)):
             self._is_new = False
             what = f"varies by {small:.2g}" if is_small else f"holds values of about {large:.2g}"
             warn(
                 f"y {what}, far from the outputs of a new network, about 1, so that it hardly "
-                "learns; train on (y - y.mean()) / y.std(), and turn predictions back",
+                "learns; train on (y - y.mean(axis=0)) / y.std(axis=0), and turn predictions back",
                 LearningHint,
             )
 
