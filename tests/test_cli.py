@@ -17,7 +17,7 @@ from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential
 from fastmlp.cli import train as train_command
 from fastmlp.cli.main import main
 from fastmlp.tables.preparation import Preparation
-from fastmlp.tables.reading import read_table
+from fastmlp.tables import read_table
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")

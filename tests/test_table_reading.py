@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fuzz_tables import check
 
-from fastmlp.tables.reading import TableError, read_table
+from fastmlp.tables import TableError, read_table
 
 pandas = pytest.importorskip("pandas")
 
