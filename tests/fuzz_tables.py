@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastmlp.tables.preparation import Preparation
 from fastmlp.tables import read_table
+from fastmlp.tables.preparation import Preparation
 from fastmlp.tables.table import TableError
 from fastmlp.tables.targets import Target
 

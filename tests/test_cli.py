@@ -16,8 +16,8 @@ from helpers import child_process
 from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential
 from fastmlp.cli import train as train_command
 from fastmlp.cli.main import main
-from fastmlp.tables.preparation import Preparation
 from fastmlp.tables import read_table
+from fastmlp.tables.preparation import Preparation
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastmlp.cli.splits import split_rows
-from fastmlp.tables.preparation import Preparation
 from fastmlp.tables import read_table
+from fastmlp.tables.preparation import Preparation
 from fastmlp.tables.table import Table, TableError, as_column
 from fastmlp.tables.targets import Target, infer_task
 
