@@ -157,21 +157,11 @@ def test_files_copies_and_pickles(name, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "BatchNorm"])
-def test_files_and_pickles_from_before_have_both(name):
+def test_files_of_norms_with_both_are_what_they_were(name):
     header, _ = parts_of(checkpoint.to_bytes(build(name), {}))
     first = json.loads(header["__metadata__"]["network"])["layers"][0]
     momentum = {"momentum": 0.1} if name == "BatchNorm" else {}
     assert first == {"type": name, **momentum, "eps": 1e-5}  # files are what they were
-    layer = NORMS[name]()
-    layer.forward(X)
-    state = layer.__getstate__()
-    for key in ("has_scale", "has_shift"):
-        del state[key]
-    old = object.__new__(type(layer))
-    vars(old).update(state)
-    assert repr(old) == repr(layer)
-    np.testing.assert_array_equal(old.forward(X), layer.forward(X))
-    assert old.arrays().keys() == layer.arrays().keys()
 
 
 @pytest.mark.parametrize("value", [True, None, 2, "no", []])
