@@ -3,6 +3,7 @@ raises leaves everything as it was. The handlers raise at the first ask; no test
 """
 
 import signal
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from fastmlp import BinaryCrossEntropy, Linear, Sequential, _core
 from fastmlp.ground import conversion as data
+from fastmlp.ground import lapack
 from fastmlp.losses import LOSS_CLASSES, Pinball
 
 LOSSES = {name: make() for name, make in LOSS_CLASSES.items()} | {"pinball": Pinball((0.2, 0.8))}
@@ -146,3 +148,38 @@ def test_every_block_of_objects_is_looked_through(monkeypatch: pytest.MonkeyPatc
     x[28, 6] = "1"
     with pytest.raises(TypeError, match="not numbers"):
         Sequential([Linear(7, 3)]).predict(x)
+
+
+def test_a_call_of_lapack_is_left_at_once_and_ends_by_itself(monkeypatch, alarm):
+    monkeypatch.setattr(lapack, "_LONG", 0)
+    may_end, ended = threading.Event(), threading.Event()
+
+    def slow(matrix):
+        signal.raise_signal(signal.SIGVTALRM)
+        may_end.wait(60)
+        ended.set()
+
+    with pytest.raises(ToldError):
+        lapack.interruptible(slow, np.eye(2))
+    assert not ended.is_set()
+    may_end.set()
+    assert ended.wait(60)
+
+
+def test_a_call_of_lapack_in_a_thread_has_the_same_bits_and_errors(monkeypatch):
+    X = np.random.default_rng(0).standard_normal((60, 140))
+    expected = np.linalg.svd(X, full_matrices=False)
+    monkeypatch.setattr(lapack, "_LONG", 0)
+    for a, b in zip(
+        lapack.interruptible(np.linalg.svd, X, full_matrices=False), expected, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(np.linalg.LinAlgError):
+        lapack.interruptible(np.linalg.cholesky, -np.eye(3))
+    inside = []
+    thread = threading.Thread(
+        target=lambda: inside.append(lapack.interruptible(np.linalg.inv, np.eye(2)))
+    )
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(inside[0], np.eye(2))

@@ -19,6 +19,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .ground.lapack import interruptible
+
 Weights = NDArray[np.float64]
 Initializer = Callable[["np.random.Generator", int, int], Weights]
 
@@ -66,9 +68,10 @@ def glorot_uniform(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
 def orthogonal(rng: np.random.Generator, n_in: int, n_out: int) -> Weights:
     """Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
     tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
-    q, r = np.linalg.qr(tall)
+    q, r = interruptible(np.linalg.qr, tall)
     q *= np.sign(np.diagonal(r))  # makes the distribution uniform over orthogonal matrices
-    return q if n_in >= n_out else q.T
+    weights: Weights = q if n_in >= n_out else q.T
+    return weights
 
 
 def _uniform(rng: np.random.Generator, n_in: int, n_out: int, variance: float) -> Weights:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ground.arrays import Matrix
+from ..ground.lapack import interruptible
 from ..sample_weights import Weights
 from .estimator import weighted
 from .products import blocks, by_rows, column_sums, gram, rows_times, transposed_times
@@ -45,10 +46,10 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
     y_scale = power_of_two_norms(Y)
     A, Y = _scaled(A, scale), _scaled(Y, y_scale)
     Q, R = _qr(A)
-    s = np.linalg.svd(R, compute_uv=False)
+    s = interruptible(np.linalg.svd, R, compute_uv=False)
     if s[-1] <= _EPS * max(rows, p) * s[0]:
         return None
-    inverse = np.asarray(np.linalg.inv(R), np.float64)
+    inverse = np.asarray(interruptible(np.linalg.inv, R), np.float64)
     theta = inverse @ transposed_times(Q, Y)
     residual = Y - rows_times(A, theta)
     kappa = s[0] / s[-1]
@@ -66,13 +67,13 @@ def _qr(A: Matrix) -> tuple[Matrix, Matrix]:
     rows, p = A.shape
     n = rows // _BLOCK
     if n < 4 or p > _BLOCK // 8:
-        Q, R = np.linalg.qr(A)
+        Q, R = interruptible(np.linalg.qr, A)
         return Q, R
     whole = n * _BLOCK
     Q, upper = np.empty((rows, p)), np.empty((n, p, p))
     inner, given = Q[:whole].reshape(n, _BLOCK, p), A[:whole].reshape(n, _BLOCK, p)
     for part in blocks(n, _BLOCK * p * p):  # Ctrl-C comes between
-        inner[part], upper[part] = np.linalg.qr(given[part])
+        inner[part], upper[part] = interruptible(np.linalg.qr, given[part])
     outer, R = _qr(np.vstack([upper.reshape(n * p, p), A[whole:]]))
     turned = outer[: n * p].reshape(n, p, p)
     for part in blocks(n, _BLOCK * p * p):
@@ -85,16 +86,16 @@ def _svd(A: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     """U, s and V^T; of a tall A by its factor R, whose singular values it has."""
     rows, p = A.shape
     if rows < 4 * _BLOCK or p > _BLOCK // 8:
-        U, s, Vt = np.linalg.svd(A, full_matrices=False)
+        U, s, Vt = interruptible(np.linalg.svd, A, full_matrices=False)
         return U, s, Vt
     Q, R = _qr(A)
-    inner, s, Vt = np.linalg.svd(R)
+    inner, s, Vt = interruptible(np.linalg.svd, R)
     return rows_times(Q, np.asarray(inner)), s, Vt
 
 
 def rank_of(A: Matrix) -> int:
     """NumPy's matrix_rank, by the factor R."""
-    s = np.linalg.svd(_qr(A)[1], compute_uv=False)
+    s = interruptible(np.linalg.svd, _qr(A)[1], compute_uv=False)
     return int(np.sum(s > _EPS * max(A.shape) * s[0]))
 
 
@@ -106,12 +107,12 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
     scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)  # else squares may overflow
     scaled = _scaled(A, scale)
     try:
-        lower = np.linalg.cholesky(gram(scaled))
+        lower = interruptible(np.linalg.cholesky, gram(scaled))
     except np.linalg.LinAlgError:
         raise ValueError(
             'X^T X is singular in float64; use solver="qr" or "svd", or use Ridge'
         ) from None
-    factor = np.linalg.inv(lower).T
+    factor = interruptible(np.linalg.inv, lower).T
     theta = (
         factor @ (factor.T @ transposed_times(scaled, Y / y_scale)) * y_scale / scale[:, np.newaxis]
     )
@@ -145,8 +146,8 @@ def solve_minimum_norm(
     back = Vt.T / scale[:, np.newaxis]
     if rank < n_in or l2 > 0:
         # Xc = (U S)(V^T D) has full rank on either side, so Xc^+ = (V^T D)^+ (U S)^+.
-        Q, R = np.linalg.qr((Vt[:rank] * scale).T)
-        back = Q @ np.linalg.inv(R).T
+        Q, R = interruptible(np.linalg.qr, (Vt[:rank] * scale).T)
+        back = Q @ interruptible(np.linalg.inv, R).T
     target = transposed_times(U[:, :rank], Yc)
     factor = back / s[:rank]
     coef = factor @ target

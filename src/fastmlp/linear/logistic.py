@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..ground.arrays import Array, Matrix
 from ..ground.checks import check_count, check_number
 from ..ground.errors import ConvergenceWarning, warn
+from ..ground.lapack import interruptible
 from ..layers import Linear
 from ..losses import CrossEntropy, probabilities
 from ..losses.targets import encode_labels
@@ -180,7 +181,7 @@ class Classifier(Estimator):
         if not hasattr(self, "_covariance"):
             hessian, back, contrast = self._spread
             p, q = len(back), contrast.shape[1]
-            C = np.linalg.inv(hessian).reshape(p, q, p, q)
+            C = interruptible(np.linalg.inv, hessian).reshape(p, q, p, q)
             self._covariance = np.einsum("ai,ijkl,bk->ajbl", back, C, back, optimize=True)
         return self._covariance
 

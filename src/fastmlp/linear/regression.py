@@ -64,9 +64,9 @@ class LinearRegression(LinearModel):
         each other, it warns and continues as "svd".
         "svd": the solution of minimum norm.
         "normal": the lecture's formula as printed, which loses twice as many digits.
-        With more than 127 columns a Ctrl-C waits for a call of LAPACK: with 6,000 x 1,500 up to
-        1.5 s of CPU time for "qr", 5 for "svd", 0.3 for "normal"; with 3,000 x 3,000 up to 11 and
-        17 s for "qr" and "svd".
+        A Ctrl-C leaves at once. If X has more than 127 columns, a call of LAPACK that has begun
+        ends by itself in the background: with 6,000 x 1,500 after up to 1.5 s of CPU time for "qr",
+        5 for "svd", 0.3 for "normal"; with 3,000 x 3,000 after up to 11 s for "qr", 17 for "svd".
     fit_intercept: whether theta has an intercept; without one, intercept_ is 0.
 
     Learned by `fit`:
@@ -180,10 +180,7 @@ class LinearRegression(LinearModel):
 class Ridge(LinearModel):
     """Ridge regression, theta = (X^T X + l2 I)^-1 X^T y.
 
-    The intercept is not penalised; `penalize_intercept=True` is the lecture's formula as printed,
-    with x_0 = 1 a column like any other. Computed by QR of X over sqrt(l2) I, so X^T X is never
-    formed; l2 = 0 is least squares of minimum norm. A Ctrl-C waits as in `LinearRegression` with
-    "qr", with fewer rows than columns as with "svd".
+    Computed by QR of X stacked on sqrt(l2) I, so X^T X is never formed.
 
     l2: the lecture's delta^2, at least 0. l2 = 0 gives the least-squares solution of minimum norm.
     fit_intercept: whether theta has an intercept, which is not penalized.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ground.arrays import Matrix
+from ..ground.lapack import interruptible
 from .lasso import CoordinateDescent
 from .softmax_cost import MAX_HALVINGS, SoftmaxCost, warn_of_steps
 
@@ -80,7 +81,7 @@ def _step_of(
     w = phi[used + first].ravel() / unit[k:]
     G, c, back = H[k:, k:], g[k:], np.zeros((k, len(w)))
     if first:
-        inverse = np.linalg.pinv(H[:k, :k], rcond=1e-12, hermitian=True)
+        inverse = interruptible(np.linalg.pinv, H[:k, :k], rcond=1e-12, hermitian=True)
         back = inverse @ H[:k, k:]
         G, c = G - H[k:, :k] @ back, c - back.T @ g[:k]
     G = np.ascontiguousarray((G + G.T) / 2)
