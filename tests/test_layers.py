@@ -108,7 +108,7 @@ def test_linear_gradients_of_many_rows_keep_their_digits(shape):
     layer.forward(x)
     layer.backward(dy)
     dw, db = rows * float(x[0, 0]) * float(dy[0, 0]), rows * float(dy[0, 0])
-    eps, chain = np.finfo("float32").eps, 1024  # as in gemm_tile.h; errors of both sums add up
+    eps, chain = np.finfo("float32").eps, 1024  # as in tile.h; errors of both sums add up
     tolerance = eps * (chain + rows / chain) / 4
     np.testing.assert_allclose(layer.weight_grad, dw, rtol=tolerance)
     np.testing.assert_allclose(layer.bias_grad, db, rtol=tolerance)

@@ -1,18 +1,19 @@
 /* The seam between layers and matrix products: three functions, by the native tile or by a BLAS.
  *
- * Five functions of gemm_tile.h, the walkers, take the operands through the native tile. The shape
- * decides which one does it, and which operands are packed for it. Names in brackets are the
- * conditions, also in gemm_tile.h:
+ * Five functions, the walkers, take the operands through the native tile (product.h, blocked.h).
+ * The shape decides which one does it, and which operands are packed for it. Names in brackets are
+ * the conditions in product.h:
  *
  *   product       if                                      walker                     packed
- *   z = x W + b   x [fills_l2]                            blocked_product            x, W
+ *   z = x W + b   [pays_to_block] and W [is_large]        blocked_product            x, W
  *                 otherwise                               product                    W *
- *   dx = dz W^T   dz [fills_l2] and n_out > FM_CHAIN      blocked_product            dz, W^T
- *                 transposing dz and dx is less work      product_by_columns         dz^T
+ *   dx = dz W^T   transposing dz and dx is less work      product_by_columns         dz^T
  *                 than transposing W [columns_are_less]   (transposes dx back)
+ *                 [pays_to_block]                         blocked_product            dz, W^T
  *                 otherwise                               product                    W^T
  *   dW = x^T dz   n_out <= LANES                          narrow_transposed_product  nothing
  *                                                         (transposes dW back)
+ *                 [pays_to_block, is_deep_or_crosses]     blocked_product            x, dz
  *                 rows of x far apart [falls_on_few_sets] transposed_product         x, dz *
  *                 otherwise                               product                    dz *
  *
@@ -20,8 +21,8 @@
 #ifndef FASTMLP_GEMM_H
 #define FASTMLP_GEMM_H
 
+#include "blocked.h"
 #include "gemm_blas.h"
-#include "gemm_tile.h"
 
 typedef struct {
     int64_t rows, n_in, n_out;
@@ -52,14 +53,14 @@ static void gemm_forward(real *restrict z, const real *restrict x, const real *r
     const tile_args t = {.a = x,
                          .a_row = s.n_in,
                          .a_col = 1,
-                         .a_tile = TILE_ROWS * s.n_in,
+                         .a_step = s.n_in,
                          .b = w + j0,
                          .b_row = s.n_out,
                          .c = z + j0,
                          .c_row = s.n_out,
                          .from = b ? b + j0 : NULL,
                          .is_near = is_near(&s)};
-    if (fills_l2(s.rows, s.n_in))
+    if (pays_to_block(s.rows, s.n_in) && is_large(n, s.n_in))
         blocked_product(&t, B_PACKED, s.rows, n, s.n_in);
     else
         product(&t, form_of(s.n_out, s.rows, s.n_in), s.rows, n, s.n_in);
@@ -81,16 +82,16 @@ static void gemm_input_grad(real *restrict dx, const real *restrict dz, const re
     const tile_args t = {.a = dz,
                          .a_row = s.n_out,
                          .a_col = 1,
-                         .a_tile = TILE_ROWS * s.n_out,
+                         .a_step = s.n_out,
                          .b = w,
                          .b_row = s.n_out,
                          .c = dx + i0,
                          .c_row = s.n_in,
                          .is_near = is_near(&s)};
-    if (s.n_out > FM_CHAIN && fills_l2(s.rows, s.n_out))
-        blocked_product(&t, B_TRANSPOSED, s.rows, n, s.n_out);
-    else if (columns_are_less(s.rows, n, s.n_out))
+    if (columns_are_less(s.rows, n, s.n_out))
         product_by_columns(&t, s.rows, n, s.n_out);
+    else if (pays_to_block(s.rows, s.n_out))
+        blocked_product(&t, B_TRANSPOSED, s.rows, n, s.n_out);
     else
         product(&t, B_TRANSPOSED, s.rows, n, s.n_out);
 }
@@ -107,7 +108,7 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
 #endif
     const tile_args t = {.a = x + i0,
                          .a_row = 1,
-                         .a_tile = TILE_ROWS,
+                         .a_step = 1,
                          .a_col = s.n_in,
                          .b = dz,
                          .b_row = s.n_out,
@@ -119,6 +120,8 @@ static void gemm_weight_grad(real *restrict dw, const real *restrict x, const re
     const b_form form = form_of(s.n_out, i1 - i0, s.rows);
     if (s.n_out <= LANES)
         narrow_transposed_product(&t, i1 - i0, s.n_out, s.rows);
+    else if (pays_to_block(i1 - i0, s.rows) && is_deep_or_crosses(s.n_out, s.rows))
+        blocked_product(&t, B_PACKED, i1 - i0, s.n_out, s.rows);
     else if (falls_on_few_sets(s.n_in))
         transposed_product(&t, form, i1 - i0, s.n_out, s.rows);
     else

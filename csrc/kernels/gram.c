@@ -15,7 +15,7 @@ static void gram(void *c_, int64_t c_row, const void *a_, int64_t a_row, int64_t
     const real *a = a_;
     const tile_args t = {.a = a + i0,
                          .a_row = 1,
-                         .a_tile = TILE_ROWS,
+                         .a_step = 1,
                          .a_col = a_row,
                          .b = a + i0,
                          .b_row = a_row,

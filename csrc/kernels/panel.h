@@ -4,12 +4,12 @@
  * of as many rows: element (r, j) is at (r / PANEL_ROWS * width + j) * PANEL_ROWS + r %
  * PANEL_ROWS. The last panel may hold more rows than there are. The surplus rows begin as zeros,
  * and nothing reads their results. If no element of an op needs another, the layout makes no
- * difference, and one kernel serves both layouts. (The panels of gemm_tile.h are something
+ * difference, and one kernel serves both layouts. (The panels of tile.h are something
  * different: columns of an operand.) */
 #ifndef FASTMLP_PANEL_H
 #define FASTMLP_PANEL_H
 
-#include "gemm_tile.h"
+#include "pack.h"
 
 /* PANELS_PAY: see fm_kernels.panels_pay; measured, see docs/decisions.md. AVX-512 has masks at no
  * cost, so panels must save more there. Without AVX2, panels are faster even for a single row: row

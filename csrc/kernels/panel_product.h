@@ -1,6 +1,6 @@
 /* The products of a layer whose rows lie along the vectors (panel.h), for widths up to FM_CHAIN:
  * one register tile. Nothing is packed, W is read as it stands, and only rows are filled up to
- * whole vectors. Every sum keeps the order of gemm_tile.h, and so its bits. */
+ * whole vectors. Every sum keeps the order of tile.h, and so its bits. */
 #ifndef FASTMLP_PANEL_PRODUCT_H
 #define FASTMLP_PANEL_PRODUCT_H
 
