@@ -306,7 +306,7 @@ def test_bad_settings_and_inputs_are_named():
     for call, match in [
         (lambda: Lasso(-1.0).fit(X, y), "l1 must be a finite number >= 0"),
         (lambda: ElasticNet(1.0, np.nan).fit(X, y), "l2 must be a finite number >= 0"),
-        (lambda: Lasso(tol=0).fit(X, y), "tol must be above 0"),
+        (lambda: Lasso(tol=0).fit(X, y), "tol must be a finite number above 0"),
         (lambda: Lasso(max_sweeps=0).fit(X, y), "max_sweeps must be an integer >= 1"),
         (lambda: Lasso().fit(X * np.nan, y), "X holds NaN"),
         (lambda: Lasso().fit(X * 1e200, y), "overflow float64; scale X and y down"),

@@ -236,7 +236,7 @@ def test_bad_weights_are_refused_and_leave_the_model_alone(rng):
     for bad, match in [
         ("even", "class_weight='even' is unknown"),
         ({2: 1.0}, r"class_weight names 2, but y holds \[0, 1\]"),
-        ({1: 0.0}, "class_weight of 1 must be above 0"),
+        ({1: 0.0}, "class_weight of 1 must be a finite number above 0"),
         ({1: "much"}, "class_weight of 1 must be a finite number"),
     ]:
         with pytest.raises(ValueError, match=match):

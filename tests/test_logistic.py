@@ -315,12 +315,12 @@ def test_bad_inputs_are_named(kind):
     for settings, match in [
         ({"solver": "irls"}, "solver='irls' is unknown; use one of auto, newton, lbfgs, sgd"),
         ({"l2": -1.0}, "l2 must be a finite number >= 0"),
-        ({"tol": 0}, "tol must be above 0"),
+        ({"tol": 0}, "tol must be a finite number above 0"),
         ({"max_steps": 0}, "max_steps must be an integer >= 1"),
         ({"solver": "sgd", "lr": -1.0}, "lr must be"),
         ({"solver": "sgd", "batch_size": 0}, "batch_size"),
         ({"solver": "sgd", "epochs": 0}, "epochs"),
-        ({"solver": "sgd", "momentum": 1.0}, "momentum must be below 1"),
+        ({"solver": "sgd", "momentum": 1.0}, "with 0 <= momentum < 1"),
     ]:
         with pytest.raises(ValueError, match=match):
             kind(**settings).fit(X, y)

@@ -410,7 +410,7 @@ def test_bad_input_is_refused_before_any_work():
         (lambda: BFGS(l2=-1), "l2 must be a finite number >= 0"),
         (lambda: BFGS(tolerance=np.inf), "tolerance must be a finite number >= 0"),
         (lambda: BFGS(l2="1"), "l2 must be a finite number >= 0"),
-        (lambda: LevenbergMarquardt(damping=0), "damping must be above 0"),
+        (lambda: LevenbergMarquardt(damping=0), "damping must be a finite number above 0"),
     ],
 )
 def test_settings_outside_their_range(make, message):

@@ -18,16 +18,15 @@ from .engine.executor import SLICE_SECONDS
 from .files import model_file
 from .ground.arrays import Array
 from .ground.checks import check_flag
-from .ground.conversion import as_finite
+from .ground.conversion import Weights, as_finite, as_weights
 from .ground.runtime import most_threads, resolve_threads
 from .layers import Linear
 from .losses import LOSS_CLASSES, Loss, LossFunction, get_loss
 from .losses.custom import CustomLoss
-from .losses.targets import as_target
 from .metrics import Metric, default_metrics, get_metrics
 from .network.network import Network
 from .optimizers import OPTIMIZERS, Adam, Optimizer, get_optimizer
-from .sample_weights import ClassWeight, Weights, as_weights
+from .sample_weights import ClassWeight
 from .second_order.methods import METHODS, FullBatchMethod
 from .training.callbacks import Callback
 from .training.data import TrainingData, checked_pair
@@ -241,7 +240,7 @@ class Sequential(Network):
         self._check_trainable()
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_finite(x, self.dtype, self.n_in, "x")
-        target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+        target = get_loss(chosen).as_target(y, len(matrix), self.n_out, self.dtype)
         weights = as_weights(sample_weight, len(matrix))
         self.executor.context.check_rows(len(matrix), len(matrix))
         # Only a Python loss can fail after this point. The others skip the snapshot, which would

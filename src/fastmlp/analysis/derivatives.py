@@ -17,12 +17,10 @@ from ..engine.executor import Executor
 from ..engine.plan import aligned_zeros, plan
 from ..ground.arrays import Array, Vector
 from ..ground.checks import check_number
-from ..ground.conversion import as_finite, as_numbers
+from ..ground.conversion import as_finite, as_numbers, as_weights
 from ..ground.runtime import resolve_threads
 from ..losses import Loss, LossFunction, get_loss
-from ..losses.targets import as_target
 from ..network.network import Network
-from ..sample_weights import as_weights
 from ..second_order.objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, jacobian_scratch
 from .difference_steps import step_along, warn_of_kinks
 
@@ -142,12 +140,12 @@ def _objective(
     executor: Executor,
 ) -> Objective:
     """Return the objective of the checked arrays, in the executor's type."""
-    chosen = net._choose_loss(loss, y)
+    chosen = get_loss(net._choose_loss(loss, y))
     n_threads = resolve_threads(threads)
     x = as_finite(X, executor.dtype, net.n_in)
-    target = as_target(y, chosen, len(x), net.n_out, executor.dtype)
+    target = chosen.as_target(y, len(x), net.n_out, executor.dtype)
     weights = as_weights(sample_weight, len(x))
-    return Objective(executor, x, target, get_loss(chosen), n_threads, weights=weights)
+    return Objective(executor, x, target, chosen, n_threads, weights=weights)
 
 
 def _exact_objective(

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core import LACKS_SCALE, LACKS_SHIFT
 from ..ground.arrays import Array
-from ..ground.checks import as_real, check_flag
+from ..ground.checks import check_flag, check_number
 from ..ground.conversion import as_finite, as_numbers
 from ..ground.errors import warn
 from ..ground.frames import ColumnNames
@@ -28,10 +28,7 @@ class Normalization(Layer):
     kind: str
 
     def __init__(self, *, eps: float = 1e-5) -> None:
-        number = as_real(eps)
-        if number is None or not 1e-30 <= number <= 1:
-            raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
-        self.eps = number
+        self.eps = check_number(eps, "eps", 1e-30, 1)
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
@@ -203,10 +200,7 @@ class BatchNorm(_Shifted):
         self, *, momentum: float = 0.1, eps: float = 1e-5, scale: bool = True, shift: bool = True
     ) -> None:
         super().__init__(eps=eps, scale=scale, shift=shift)
-        number = as_real(momentum)
-        if number is None or not 0 <= number <= 1:
-            raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
-        self.momentum = number
+        self.momentum = check_number(momentum, "momentum", high=1)
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:

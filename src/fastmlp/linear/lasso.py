@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._core import cholesky_solve, lasso_sweeps
 from ..ground.arrays import Matrix
 from ..ground.checks import check_count, check_number
+from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning
-from ..sample_weights import Weights
 from .estimator import weighted
 from .least_squares import centred, solve_minimum_norm
 from .products import gram
@@ -184,8 +184,7 @@ def lasso_path(
     if l1s is None:
         if ratio is None:
             ratio = 1e-3 if len(matrix) >= matrix.shape[1] else 1e-2
-        if not 0 < check_number(ratio, "ratio") < 1:
-            raise ValueError(f"ratio must lie between 0 and 1, not {ratio!r}")
+        ratio = check_number(ratio, "ratio", positive=True, below=1)
         steps = np.geomspace(1, ratio, check_count(n_l1s, "n_l1s"))
         grid = float(np.max(np.abs(problem.moment))) * steps
     else:

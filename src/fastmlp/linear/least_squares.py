@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ground.arrays import Matrix
+from ..ground.conversion import Weights
 from ..ground.lapack import interruptible
-from ..sample_weights import Weights
 from .estimator import weighted
 from .products import blocks, by_rows, column_sums, gram, rows_times, transposed_times
 

@@ -23,13 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..ground.arrays import Array, Matrix
 from ..ground.checks import check_count, check_number
+from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning, warn
 from ..ground.lapack import interruptible
 from ..layers import Linear
 from ..losses import CrossEntropy, probabilities
 from ..losses.targets import encode_labels
 from ..optimizers import SGD
-from ..sample_weights import Weights, class_weights, combined
+from ..sample_weights import class_weights, combined
 from ..schedules import CosineDecay
 from ..sequential import Sequential
 from ..training.run import History

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from .._core import cholesky_solve
 from ..ground.arrays import Matrix, Vector
+from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning, warn
-from ..sample_weights import Weights
 from ..second_order.methods import Memory, QuasiNewton
 from ..second_order.objective import Point
 from .estimator import with_ones
