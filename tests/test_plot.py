@@ -63,6 +63,13 @@ def test_learning_curves_of_a_metric_and_on_given_axes():
         plot.learning_curves({"loss": [1.0]}, name="rmse")
 
 
+def test_learning_curves_of_a_metric_mark_the_epoch_of_the_lowest_loss():
+    history = {"rmse": [3.0, 2.0, 1.0], "val_rmse": [3.0, 2.5, 2.0], "val_loss": [3.0, 1.5, 2.0]}
+    (lowest,) = scattered(plot.learning_curves(history, name="rmse"))
+    assert lowest.get_label() == "lowest loss, epoch 2"
+    np.testing.assert_array_equal(np.asarray(lowest.get_offsets()), [[2, 2.5]])
+
+
 def test_the_history_plots_itself():
     net = Sequential([Linear(2, 2)])
     history = net.fit(X, Y, epochs=3, validation_split=0.2)

@@ -39,8 +39,8 @@ def learning_curves(
 ) -> Any:
     """Draw a quantity of a History against the epoch, for training and validation.
 
-    The lowest validation loss is marked. If the network has dropout, the training curve includes
-    it, as the legend then says, and so may lie above that of validation.
+    The epoch of the lowest validation loss is marked. If the network has dropout, the training
+    curve includes it, as the legend then says, and so may lie above that of validation.
 
     history: a History, or a mapping name -> one number an epoch.
     ax: the axes to draw on; None makes new ones.
@@ -66,10 +66,10 @@ def learning_curves(
             marker = "o" if len(values) == 1 else None
             ax.plot(np.arange(1, len(values) + 1), values, marker=marker, **look)
     held_out = np.asarray(history.get("val_loss", ()), np.float64)
-    if name == "loss" and np.isfinite(held_out).any():
+    if f"val_{name}" in history and np.isfinite(held_out).any():
         best = int(np.nanargmin(held_out))
-        lowest = f"{before}lowest, epoch {best + 1}"
-        ax.scatter(best + 1, held_out[best], color=colour, label=lowest, zorder=3)
+        lowest = f"{before}{'lowest' if name == 'loss' else 'lowest loss'}, epoch {best + 1}"
+        ax.scatter(best + 1, values[best], color=colour, label=lowest, zorder=3)
     ax.set(xlabel="epoch", ylabel=name)
     ax.legend(frameon=False)
     return ax

@@ -406,7 +406,7 @@ class Sequential(Network):
         The gradient (n_params,) has the layout of `params`. It is summed in float64 over blocks of
         4096 rows. The call overwrites `grads`. Raises ValueError and TypeError for bad input.
         """
-        return derivatives.gradient(self, X, y, loss, sample_weight, threads)
+        return derivatives.gradient(self, derivatives.Data(X, y, loss, sample_weight, threads))
 
     def jacobian(self, X: ArrayLike, *, threads: int | None = None) -> Array:
         """Compute the derivatives (rows, n_out, n_params) of the raw outputs by all parameters.
@@ -456,7 +456,9 @@ class Sequential(Network):
         If a step crosses a kink (ReLU), H does not exist in between. A warning names the rows that
         bring an activation so near to one. Raises ValueError and TypeError for bad input.
         """
-        return derivatives.hessian_vector(self, X, y, v, loss, sample_weight, step, threads)
+        return derivatives.hessian_vector(
+            self, derivatives.Data(X, y, loss, sample_weight, threads), v, step
+        )
 
     def hessian(
         self,
@@ -480,7 +482,7 @@ class Sequential(Network):
 
         Raises ValueError above 10,000 parameters, and what `hessian_vector` raises.
         """
-        return derivatives.hessian(self, X, y, loss, sample_weight, step, threads)
+        return derivatives.hessian(self, derivatives.Data(X, y, loss, sample_weight, threads), step)
 
     def save(
         self,

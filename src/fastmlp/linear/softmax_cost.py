@@ -18,6 +18,7 @@ from .._core import cholesky_solve
 from ..ground.arrays import Matrix, Vector
 from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning, warn
+from ..losses.base import softmax_parts
 from ..second_order.methods import Memory, QuasiNewton
 from ..second_order.objective import Point
 from .estimator import with_ones
@@ -114,13 +115,9 @@ class SoftmaxCost:
             small *= large
             return nll, np.stack([np.where(z > 0, small, large), np.where(z > 0, large, small)], 1)
         Z = self.logits(phi)
-        Z -= Z.max(axis=1, keepdims=True)
         own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)[:, 0]
-        P = np.exp(Z, out=Z)
-        total = P.sum(axis=1)
-        nll = np.log(total) - own
-        P /= total[:, np.newaxis]
-        return nll, P
+        P, top, total = softmax_parts(Z)
+        return np.log(total) - (own - top), P
 
     def gradient(self, phi: Matrix, P: Matrix) -> Matrix:
         """Return A^T (P - onehot(labels)) B + penalty phi (p, q), the lecture's X^T (y_hat - y)."""

@@ -206,8 +206,16 @@ class Loss(Settings):
 
 def softmax(z: Array) -> Array:
     """Return exp(z_j) / sum_j exp(z_j) of each row."""
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
+    return softmax_parts(z)[0]
+
+
+def softmax_parts(z: Array) -> tuple[Array, Array, Array]:
+    """Return the softmax of each row, its largest z, and its sum of exp(z_j - largest)."""
+    top = z.max(axis=1, keepdims=True)
+    e = np.exp(z - top)
+    total = e.sum(axis=1, keepdims=True)
+    e /= total
+    return e, top[:, 0], total[:, 0]
 
 
 def sigmoid(z: Array) -> Array:

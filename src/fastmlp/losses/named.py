@@ -146,8 +146,9 @@ class SoftCrossEntropy(_Softmax):
     """CrossEntropy for probabilities y (rows, classes), each row adding up to 1.
 
     t = (1 - label_smoothing) y + label_smoothing / n_out, dz = (softmax(z) - t) / rows. PyTorch's
-    cross_entropy with targets that are probabilities. The loss "cross_entropy" becomes this one if y is a matrix of floats. Labels
-    (rows,) are taken as well, for validation data. Response: softmax(z).
+    cross_entropy with targets that are probabilities. The loss "cross_entropy" becomes this one if
+    y is a matrix of floats. Labels (rows,) are taken as well, for validation data. Response:
+    softmax(z).
 
     label_smoothing: the share of t that goes to all classes alike, in [0, 1).
     reduction: "mean" or "sum", see `Loss`.
