@@ -32,11 +32,11 @@ def check_conditions(model, X, y, l1, l2=0.0):
     """Karush, Kuhn, Tucker: x_j^T r - l2 w_j is l1 sign(w_j), within +-l1 where w_j is 0; the sum
     of residuals is 0. To the tolerance that `fit` promises."""
     r = y - model.predict(X)
-    centred, y_c = X - X.mean(axis=0), y - y.mean()
-    slope = centred.T @ r - l2 * model.coef_
+    centered, y_c = X - X.mean(axis=0), y - y.mean()
+    slope = centered.T @ r - l2 * model.coef_
     used = model.coef_ != 0
     # twice, for the rounding in this check
-    allowed = 2 * model.tol * np.linalg.norm(centred, axis=0) * np.linalg.norm(y_c)
+    allowed = 2 * model.tol * np.linalg.norm(centered, axis=0) * np.linalg.norm(y_c)
     assert np.all(np.abs(slope - l1 * np.sign(model.coef_))[used] <= allowed[used])
     assert np.all(np.abs(slope)[~used] <= l1 + allowed[~used])
     assert abs(r.sum()) <= model.tol * np.abs(y).sum()

@@ -82,7 +82,7 @@ def test_softmax_equals_statsmodels(solver, fit_intercept):
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
-def test_penalised_equals_scikit_learn(solver):
+def test_penalized_equals_scikit_learn(solver):
     sk = pytest.importorskip("sklearn.linear_model")
     for n_classes, kind in ((2, LogisticRegression), (3, SoftmaxRegression)):
         X, y = problem(n_classes)
@@ -378,7 +378,7 @@ def test_sgd_far_from_the_minimum_says_what_to_do(settings):
     if settings:
         X = (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1)
     model = SoftmaxRegression(1.0, solver="sgd", **settings)
-    advice = r'standardise the columns of X.* epochs.* lr.* solver="newton"'
+    advice = r'standardize the columns of X.* epochs.* lr.* solver="newton"'
     with pytest.warns(ConvergenceWarning, match=advice) as shown:
         model.fit(X, y)
     assert shown[0].filename == __file__

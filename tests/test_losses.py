@@ -315,7 +315,7 @@ def test_quantiles_never_cross(dtype, seed, size):
     assert_within(q, want, np.abs(z.reshape(20, 2, 5)).cumsum(axis=2) + 5, n=5)
 
 
-def learnt(loss, n_out, y, x=None, epochs=300):
+def learned(loss, n_out, y, x=None, epochs=300):
     """A network with a bias alone, or one of x too, trained on y."""
     x = np.zeros((len(y), 1)) if x is None else x
     net = Sequential([Linear(x.shape[1], n_out)], dtype="float64")
@@ -334,14 +334,14 @@ def test_each_loss_learns_what_it_is_for():
         return (y[:, np.newaxis] < q).mean(axis=0)
 
     near = 0.1
-    np.testing.assert_allclose(shares(learnt("absolute_error", 1, y)[0]), 0.5, atol=0.01)
-    np.testing.assert_allclose(shares(learnt(fastmlp.Pinball(levels), 3, y)[0]), levels, atol=0.01)
-    np.testing.assert_allclose(shares(learnt(fastmlp.Pinball(0.9), 1, y)[0]), 0.9, atol=0.01)
-    np.testing.assert_allclose(learnt("gaussian_nll", 2, y)[0], [y.mean(), y.std()], atol=near)
+    np.testing.assert_allclose(shares(learned("absolute_error", 1, y)[0]), 0.5, atol=0.01)
+    np.testing.assert_allclose(shares(learned(fastmlp.Pinball(levels), 3, y)[0]), levels, atol=0.01)
+    np.testing.assert_allclose(shares(learned(fastmlp.Pinball(0.9), 1, y)[0]), 0.9, atol=0.01)
+    np.testing.assert_allclose(learned("gaussian_nll", 2, y)[0], [y.mean(), y.std()], atol=near)
     counts = np.random.default_rng(6).poisson(3.0, 2000)
-    assert learnt("poisson", 1, counts)[0, 0] == pytest.approx(counts.mean(), abs=near)
+    assert learned("poisson", 1, counts)[0, 0] == pytest.approx(counts.mean(), abs=near)
     outliers = np.r_[np.full(90, 1.0), np.full(10, 1000.0)]
-    assert learnt("huber", 1, outliers)[0, 0] < 1.2 < outliers.mean()
+    assert learned("huber", 1, outliers)[0, 0] < 1.2 < outliers.mean()
 
 
 def test_label_smoothing_has_a_finite_best():

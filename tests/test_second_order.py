@@ -226,7 +226,7 @@ def test_convex_problems_reach_the_minimum_that_scipy_finds(method, loss):
 
 
 @EACH_METHOD
-def test_small_regression_is_learnt(method):
+def test_small_regression_is_learned(method):
     net, (x, y) = network(), curve()
     history = net.fit(x, y, optimizer=method, epochs=60)
     assert history["loss"][-1] < 0.02 * net.evaluate(x, y * 0)["loss"] < 1

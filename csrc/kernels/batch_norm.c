@@ -5,8 +5,8 @@
  * x, y (rows, n)   scale, shift (n), see scale_shift.h   statistics: mean (n), var (n)
  *
  * In training the statistics are those of the mini-batch, var with 1 / rows. An area then holds all
- * rows of its columns. Outside of training they are the running ones. These follow the mini-batches,
- * var with 1 / (rows - 1), as in PyTorch. */
+ * rows of its columns. Outside of training they are the running ones. These follow the
+ * mini-batches, var with 1 / (rows - 1), as in PyTorch. */
 
 #include "real.h"
 #include "scale_shift.h"
@@ -150,8 +150,8 @@ static void batch_norm_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     }
 }
 
-/* Returns the same sums for backward. They come from the gradients if slope has left both there. The
- * backward pass outside of training ignores them. */
+/* Returns the same sums for backward. They come from the gradients if slope has left both there.
+ * The backward pass outside of training ignores them. */
 static column_sums sums_for_backward(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
                                      const column_facts *f) {
     const scale_shift grads = scale_shift_of(op, ctx->grads);

@@ -80,7 +80,7 @@ INLINE void norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area, const
         const real *x = op_x(op, ctx, r);
         real *y = op_y(op, ctx, r), *kept = kept_of(op, ctx, r);
         kept[0] = 0;
-        if (centers) { /* With the first number subtracted, a constant row has exactly its own mean. */
+        if (centers) { /* minus the first number: a constant row has exactly its own mean */
             deviations(y, x, x[0], n);
             kept[0] = x[0] + row_sum(y, n) / (real)n;
         }

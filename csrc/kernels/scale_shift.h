@@ -1,8 +1,8 @@
 /* Scale and shift of a normalization: y = xhat scale + shift.
  *
  * Scale and shift stand one behind the other among the biases. A bit of the op's variant says that
- * one is missing. A missing scale counts as 1, a missing shift as 0, and the result has the bits that
- * an array of these would give.
+ * one is missing. A missing scale counts as 1, a missing shift as 0, and the result has the bits
+ * that an array of these would give.
  */
 #ifndef FASTMLP_SCALE_SHIFT_H
 #define FASTMLP_SCALE_SHIFT_H

@@ -415,7 +415,7 @@ class Sequential(Network):
         threads: the number of threads. If left out: `default_threads()`.
 
         The last axis has the layout of `params`, the numbers have the network's type, and dropout
-        is off. Raises ValueError and TypeError for bad input. The lecture, "Optimisation".
+        is off. Raises ValueError and TypeError for bad input. The lecture, "Optimization".
         """
         return derivatives.jacobian(self, X, threads)
 
@@ -473,7 +473,7 @@ class Sequential(Network):
         """Compute the Hessian (n_params, n_params) of the mean loss in float64, for small networks.
 
         The columns are computed one by one as in `hessian_vector`, then the matrix is made
-        symmetric. The lecture, "Optimisation".
+        symmetric. The lecture, "Optimization".
 
         X: inputs (rows, n_in).
         y: targets, as in `fit`.

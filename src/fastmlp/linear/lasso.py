@@ -27,7 +27,7 @@ from ..ground.checks import check_count, check_number
 from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning
 from .estimator import weighted
-from .least_squares import centred, solve_minimum_norm
+from .least_squares import centered, solve_minimum_norm
 from .products import gram
 from .regression import LinearModel, regression_data, ridge_theta
 
@@ -229,8 +229,8 @@ class _Problem:
     ) -> None:
         n_in, Y = X.shape[1], y[:, np.newaxis]
         self._given = X, Y, fit_intercept, weights
-        Xc, self.x_mean = centred(X, weights, fit_intercept)
-        Yc, y_mean = centred(Y, weights, fit_intercept)
+        Xc, self.x_mean = centered(X, weights, fit_intercept)
+        Yc, y_mean = centered(Y, weights, fit_intercept)
         self.y_mean = float(y_mean[0])
         self.columns = np.ascontiguousarray(weighted(Xc, weights).T)  # (n_in, rows)
         self.y = weighted(Yc, weights)[:, 0]

@@ -114,7 +114,8 @@ def solve_normal(A: Matrix, Y: Matrix) -> Solution:
     The error grows with the square of the condition number. Raises ValueError if A^T A is not
     positive definite in float64.
     """
-    scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)  # without it, squares may overflow
+    # Squares of unscaled columns may overflow.
+    scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)
     scaled = _scaled(A, scale)
     try:
         lower = interruptible(np.linalg.cholesky, gram(scaled))
@@ -149,8 +150,8 @@ def solve_minimum_norm(
         rounding. `factor` is still that without the penalty.
     """
     rows, n_in = X.shape
-    Xc, x_mean = centred(X, weights, fit_intercept)
-    Yc, y_mean = centred(Y, weights, fit_intercept)
+    Xc, x_mean = centered(X, weights, fit_intercept)
+    Yc, y_mean = centered(Y, weights, fit_intercept)
     Xc, Yc = weighted(Xc, weights), weighted(Yc, weights)
     noise = _NOISE * _EPS * _norms(weighted(X, weights))
     constant = _norms(Xc) <= noise  # apart from rounding
@@ -182,7 +183,7 @@ def solve_minimum_norm(
     return Solution(theta, residual, rank + 1, whole)
 
 
-def centred(
+def centered(
     A: Matrix, weights: Weights | None = None, fit_intercept: bool = True
 ) -> tuple[Matrix, Matrix]:
     """Return A (rows, n) minus the means of its columns, and these means (n,).

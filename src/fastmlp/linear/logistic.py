@@ -288,7 +288,7 @@ class Classifier(Estimator):
             distance, value = cost.distance(phi), cost.value(phi)
         if not (math.isfinite(value) and distance <= _FAR * value):
             warn(
-                f"sgd ended far from the minimum after epochs={self.epochs}; standardise the "
+                f"sgd ended far from the minimum after epochs={self.epochs}; standardize the "
                 f"columns of X, allow more epochs, change lr={self.lr:g} (lower it where history_ "
                 'is not calm), use l2 > 0, or take solver="newton"',
                 ConvergenceWarning,

@@ -1,4 +1,4 @@
-"""Linear and ridge regression: the lecture's "Maximum likelihood estimation" and "Regularisation".
+"""Linear and ridge regression: the lecture's "Maximum likelihood estimation" and "Regularization".
 
     model = LinearRegression().fit(X, y)
     y_hat, std = model.predict(X_new, return_std=True)

@@ -80,10 +80,10 @@ class SoftmaxCost:
 
     def phi(self, theta: Matrix) -> Matrix:
         """Return phi of theta (p, n_classes), up to shifts that change no probability."""
-        centred = theta.copy()
+        centered = theta.copy()
         if self.fit_intercept:
-            centred[0] += self.mean @ theta[1:]
-        return np.asarray(self.scale[:, np.newaxis] * centred @ self.B)
+            centered[0] += self.mean @ theta[1:]
+        return np.asarray(self.scale[:, np.newaxis] * centered @ self.B)
 
     def logits(self, phi: Matrix) -> Matrix:
         """Z (rows, n_classes)."""

@@ -73,7 +73,7 @@ def twin_step(optimizer, want, grads, states, t):
         if optimizer.clip_value is not None:
             g = reference.clip_by_value(g, optimizer.clip_value)
         if is_weight:
-            g = reference.penalised(g, want[i], optimizer.l1, optimizer.l2)
+            g = reference.penalized(g, want[i], optimizer.l1, optimizer.l2)
         elif "weight_decay" in own:
             own["weight_decay"] = 0.0
         want[i] = reference.OPTIMIZERS[name](want[i], g, states[i], t, **own)
@@ -208,7 +208,7 @@ def test_the_reported_loss_is_that_of_the_data():
 
 
 def test_l2_is_ridge_regression():
-    """The lecture's ridge on n rows with delta^2: l2 = 2 delta^2 / n, weights alone penalised."""
+    """The lecture's ridge on n rows with delta^2: l2 = 2 delta^2 / n, weights alone penalized."""
     x, y = inputs(50, 3), inputs(50, 1, seed=8)
     delta2 = 4.0
     net = Sequential([Linear(3, 1)], dtype="float64")
