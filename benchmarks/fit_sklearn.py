@@ -71,7 +71,7 @@ def data_set(name: str) -> tuple[Any, Any]:
 
 
 def split(name: str, seed: int, dtype: str = "float32") -> tuple[Any, Any, Any, Any]:
-    """Four fifths to train on, one to test on; standardised by the former for breast_cancer."""
+    """Four fifths to train on, one to test on; standardized by the former for breast_cancer."""
     from sklearn.model_selection import train_test_split
 
     X, y = data_set(name)

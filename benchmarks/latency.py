@@ -251,7 +251,7 @@ def step_works() -> dict[str, Callable[[int], Any]]:
     net = fastmlp.Sequential(layers[:-1], seed=0)
     settings: dict[str, Any] = {
         "loss": "cross_entropy",
-        "optimizer": fastmlp.Adam(lr=1e-7),  # nothing learnt by heart: that ends in denormals
+        "optimizer": fastmlp.Adam(lr=1e-7),  # nothing learned by heart: that ends in denormals
         "threads": 1,
     }
     x1, y1, w1 = X[:_STEP_BATCH], y[:_STEP_BATCH], np.ones(_STEP_BATCH)

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 Result = dict[str, Any]
 Series = dict[str, dict[str, float]]  # title -> line -> value
-_MARKERS = {  # colours that the colour-blind can tell apart (Okabe, Ito), and shapes
+_MARKERS = {  # colors that the color-blind can tell apart (Okabe, Ito), and shapes
     "fastmlp": ("o", "#0072B2"),
     "AVX2 build": ("D", "#56B4E9"),
     "PyTorch": ("s", "#D55E00"),
@@ -66,11 +66,11 @@ def _roofline(result: Result) -> Any:
     roof = [min(peak, bandwidth * x) for x in across]
     axes.plot(across, roof, color="#444444", linewidth=1, label=f"{bandwidth:.0f} GB/s, peak")
     for peer in ("fastmlp", "torch", "jax", "sklearn"):
-        marker, colour = _MARKERS[TITLES[peer]]
+        marker, color = _MARKERS[TITLES[peer]]
         names = [name for name in grid if grid[name].get(peer, {}).get("gflops")]
         heights = [grid[name][peer]["gflops"] for name in names]
         places = [intensity[name] for name in names]
-        axes.plot(places, heights, marker, color=colour, label=TITLES[peer], markersize=6)
+        axes.plot(places, heights, marker, color=color, label=TITLES[peer], markersize=6)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=(0.4, 1.5 * peak))
     axes.set_xlabel("FLOP for each byte of parameters, moments and mini-batch")
     axes.set_ylabel("GFLOP/s of a training step, all threads")
@@ -133,11 +133,11 @@ def _dots(
     """A line for each name in `order`, from the top; vertical lines at the limits."""
     figure, axes = plt.subplots(figsize=(8, 1.6 + 0.32 * len(order)), layout="constrained")
     for title, values in series.items():
-        marker, colour = _MARKERS[title]
+        marker, color = _MARKERS[title]
         names = [name for name in order if name in values]
         heights = [order.index(name) for name in names]
         numbers = [values[name] for name in names]
-        axes.plot(numbers, heights, marker, color=colour, label=title, markersize=7)
+        axes.plot(numbers, heights, marker, color=color, label=title, markersize=7)
     for i, (title, value) in enumerate(limits.items()):
         style = ("-", "--", ":")[i % 3]
         axes.axvline(value, color="#444444", linestyle=style, linewidth=1, label=title, zorder=0)

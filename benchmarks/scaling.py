@@ -31,7 +31,7 @@ WIDE = (2048, 2048, 2048, 10)
 WIDE_BATCHES = (1, 2, 4, 8, 16)
 _QUICK_SHAPES = ("8-64-64-4", "784-128-10")
 _WARM_UP_SHARE = 10
-_SMALL_LR = 1e-7  # the same rows over and over: what is learnt by heart ends in denormals
+_SMALL_LR = 1e-7  # the same rows over and over: what is learned by heart ends in denormals
 # seconds: the scheduler has to place the busy process; and when it has gone, a net that it stalled
 # works alone for one second more at most
 _SETTLING = {"alone": 1.1, "busy": 0.05}

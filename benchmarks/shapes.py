@@ -87,7 +87,7 @@ class Problem:
     def held_out(self) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
         """The last mini-batch, which the steps before the loss do not reach.
 
-        On rows a net has learnt by heart the loss is near 0, and rounding errors are all of it.
+        On rows a net has learned by heart the loss is near 0, and rounding errors are all of it.
         """
         return self.batches()[-1]
 

@@ -27,7 +27,7 @@ from sweep_points import COLUMNS, Point, Row, cliffs, lines, n_params, padded_wo
 from sweep_report import table
 from worker import use_processors
 
-_SMALL_LR = 1e-7  # the same rows over and over: what is learnt by heart ends in denormals
+_SMALL_LR = 1e-7  # the same rows over and over: what is learned by heart ends in denormals
 # A pass over the data has so many batches, or as many as hold so many numbers or are so much work.
 _MOST_BATCHES, _MOST_NUMBERS, _MOST_WORK = 256, 2**20, 2**28
 _PEAK_EVERY = 16  # points

@@ -104,9 +104,9 @@ def draw(result: Result) -> Any:
         line = found.get((axis, "Adam"), [])
         places, heights = [r["at"] for r in line], [r["share"] for r in line]
         axes.plot(places, heights, "o-", color="#0072B2", markersize=3, linewidth=1)
-        for named, colour in ((True, "#E69F00"), (False, "#D55E00")):
+        for named, color in ((True, "#E69F00"), (False, "#D55E00")):
             own = [r for r in low if (r["axis"], r["column"]) == (axis, "Adam")]
-            _mark(axes, [r for r in own if (r["reason"] is not None) == named], colour)
+            _mark(axes, [r for r in own if (r["reason"] is not None) == named], color)
         axes.set_xscale("log", base=2)
         axes.set_ylim(0, 1.05)
         axes.set_title(axis, fontsize=11, loc="left")
@@ -118,8 +118,8 @@ def draw(result: Result) -> Any:
         axes.spines[["top", "right"]].set_visible(False)
     figure.supylabel("share of the peak, of padded work and update", fontsize=10)
     handles = [
-        plt.Line2D([], [], marker="o", color=colour, linestyle=style, label=label)
-        for colour, style, label in (
+        plt.Line2D([], [], marker="o", color=color, linestyle=style, label=label)
+        for color, style, label in (
             ("#0072B2", "-", "a training step, Adam, float32"),
             ("#D55E00", "", "a cliff"),
             ("#E69F00", "", "a cliff with a named reason"),
@@ -129,9 +129,9 @@ def draw(result: Result) -> Any:
     return figure
 
 
-def _mark(axes: Any, found: list[Row], colour: str) -> None:
+def _mark(axes: Any, found: list[Row], color: str) -> None:
     places, heights = [r["at"] for r in found], [r["share"] for r in found]
-    axes.plot(places, heights, "o", color=colour, markersize=6, zorder=3)
+    axes.plot(places, heights, "o", color=color, markersize=6, zorder=3)
     for i, (x, y) in enumerate(zip(places, heights, strict=True)):
         offset = (0, -13 if i % 2 else 7)
         axes.annotate(

@@ -7,7 +7,7 @@ Requests and answers are lines of JSON on the pipes that were stdin and stdout:
     {"do": "round", "steps": n}          -> {"seconds": time of n steps}
 
 Each of them begins with the initial weights, so that all rounds are the same computation. Going on
-from round to round would lead to nets that have learnt all by heart, full of denormal numbers.
+from round to round would lead to nets that have learned all by heart, full of denormal numbers.
 """
 
 import importlib

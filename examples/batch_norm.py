@@ -22,7 +22,7 @@ def too_large(rng, n_in, n_out):
 
 
 figure, (left, right) = panels(2)
-for name, norm, colour in (("off", [], ORANGE), ("on", [BatchNorm], BLUE)):
+for name, norm, color in (("off", [], ORANGE), ("on", [BatchNorm], BLUE)):
     hidden = []
     for _ in range(DEPTH):
         hidden += [Linear(WIDTH, init=too_large), *(layer() for layer in norm), Tanh()]
@@ -32,12 +32,12 @@ for name, norm, colour in (("off", [], ORANGE), ("on", [BatchNorm], BLUE)):
         size = layer.forward(size, training=True)
         activations.append(size)
     last = activations[-1].ravel()
-    left.hist(last, bins=41, range=(-1, 1), alpha=0.6, color=colour, label=f"batch norm {name}")
+    left.hist(last, bins=41, range=(-1, 1), alpha=0.6, color=color, label=f"batch norm {name}")
     print(
         f"batch norm {name}, units beyond 0.99 in layer {DEPTH}: {np.mean(np.abs(last) > 0.99):.3f}"
     )
     history = net.fit(X, y, optimizer=Adam(3e-3), batch_size=64, epochs=60)
-    right.plot(history["loss"], color=colour, label=f"batch norm {name}")
+    right.plot(history["loss"], color=color, label=f"batch norm {name}")
     print(f"batch norm {name}, accuracy: {net.evaluate(X, y)['accuracy']:.3f}")
 left.set(xlabel=f"activation in layer {DEPTH}, before training", ylabel="units x examples")
 left.legend(frameon=False)

@@ -39,15 +39,15 @@ figure, (left, right) = panels(2)
 t0, t1 = np.meshgrid(np.linspace(-0.2, 2.2, 90), np.linspace(-0.2, 2.6, 90))
 cost = np.mean((t0[..., None] + t1[..., None] * x[:, 0] - y[:, 0]) ** 2, axis=-1)
 left.contour(t0, t1, cost, levels=np.geomspace(0.26, 12, 12), colors="0.8", linewidths=0.8)
-for name, size, colour in (
+for name, size, color in (
     ("stochastic", 1, ORANGE),
     ("mini-batch", 32, BLUE),
     ("batch", ROWS, GREEN),
 ):
     read, path = train(size)
-    left.plot(*path.T, "-" if size == 1 else "o-", color=colour, markersize=3, linewidth=0.8)
+    left.plot(*path.T, "-" if size == 1 else "o-", color=color, markersize=3, linewidth=0.8)
     costs = np.mean((path @ np.vstack([np.ones(ROWS), x[:, 0]]) - y[:, 0]) ** 2, axis=1)
-    right.plot(read / ROWS, costs, color=colour, linewidth=1.2, label=f"{name}: {size} a step")
+    right.plot(read / ROWS, costs, color=color, linewidth=1.2, label=f"{name}: {size} a step")
     print(f"{name}, cost at the end: {costs[-1]:.4f}")
     print(f"{name}, distance from the best: {np.linalg.norm(path[-1] - best):.4f}")
 left.plot(*best, "k*", markersize=11, zorder=5)

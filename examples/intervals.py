@@ -41,7 +41,7 @@ def gaussian_band(net, x):
 gaussian = fitted(GaussianNLL(), 2)
 quantiles = fitted(Pinball((0.05, 0.5, 0.95)), 3)
 figure, axes = panels(2, sharey=True)
-for name, colour, ax, band in (
+for name, color, ax, band in (
     ("Gaussian", BLUE, axes[0], lambda x: gaussian_band(gaussian, x)),
     ("quantiles", ORANGE, axes[1], lambda x: quantiles.predict_response(x).T),
 ):
@@ -51,8 +51,8 @@ for name, colour, ax, band in (
     low, middle, high = band(grid)
     print(f"{name}, width of the band right over left: {(high - low)[-1] / (high - low)[0]:.2f}")
     ax.plot(x[:300], y[:300], "k.", markersize=3, alpha=0.5)
-    ax.fill_between(grid[:, 0], low, high, color=colour, alpha=0.3, lw=0, label="90 %")
-    ax.plot(grid, middle, color=colour, label=f"{name}: {'mean' if ax is axes[0] else 'median'}")
+    ax.fill_between(grid[:, 0], low, high, color=color, alpha=0.3, lw=0, label="90 %")
+    ax.plot(grid, middle, color=color, label=f"{name}: {'mean' if ax is axes[0] else 'median'}")
     ax.set(xlabel="x", ylabel="y" if ax is axes[0] else "")
     ax.legend(frameon=False)
 save(figure, "intervals")

@@ -32,8 +32,8 @@ figure, axes = panels(3, width=3.6, height=3.3)
 for ax, path, name in ((axes[0], coefs, "lasso"), (axes[1], ridge, "ridge")):
     for j, line in enumerate(path):
         counts = TRUE[j] != 0
-        colour, label = (COLOURS[j], f"$w_{j + 1}$") if counts else ("0.7", None)
-        ax.plot(l1s, line, color=colour, label=label, linewidth=1.8 if counts else 0.8)
+        color, label = (COLOURS[j], f"$w_{j + 1}$") if counts else ("0.7", None)
+        ax.plot(l1s, line, color=color, label=label, linewidth=1.8 if counts else 0.8)
     ax.set(xscale="log", title=name, ylabel="coefficient", ylim=(-2.6, 3.4))
     ax.invert_xaxis()
 axes[0].axvline(l1s[best], color="0.4", linestyle="--", linewidth=1)

@@ -39,11 +39,11 @@ rates = (("too small", 0.01, BLUE, "o"), ("fits", 0.3, GREEN, "s"))
 rates += (("too large", 1.1 * 2 / largest, ORANGE, "^"),)
 print(f"largest rate that converges: {2 / largest:.4f}")
 print(f"smallest cost: {line.sigma_ml_[0] ** 2:.6f}")
-for name, lr, colour, marker in rates:
+for name, lr, color, marker in rates:
     costs, path = descend(lr)
     path = path[:8] if name == "too large" else path  # later steps leave the picture
-    left.plot(*path.T, marker=marker, color=colour, markersize=4, linewidth=0.9)
-    right.plot(costs, color=colour, label=f"{name}, lr = {lr:.3g}")
+    left.plot(*path.T, marker=marker, color=color, markersize=4, linewidth=0.9)
+    right.plot(costs, color=color, label=f"{name}, lr = {lr:.3g}")
     print(f"{name} begins: {costs[0]:.6f}")
     print(f"{name} ends: {costs[-1]:.6f}")
 left.set(xlabel=r"$\theta_0$", ylabel=r"$\theta_1$", xlim=(-1.6, 4), ylim=(-1.6, 4.6))

@@ -39,14 +39,14 @@ def descend(optimizer):
 figure, (left, right) = panels(2)
 grid = np.meshgrid(np.linspace(-2, 2.2, 120), np.linspace(-1.6, 1.6, 120))
 left.contour(*grid, surface(*grid), np.linspace(-0.25, 8, 18), colors="0.8", linewidths=0.8)
-for name, optimizer, colour, marker in (
+for name, optimizer, color, marker in (
     ("SGD", SGD(0.02), BLUE, "o"),
     ("momentum 0.9", SGD(0.02, momentum=0.9), ORANGE, "s"),
     ("Adam", Adam(0.1), PURPLE, "D"),
 ):
     path = descend(optimizer)
-    left.plot(*path.T, color=colour, marker=marker, markersize=3, linewidth=0.9)
-    right.plot(surface(*path.T), color=colour, label=name)
+    left.plot(*path.T, color=color, marker=marker, markersize=3, linewidth=0.9)
+    right.plot(surface(*path.T), color=color, label=name)
     print(f"{name}, theta_1 at the end: {path[-1, 0]:.4f}")
     print(f"{name}, height at the end: {surface(*path[-1]):.4f}")
 left.set(xlabel=r"$\theta_1$", ylabel=r"$\theta_2$")

@@ -30,12 +30,12 @@ with warnings.catch_warnings():
     descent = [cost(LogisticRegression(epochs=k, **plain).fit(X, y)) for k in range(1, 61)]
 
 figure, (left, right) = panels(2)
-for costs, name, colour, marker in (
+for costs, name, color, marker in (
     (descent, "gradient descent, lr = 1", BLUE, None),
     (newton, "Newton", ORANGE, "o"),
 ):
     gap = np.maximum(np.array([np.log(2), *costs]) - cost(best), 1e-16)
-    left.plot(gap, label=name, color=colour, marker=marker)
+    left.plot(gap, label=name, color=color, marker=marker)
     print(f"{name.split(',')[0]}, steps: {len(costs)}")
     print(f"{name.split(',')[0]}, cost above the minimum: {gap[-1]:.3g}")
 left.set(xlabel="step", ylabel="cost above its minimum", yscale="log")

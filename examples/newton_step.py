@@ -28,7 +28,7 @@ t0, t1 = np.meshgrid(np.linspace(-2.2, 4.2, 90), np.linspace(-1.6, 4.6, 90))
 cost = np.mean((t0[..., None] + t1[..., None] * x[:, 0] - y[:, 0]) ** 2, axis=-1)
 left.contour(t0, t1, cost, levels=np.geomspace(0.15, 60, 12), colors="0.75", linewidths=0.8)
 starts = ((0.0, 0.0, BLUE), (4.0, -1.2, ORANGE), (-0.5, 3.5, GREEN), (3.6, 3.6, PURPLE))
-for theta_1, theta_0, colour in starts:
+for theta_1, theta_0, color in starts:
     net = Sequential([Linear(1, 1)], dtype="float64")
     net.set_params([theta_1, theta_0])
     _, gradient = net.gradient(x, y, loss="squared_error")
@@ -39,11 +39,11 @@ for theta_1, theta_0, colour in starts:
         net.train_step(x, y, loss="squared_error", optimizer=SGD(0.3))
         path.append(net.params.copy())
     along_1, along_0 = np.transpose(path)
-    left.plot(along_0, along_1, "o-", color=colour, markersize=3, linewidth=0.8, alpha=0.6)
-    arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 4}
+    left.plot(along_0, along_1, "o-", color=color, markersize=3, linewidth=0.8, alpha=0.6)
+    arrow = {"arrowstyle": "->", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 4}
     left.annotate("", newton[::-1], (theta_0, theta_1), arrowprops=arrow)
-    right.semilogy([distance(theta) for theta in path], color=colour)
-    right.semilogy([0, 1], [distance(path[0]), distance(newton)], "s--", color=colour, ms=5)
+    right.semilogy([distance(theta) for theta in path], color=color)
+    right.semilogy([0, 1], [distance(path[0]), distance(newton)], "s--", color=color, ms=5)
     name = f"from ({theta_0}, {theta_1})"
     print(f"{name}, distance after one Newton step: {distance(newton):.2e}")
     print(f"{name}, distance after {STEPS} steps of gradient descent: {distance(path[-1]):.2e}")

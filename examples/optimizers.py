@@ -34,15 +34,15 @@ cost = np.mean((grid @ X.T) ** 2, axis=-1)
 left.contour(
     *np.moveaxis(grid, -1, 0), cost, np.geomspace(0.02, 90, 12), colors="0.8", linewidths=0.8
 )
-for name, optimizer, colour, marker in (
+for name, optimizer, color, marker in (
     ("SGD", SGD(0.06), BLUE, "o"),
     ("momentum", SGD(0.03, momentum=0.6), ORANGE, "s"),
     ("AdaGrad", AdaGrad(1.0), GREEN, "^"),
     ("Adam", Adam(0.4), PURPLE, "D"),
 ):
     costs, path = descend(optimizer)
-    left.plot(*path.T, color=colour, marker=marker, markersize=3, linewidth=1)
-    right.plot(costs, color=colour, label=name)
+    left.plot(*path.T, color=color, marker=marker, markersize=3, linewidth=1)
+    right.plot(costs, color=color, label=name)
     print(f"{name} begins: {costs[0]:.6g}")
     print(f"{name} ends: {costs[-1]:.6g}")
 left.plot(0, 0, "k*", markersize=11, zorder=5)

@@ -17,7 +17,7 @@ y = np.sin(2 * x) + 0.5 * np.cos(3 * x)
 
 figure, (left, right) = panels(2)
 right.plot(x, y, color="0.7", linewidth=5, label="target")
-for name, optimizer, colour in (
+for name, optimizer, color in (
     ("gradient descent", SGD(0.05), "0.4"),
     ("Adam", Adam(0.02), PURPLE),
     ("L-BFGS", LBFGS(), BLUE),
@@ -29,9 +29,9 @@ for name, optimizer, colour in (
         x, y, loss="squared_error", optimizer=optimizer, batch_size=len(x), epochs=STEPS
     )
     loss = net.evaluate(x, y)["loss"]
-    left.semilogy(np.arange(1, len(history["loss"]) + 1), history["loss"], color=colour, label=name)
+    left.semilogy(np.arange(1, len(history["loss"]) + 1), history["loss"], color=color, label=name)
     if name in ("gradient descent", "Levenberg-Marquardt"):
-        right.plot(x, net.predict(x), color=colour, label=name)
+        right.plot(x, net.predict(x), color=color, label=name)
     print(f"{name}, loss: {loss:.3e}")
 left.set(xlabel="step", ylabel="loss")
 left.legend(frameon=False, fontsize=9)

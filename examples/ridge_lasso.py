@@ -21,7 +21,7 @@ angle = np.linspace(0, 2 * np.pi, 200)
 diamond = np.array([[1, 0], [0, 1], [-1, 0], [0, -1], [1, 0]])
 
 figure, axes = panels(2, height=4, sharey=True)
-for ax, name, model, colour in (
+for ax, name, model, color in (
     (axes[0], "ridge", Ridge(l2=50, fit_intercept=False), BLUE),
     (axes[1], "lasso", Lasso(l1=55, fit_intercept=False), ORANGE),
 ):
@@ -40,10 +40,10 @@ for ax, name, model, colour in (
         edge = np.linalg.norm(theta) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     else:
         edge = np.abs(theta).sum() * diamond
-    ax.fill(*edge.T, color=colour, alpha=0.3)
-    ax.plot(*edge.T, color=colour)
+    ax.fill(*edge.T, color=color, alpha=0.3)
+    ax.plot(*edge.T, color=color)
     ax.plot(*free.coef_, "k*", markersize=11)
-    ax.plot(*theta, "o", color=colour, markeredgecolor="black", markersize=8)
+    ax.plot(*theta, "o", color=color, markeredgecolor="black", markersize=8)
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set(xlabel=r"$\theta_1$", aspect="equal")

@@ -21,16 +21,16 @@ curves = [model.predict_proba(grid)[:, 1] for model in (logistic, softmax)]
 theta = softmax.coef_[0, 1] - softmax.coef_[0, 0]
 
 figure, (left, right) = panels(2)
-for label, colour, marker in ((0, BLUE, "o"), (1, ORANGE, "s")):
+for label, color, marker in ((0, BLUE, "o"), (1, ORANGE, "s")):
     at = x[y == label, 0]
-    left.plot(at, np.full(len(at), label), marker, color=colour, alpha=0.5, markersize=5)
+    left.plot(at, np.full(len(at), label), marker, color=color, alpha=0.5, markersize=5)
 left.plot(grid, curves[0], color="0.7", linewidth=6, label="logistic")
 left.plot(grid, curves[1], "k--", linewidth=1.5, label="softmax, 2 classes")
 left.set(xlabel="x", ylabel="p(y = 1 | x)")
 left.legend(frameon=False)
-for c, colour, marker in ((0, BLUE, "o"), (1, ORANGE, "s")):
+for c, color, marker in ((0, BLUE, "o"), (1, ORANGE, "s")):
     logits = softmax.decision_function(grid)[:, c]
-    right.plot(grid, logits, color=colour, marker=marker, markevery=40, label=f"logit {c}, softmax")
+    right.plot(grid, logits, color=color, marker=marker, markevery=40, label=f"logit {c}, softmax")
 right.plot(grid, logistic.decision_function(grid), color="0.7", linewidth=6, label="logistic")
 right.plot(grid, np.diff(softmax.decision_function(grid)), "k--", label="logit 1 - logit 0")
 right.set(xlabel="x", ylabel="logit", ylim=(-15, 9))

@@ -19,7 +19,7 @@ noise = LinearRegression().fit(X, y).sigma_ml_[0] ** 2
 print(f"smallest cost: {noise:.5f}")
 
 figure, axes = panels(3, width=3.6, height=3.3)
-for ax, name, first, colour in (
+for ax, name, first, color in (
     (axes[0], "raw inputs", [], ORANGE),
     (axes[1], "Standardize()", [Standardize()], BLUE),
 ):
@@ -34,17 +34,17 @@ for ax, name, first, colour in (
     for _ in range(STEPS + 1):
         path.append(net.params.copy())
         costs.append(net.train_step(X, y, loss="squared_error", optimizer=SGD(lr)))
-    centre = net.params - np.linalg.solve(hessian, net.gradient(X, y, loss="squared_error")[1])
-    path = np.array(path) - centre
+    center = net.params - np.linalg.solve(hessian, net.gradient(X, y, loss="squared_error")[1])
+    path = np.array(path) - center
     reach = 1.25 * np.abs(path[:, :2]).max(axis=0)
     w1, w2 = np.meshgrid(*(np.linspace(-r, r, 120) for r in reach))
     w = np.stack([w1, w2, np.zeros_like(w1)], axis=-1)  # a grid of weights, with the best bias
     cost = np.einsum("...i,ij,...j->...", w, hessian, w) / 2 + noise
     ax.contour(w1, w2, cost, np.geomspace(0.03, cost.max(), 12), colors="0.8", linewidths=0.8)
-    ax.plot(path[:, 0], path[:, 1], "o-", color=colour, markersize=3, linewidth=0.9)
+    ax.plot(path[:, 0], path[:, 1], "o-", color=color, markersize=3, linewidth=0.9)
     ax.plot(0, 0, "k*", markersize=11, zorder=5)
     ax.set(xlabel=r"$w_1$ less its best", ylabel=r"$w_2$ less its best", title=name)
-    axes[2].semilogy(costs, color=colour, label=f"{name}, lr = {lr:.2g}")
+    axes[2].semilogy(costs, color=color, label=f"{name}, lr = {lr:.2g}")
     print(f"{name}, condition of the Hessian: {values[-1] / values[0]:.3g}")
     print(f"{name}, cost after {STEPS} steps: {costs[-1]:.5f}")
 axes[2].axhline(noise, color="0.6", linestyle="--", linewidth=1, label="smallest cost")

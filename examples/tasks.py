@@ -24,9 +24,9 @@ def trained(name, ax, X, y, n_out, loss, metric="accuracy"):
 x, grid = rng.uniform(-1, 1, (200, 1)), np.linspace(-1, 1, 200)[:, np.newaxis]
 y = np.column_stack([np.sin(4 * x), np.cos(3 * x) * x]) + 0.1 * rng.standard_normal((200, 2))
 net = trained("regression", regression, x, y, 2, "squared_error", "r2")
-for k, colour in enumerate((BLUE, ORANGE)):
-    regression.plot(x, y[:, k], ".", color=colour, markersize=4, alpha=0.5)
-    regression.plot(grid, net.predict(grid)[:, k], color=colour, label=f"output {k + 1}")
+for k, color in enumerate((BLUE, ORANGE)):
+    regression.plot(x, y[:, k], ".", color=color, markersize=4, alpha=0.5)
+    regression.plot(grid, net.predict(grid)[:, k], color=color, label=f"output {k + 1}")
 regression.set(xlabel="x", ylabel="y")
 regression.legend(frameon=False, fontsize=9)
 
@@ -46,12 +46,12 @@ X, line = rng.uniform(-1, 1, (300, 2)), np.linspace(-1.1, 1.1, 150)
 Y = np.column_stack([np.hypot(X[:, 0] - side, X[:, 1]) < 0.6 for side in (-0.3, 0.3)])
 net = trained("multi-label", labels, X, Y.astype(float), 2, "binary_cross_entropy")
 proba = net.predict_proba(np.stack(np.meshgrid(line, line), -1).reshape(-1, 2))
-for k, colour in enumerate((BLUE, ORANGE)):
+for k, color in enumerate((BLUE, ORANGE)):
     shape = proba[:, k].reshape(150, 150)
-    labels.contourf(line, line, shape, [0.5, 1], colors=colour, alpha=0.3)
-for k, (colour, name) in enumerate((("0.6", "none"), (BLUE, "A"), (ORANGE, "B"), (GREEN, "both"))):
+    labels.contourf(line, line, shape, [0.5, 1], colors=color, alpha=0.3)
+for k, (color, name) in enumerate((("0.6", "none"), (BLUE, "A"), (ORANGE, "B"), (GREEN, "both"))):
     own = X[k == Y @ [1, 2]]
-    labels.scatter(*own.T, s=14, color=colour, edgecolors="white", linewidths=0.4, label=name)
+    labels.scatter(*own.T, s=14, color=color, edgecolors="white", linewidths=0.4, label=name)
 labels.set(xlabel="$x_1$", ylabel="$x_2$", ylim=(-1.1, 1.45))
 labels.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", handletextpad=0)
 save(figure, "tasks")

@@ -16,7 +16,7 @@ X = rng.standard_normal((512, 2))
 y = (np.hypot(*X.T) > 1.18).astype(int)  # inside or outside a circle
 
 figure, (left, right) = panels(2)
-for name, activation, colour, marker in (
+for name, activation, color, marker in (
     ("sigmoid", Sigmoid, BLUE, "o"),
     ("ReLU", ReLU, ORANGE, "s"),
 ):
@@ -24,8 +24,8 @@ for name, activation, colour, marker in (
     net = Sequential([*hidden, Linear(2)], n_in=2, seed=0)
     watch = GradientNorms()
     history = net.fit(X, y, optimizer=Adam(1e-3), batch_size=len(X), epochs=100, callbacks=[watch])
-    gradient_norms(watch.norms[0], left, label=name, color=colour, marker=marker)
-    right.plot(history["loss"], label=name, color=colour)
+    gradient_norms(watch.norms[0], left, label=name, color=color, marker=marker)
+    right.plot(history["loss"], label=name, color=color)
     print(
         f"{name}, gradient of layer 1 over layer {DEPTH}: "
         f"{watch.norms[0, 0] / watch.norms[0, DEPTH - 1]:.3g}"

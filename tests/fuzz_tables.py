@@ -228,22 +228,24 @@ def check(seed: int, folder: Path) -> list[str]:
         if not found:
             values = table.columns["measure"]
             target = Target.learn("measure", "regression", values, np.arange(ROWS))
-            learnt = Preparation.learn(table, target, "impute")
-            learnt = Preparation.from_dict(learnt.to_dict())
-            found = alone(learnt, table, columns, style, path, rng)
+            learned = Preparation.learn(table, target, "impute")
+            learned = Preparation.from_dict(learned.to_dict())
+            found = alone(learned, table, columns, style, path, rng)
     except TableError as error:
         found = [f"refused: {error}"]
     return [*found, str(style), path.read_bytes()[:400].decode(style.encoding)] if found else []
 
 
-def alone(learnt, table, columns, style, path, rng) -> list[str]:
+def alone(learned, table, columns, style, path, rng) -> list[str]:
     """Rows that are prepared otherwise when they are alone in a file."""
-    together = learnt.encode(table)[0]
+    together = learned.encode(table)[0]
     for row in rng.sample(range(ROWS), 3):
         few = dataclasses.replace(style, blank_lines="none")
         write(path, {name: [values[row]] for name, values in columns.items()}, few)
-        new = read_table(str(path), text=learnt.text_columns, reading=learnt.reading, settled=True)
-        if not np.array_equal(learnt.encode(new)[0][0], together[row]):
+        new = read_table(
+            str(path), text=learned.text_columns, reading=learned.reading, settled=True
+        )
+        if not np.array_equal(learned.encode(new)[0][0], together[row]):
             return [f"row {row} alone differs"]
     return []
 

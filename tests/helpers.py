@@ -325,3 +325,7 @@ def interrupted(program, cwd, delay):
         time.sleep(delay)
         child.send_signal(signal.SIGINT)
         return child.communicate(timeout=120)
+
+
+class ToldError(Exception):
+    """What the handler of the fixture `alarm` raises."""

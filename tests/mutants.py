@@ -30,7 +30,7 @@ TESTS = [
     "vmath",
     "golden",
     "optimizers",
-    "regularisation",
+    "regularization",
     "schedules",
     "losses",
     "dropout",

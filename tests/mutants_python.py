@@ -17,7 +17,7 @@ import fastmlp
 
 INSTALLED = Path(fastmlp.__file__).parent
 TESTS = [
-    *("averaged_statistics", "regularisation", "refusals", "failures", "state_machine", "quick"),
+    *("averaged_statistics", "regularization", "refusals", "failures", "state_machine", "quick"),
     *("quick_refusals", "training", "checkpoint", "custom_loss", "equivalences", "schedules"),
     *("second_order", "full_batch_ends", "weights", "norms", "core", "resume"),
 ]

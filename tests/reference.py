@@ -777,7 +777,7 @@ def clip_by_value(g: Array, limit: float) -> Array:
     return np.clip(g, -limit, limit)
 
 
-def penalised(g: Array, w: Array, l1: float = 0.0, l2: float = 0.0) -> Array:
+def penalized(g: Array, w: Array, l1: float = 0.0, l2: float = 0.0) -> Array:
     """The gradient of the loss with sum(l1 |w| + l2 / 2 w^2) added. Never for biases."""
     return g + l1 * np.sign(w) + l2 * w
 
@@ -857,7 +857,7 @@ class LayerNorm:
     """Ba et al. 2016: y = xhat scale + shift, xhat = (x - mean) / sqrt(var + eps) along each row.
 
     backward is the product with the Jacobian of xhat, which for one row is
-    (I - 1/n - xhat xhat^T / n) / sqrt(var + eps); where nothing is centred, 1/n is missing."""
+    (I - 1/n - xhat xhat^T / n) / sqrt(var + eps); where nothing is centered, 1/n is missing."""
 
     scale: Array | float = 1.0  # (n,)
     shift: Array | float = 0.0  # (n,)

@@ -1,7 +1,9 @@
 """What users pass: NumPy's scalars, odd arrays, names, generators; and copies of what they made."""
 
 import copy
+import dataclasses
 import pickle
+import re
 import threading
 
 import numpy as np
@@ -24,6 +26,11 @@ from fastmlp import (
     ReLU,
     Sequential,
 )
+from fastmlp.ground.checks import _checks_of, check_number
+from fastmlp.losses import LOSS_CLASSES
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.schedules import SCHEDULES
+from fastmlp.second_order.methods import METHODS
 
 rng = np.random.default_rng(4)
 X = rng.standard_normal((120, 4)).astype(np.float32)
@@ -327,3 +334,53 @@ def test_the_version_has_the_usual_name():
     assert fastmlp.__version__ == fastmlp.get_config()["version"]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = fastmlp.nothing
+
+
+SETTINGS = [*OPTIMIZERS.values(), *SCHEDULES.values(), *LOSS_CLASSES.values(), *METHODS.values()]
+
+
+@pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)
+def test_every_field_declares_its_range(kind):
+    """A field without a check would pass anything on to C."""
+    names = {field.name for field in dataclasses.fields(kind) if field.init}
+    by_hand = {"reduction", "schedules"}  # checked in __post_init__
+    assert names - by_hand <= {name for name, _, _ in _checks_of(kind)}
+
+
+def test_another_default_keeps_the_range_of_the_base():
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Slow(Adam):
+        lr: float = 1e-6
+        beta1: float = 1.5
+
+    with pytest.raises(ValueError, match=r"beta1 must be a number with 0 <= beta1 < 1, not 1\.5"):
+        Slow()
+    assert type(Slow(lr=np.float32(1), beta1=0.5).lr) is float
+    with pytest.raises(ValueError, match="lr must be a finite number >= 0, not -1"):
+        Slow(lr=-1, beta1=0.5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "message"),
+    [
+        ({}, -1, "be a finite number >= 0, not -1"),
+        ({}, "1", "be a finite number >= 0, not '1'"),
+        ({}, True, "be a finite number >= 0, not True"),
+        ({}, 10**400, "be a finite number >= 0, not 1000"),
+        ({"positive": True}, 0, "be a finite number above 0, not 0"),
+        ({"low": 1e-30}, 0, "be a finite number >= 1e-30, not 0"),
+        ({"below": 1}, 1, "be a number with 0 <= x < 1, not 1"),
+        ({"high": 1}, 1.5, "be a number with 0 <= x <= 1, not 1.5"),
+        ({"positive": True, "high": 1}, 0, "be a number with 0 < x <= 1, not 0"),
+        ({"positive": True, "below": 1}, 1, "lie between 0 and 1, not 1"),
+        ({"advice": ", or None"}, np.nan, "be a finite number >= 0, or None, not nan"),
+    ],
+)
+def test_the_message_names_the_range(limits, value, message):
+    with pytest.raises(ValueError, match=re.escape(f"x must {message}")):
+        check_number(value, "x", **limits)
+
+
+def test_a_value_that_is_no_number_may_be_a_type_error():
+    with pytest.raises(TypeError, match=r"delta must be a number with .* not '1'"):
+        fastmlp.Huber("1")

@@ -3,11 +3,10 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from helpers import NORMS, native_only
+from helpers import NORMS, ToldError, native_only
 
 import fastmlp
 from fastmlp import (
@@ -115,23 +114,6 @@ def test_a_refused_step_leaves_no_gradient(rows: int) -> None:
 
 
 # ---- breaking off --------------------------------------------------------------------------------
-
-
-class ToldError(Exception):
-    """What the handler of the signal raises."""
-
-
-@pytest.fixture
-def alarm() -> Iterator[None]:
-    """A signal every 0.15 s of processor time."""
-
-    def handler(*_: object) -> None:
-        raise ToldError
-
-    before = signal.signal(signal.SIGVTALRM, handler)
-    yield
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    signal.signal(signal.SIGVTALRM, before)
 
 
 WIDE = 512

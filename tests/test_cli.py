@@ -14,10 +14,13 @@ import pytest
 from helpers import child_process
 
 from fastmlp import SGD, DivergenceError, EarlyStopping, Linear, Sequential
+from fastmlp.cli import report
 from fastmlp.cli import train as train_command
 from fastmlp.cli.main import main
 from fastmlp.tables import read_table
 from fastmlp.tables.preparation import Preparation
+from fastmlp.tables.targets import Target
+from fastmlp.training.run import History
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -650,3 +653,25 @@ def test_info_shows_the_rate(capsys):
     assert "Adam(lr=0.001)" in call(capsys, "info", MODEL)[0]
     Sequential.load(MODEL).save("less", optimizer=False)
     assert "Adam(lr=0.001), without what it has kept" in call(capsys, "info", "less")[0]
+
+
+def test_the_picture_shows_the_metric_in_the_unit_of_the_target(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "learning_curves", lambda *given: drawn.append(given))
+    history = History(loss=[1.0], rmse=[0.5], val_rmse=[0.25])
+    target = Target.learn("y", "regression", np.array([0.0, 20.0]), np.arange(2))
+    assert report.learning_curve(history, target, "title").startswith(b"\x89PNG")
+    (losses, _), (metrics, _, name) = drawn
+    assert (losses["loss"], name) == ([1.0], "rmse")
+    assert (metrics["rmse"], metrics["val_rmse"]) == ([5.0], [2.5])
+    assert history["rmse"] == [0.5]
+
+
+def test_the_scores_are_those_of_metrics():
+    y, predicted = np.array([1.0, 2.0, 6.0]), np.array([1.0, 4.0, 5.0])
+    scores = report.value_scores(y, predicted)
+    assert scores == pytest.approx({"RMSE": (5 / 3) ** 0.5, "MAE": 1.0, "R2": 1 - 5 / 14})
+    assert np.isnan(report.value_scores(np.ones(3), predicted)["R2"])
+    proba = np.array([[0.25, 0.75], [0.5, 0.5]])
+    expected = {"accuracy": 0.5, "log loss": -np.log(0.75 * 0.5) / 2}
+    assert report.class_scores(np.array([1, 1]), proba) == pytest.approx(expected)

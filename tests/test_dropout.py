@@ -33,7 +33,7 @@ def test_dropout_drops_the_right_share(p):
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_dropout_is_independent_between_places_and_passes(p):
-    """Two places are both kept with probability (1 - p)^2, whichever way they are neighbours."""
+    """Two places are both kept with probability (1 - p)^2, whichever way they are neighbors."""
     layer = Dropout(p, seed=1)
     first, second = kept(p, net=layer), kept(p, net=layer)
     both = (1 - p) ** 2

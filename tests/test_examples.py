@@ -65,14 +65,14 @@ def vanishing_gradient(printed):
     assert printed["ReLU, loss after training"] < 0.1
 
 
-def zero_initialisation(printed):
+def zero_initialization(printed):
     assert printed["zeros, largest difference between units"] == 0
     assert printed["zeros, largest weight"] > 1  # they did learn
     assert printed["glorot_uniform, largest difference between units"] > 1
     assert printed["zeros, accuracy"] < 0.8 < 0.95 < printed["glorot_uniform, accuracy"]
 
 
-def initialisation(printed):
+def initialization(printed):
     size = {
         tuple(name.split(", ", 1)): value
         for name, value in ((k.rpartition(", ")[0], v) for k, v in printed.items())
@@ -197,7 +197,7 @@ CLAIMS = {
     f.__name__: f
     for f in (
         learning_rate, optimizers, xor, logistic_newton, softmax_logistic,
-        universal_approximation, vanishing_gradient, zero_initialisation, initialisation,
+        universal_approximation, vanishing_gradient, zero_initialization, initialization,
         ridge_lasso, overfitting, rbf_regression, uncertainty_band,
         batch_norm, intervals, calibration, check_gradients, newton_step, standardize,
         batch_sizes, local_minimum, tasks, quasi_newton, lasso_path,

@@ -48,7 +48,7 @@ HARDLY = {
 
 
 @pytest.mark.parametrize("name", HARDLY)
-def test_one_line_tells_why_nothing_is_learnt(name):
+def test_one_line_tells_why_nothing_is_learned(name):
     make, (x, y), how, text = HARDLY[name]
     with pytest.warns(LearningHint, match=text) as caught:
         make().fit(x, y, loss="squared_error", **how)

@@ -32,11 +32,11 @@ def check_conditions(model, X, y, l1, l2=0.0):
     """Karush, Kuhn, Tucker: x_j^T r - l2 w_j is l1 sign(w_j), within +-l1 where w_j is 0; the sum
     of residuals is 0. To the tolerance that `fit` promises."""
     r = y - model.predict(X)
-    centred, y_c = X - X.mean(axis=0), y - y.mean()
-    slope = centred.T @ r - l2 * model.coef_
+    centered, y_c = X - X.mean(axis=0), y - y.mean()
+    slope = centered.T @ r - l2 * model.coef_
     used = model.coef_ != 0
     # twice, for the rounding in this check
-    allowed = 2 * model.tol * np.linalg.norm(centred, axis=0) * np.linalg.norm(y_c)
+    allowed = 2 * model.tol * np.linalg.norm(centered, axis=0) * np.linalg.norm(y_c)
     assert np.all(np.abs(slope - l1 * np.sign(model.coef_))[used] <= allowed[used])
     assert np.all(np.abs(slope)[~used] <= l1 + allowed[~used])
     assert abs(r.sum()) <= model.tol * np.abs(y).sum()
@@ -306,7 +306,7 @@ def test_bad_settings_and_inputs_are_named():
     for call, match in [
         (lambda: Lasso(-1.0).fit(X, y), "l1 must be a finite number >= 0"),
         (lambda: ElasticNet(1.0, np.nan).fit(X, y), "l2 must be a finite number >= 0"),
-        (lambda: Lasso(tol=0).fit(X, y), "tol must be above 0"),
+        (lambda: Lasso(tol=0).fit(X, y), "tol must be a finite number above 0"),
         (lambda: Lasso(max_sweeps=0).fit(X, y), "max_sweeps must be an integer >= 1"),
         (lambda: Lasso().fit(X * np.nan, y), "X holds NaN"),
         (lambda: Lasso().fit(X * 1e200, y), "overflow float64; scale X and y down"),

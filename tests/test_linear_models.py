@@ -209,12 +209,12 @@ def test_dependent_columns_give_the_minimum_norm(shape, fit_intercept, rng):
         svd = LinearRegression(solver="svd", fit_intercept=fit_intercept).fit(X, y)
     np.testing.assert_array_equal(svd.coef_, model.coef_)
     shift, y_shift = (X.mean(axis=0), y.mean()) if fit_intercept else (0, 0)
-    centred = X - shift
+    centered = X - shift
     if fit_intercept:
-        centred[:, 2] = 0
-    want = np.linalg.pinv(centred) @ (y - y_shift)
+        centered[:, 2] = 0
+    want = np.linalg.pinv(centered) @ (y - y_shift)
     assert_within(model.coef_, want, n=len(X), c=64)
-    assert model.rank_ == 5  # 4 centred columns and the ones; 5 columns; or 5 rows
+    assert model.rank_ == 5  # 4 centered columns and the ones; 5 columns; or 5 rows
 
 
 def test_minimum_norm_is_the_limit_of_ridge(rng):

@@ -19,7 +19,7 @@ REGRESSIONS = {
     **{solver: lambda s=solver: LinearRegression(solver=s) for solver in SOLVERS},
     "no intercept": lambda: LinearRegression(fit_intercept=False),
     "ridge": lambda: Ridge(2.0),
-    "ridge, intercept penalised": lambda: Ridge(2.0, penalize_intercept=True),
+    "ridge, intercept penalized": lambda: Ridge(2.0, penalize_intercept=True),
     "ridge, wide": lambda: Ridge(20.0),
     "lasso": lambda: Lasso(5.0),
     "elastic net": lambda: ElasticNet(3.0, 2.0),
@@ -110,7 +110,7 @@ def test_weighted_least_squares_of_dependent_columns_have_minimum_norm(rng):
 
 
 @pytest.mark.parametrize("l2", [0.0, 2.0])
-def test_penalised_models_are_scikit_learns(l2, rng):
+def test_penalized_models_are_scikit_learns(l2, rng):
     sk = pytest.importorskip("sklearn.linear_model")
     X, y, _ = data(rng)
     w = rng.exponential(size=40)
@@ -236,7 +236,7 @@ def test_bad_weights_are_refused_and_leave_the_model_alone(rng):
     for bad, match in [
         ("even", "class_weight='even' is unknown"),
         ({2: 1.0}, r"class_weight names 2, but y holds \[0, 1\]"),
-        ({1: 0.0}, "class_weight of 1 must be above 0"),
+        ({1: 0.0}, "class_weight of 1 must be a finite number above 0"),
         ({1: "much"}, "class_weight of 1 must be a finite number"),
     ]:
         with pytest.raises(ValueError, match=match):

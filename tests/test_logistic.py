@@ -82,7 +82,7 @@ def test_softmax_equals_statsmodels(solver, fit_intercept):
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
-def test_penalised_equals_scikit_learn(solver):
+def test_penalized_equals_scikit_learn(solver):
     sk = pytest.importorskip("sklearn.linear_model")
     for n_classes, kind in ((2, LogisticRegression), (3, SoftmaxRegression)):
         X, y = problem(n_classes)
@@ -315,12 +315,12 @@ def test_bad_inputs_are_named(kind):
     for settings, match in [
         ({"solver": "irls"}, "solver='irls' is unknown; use one of auto, newton, lbfgs, sgd"),
         ({"l2": -1.0}, "l2 must be a finite number >= 0"),
-        ({"tol": 0}, "tol must be above 0"),
+        ({"tol": 0}, "tol must be a finite number above 0"),
         ({"max_steps": 0}, "max_steps must be an integer >= 1"),
         ({"solver": "sgd", "lr": -1.0}, "lr must be"),
         ({"solver": "sgd", "batch_size": 0}, "batch_size"),
         ({"solver": "sgd", "epochs": 0}, "epochs"),
-        ({"solver": "sgd", "momentum": 1.0}, "momentum must be below 1"),
+        ({"solver": "sgd", "momentum": 1.0}, "with 0 <= momentum < 1"),
     ]:
         with pytest.raises(ValueError, match=match):
             kind(**settings).fit(X, y)
@@ -378,7 +378,7 @@ def test_sgd_far_from_the_minimum_says_what_to_do(settings):
     if settings:
         X = (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1)
     model = SoftmaxRegression(1.0, solver="sgd", **settings)
-    advice = r'standardise the columns of X.* epochs.* lr.* solver="newton"'
+    advice = r'standardize the columns of X.* epochs.* lr.* solver="newton"'
     with pytest.warns(ConvergenceWarning, match=advice) as shown:
         model.fit(X, y)
     assert shown[0].filename == __file__

@@ -315,7 +315,7 @@ def test_quantiles_never_cross(dtype, seed, size):
     assert_within(q, want, np.abs(z.reshape(20, 2, 5)).cumsum(axis=2) + 5, n=5)
 
 
-def learnt(loss, n_out, y, x=None, epochs=300):
+def learned(loss, n_out, y, x=None, epochs=300):
     """A network with a bias alone, or one of x too, trained on y."""
     x = np.zeros((len(y), 1)) if x is None else x
     net = Sequential([Linear(x.shape[1], n_out)], dtype="float64")
@@ -334,14 +334,14 @@ def test_each_loss_learns_what_it_is_for():
         return (y[:, np.newaxis] < q).mean(axis=0)
 
     near = 0.1
-    np.testing.assert_allclose(shares(learnt("absolute_error", 1, y)[0]), 0.5, atol=0.01)
-    np.testing.assert_allclose(shares(learnt(fastmlp.Pinball(levels), 3, y)[0]), levels, atol=0.01)
-    np.testing.assert_allclose(shares(learnt(fastmlp.Pinball(0.9), 1, y)[0]), 0.9, atol=0.01)
-    np.testing.assert_allclose(learnt("gaussian_nll", 2, y)[0], [y.mean(), y.std()], atol=near)
+    np.testing.assert_allclose(shares(learned("absolute_error", 1, y)[0]), 0.5, atol=0.01)
+    np.testing.assert_allclose(shares(learned(fastmlp.Pinball(levels), 3, y)[0]), levels, atol=0.01)
+    np.testing.assert_allclose(shares(learned(fastmlp.Pinball(0.9), 1, y)[0]), 0.9, atol=0.01)
+    np.testing.assert_allclose(learned("gaussian_nll", 2, y)[0], [y.mean(), y.std()], atol=near)
     counts = np.random.default_rng(6).poisson(3.0, 2000)
-    assert learnt("poisson", 1, counts)[0, 0] == pytest.approx(counts.mean(), abs=near)
+    assert learned("poisson", 1, counts)[0, 0] == pytest.approx(counts.mean(), abs=near)
     outliers = np.r_[np.full(90, 1.0), np.full(10, 1000.0)]
-    assert learnt("huber", 1, outliers)[0, 0] < 1.2 < outliers.mean()
+    assert learned("huber", 1, outliers)[0, 0] < 1.2 < outliers.mean()
 
 
 def test_label_smoothing_has_a_finite_best():
@@ -380,7 +380,7 @@ def test_names_stand_for_the_defaults():
         (lambda: fastmlp.Huber(float("nan")), "delta"),
         (lambda: fastmlp.Huber("1"), "number"),
         (lambda: fastmlp.Huber(True), "number"),
-        (lambda: fastmlp.CrossEntropy(1.0), "below 1"),
+        (lambda: fastmlp.CrossEntropy(1.0), "with 0 <= label_smoothing < 1"),
         (lambda: fastmlp.BinaryCrossEntropy(-0.1), "label_smoothing"),
         (lambda: fastmlp.Focal(-1), "gamma"),
         (lambda: fastmlp.BinaryFocal(alpha=1.5), "alpha"),
@@ -389,7 +389,7 @@ def test_names_stand_for_the_defaults():
         (lambda: fastmlp.Pinball((0.5, 0.1)), "ascend"),
         (lambda: fastmlp.Pinball((0.5, 0.5)), "ascend"),
         (lambda: fastmlp.Pinball((0.0, 0.5)), "between 0 and 1"),
-        (lambda: fastmlp.Pinball("0.5"), "number"),
+        (lambda: fastmlp.Pinball("0.5"), "between 0 and 1, not '0.5'"),
         (lambda: fastmlp.SquaredError(reduction="none"), "reduction"),
         (lambda: get_loss("mse"), "one of cross_entropy"),
         (lambda: get_loss(3), "a name"),
@@ -705,3 +705,33 @@ def test_weights_of_outputs_train_and_are_saved(tmp_path):
 def test_weights_that_are_none_are_refused(how, match):
     with pytest.raises(ValueError, match=match):
         fastmlp.BinaryCrossEntropy(**how)
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_a_loss_can_be_called(case):
+    """The function of the same name is the same call; `of_rows` gives its "none"."""
+    loss, n_out = LOSSES[case], fitting(case, 3)
+    z, y, weights = inputs(9, n_out), targets(case, 9, n_out), np.arange(9.0)
+    function, settings = getattr(fastmlp, loss.name), loss_settings(case)
+    value, dz = loss(z, y, weights)
+    expected = function(z, y, sample_weight=weights, **settings)
+    assert value == expected[0]
+    np.testing.assert_array_equal(dz, expected[1])
+    if loss.reduction == "mean":
+        each, rows_dz = loss.of_rows(z, y, weights)
+        expected = function(z, y, sample_weight=weights, **settings | {"reduction": "none"})
+        np.testing.assert_array_equal(each, expected[0])
+        np.testing.assert_array_equal(rows_dz, expected[1])
+
+
+def test_called_with_probabilities_cross_entropy_is_that_of_probabilities():
+    z, y = np.zeros((2, 3)), np.full((2, 3), 1 / 3)
+    assert fastmlp.CrossEntropy(0.1)(z, y)[0] == fastmlp.SoftCrossEntropy(0.1)(z, y)[0]
+
+
+def test_a_custom_loss_can_be_called():
+    loss = fastmlp.CustomLoss(lambda z, y: (((z - y) ** 2).sum(axis=1), 2 * (z - y)))
+    z, y = np.array([[1.0], [2.0]]), np.array([[0.0], [4.0]])
+    value, dz = loss(z, y)
+    assert value == 2.5
+    np.testing.assert_array_equal(dz, [[1.0], [-2.0]])

@@ -188,7 +188,7 @@ def test_ridge_of_rows_that_repeat_for_any_penalty(l2, fit_intercept, offset):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3])
-def test_a_penalised_intercept_is_a_column_like_any_other(offset):
+def test_a_penalized_intercept_is_a_column_like_any_other(offset):
     rng = np.random.default_rng(0)
     X, y = np.vstack([rng.standard_normal((4, 12))] * 2) + offset, rng.standard_normal(8)
     model = Ridge(0.0, penalize_intercept=True).fit(X, y)

@@ -1,4 +1,4 @@
-"""Normalization, input standardisation, residual blocks and folding: against the twins, against
+"""Normalization, input standardization, residual blocks and folding: against the twins, against
 finite differences, and what must not depend on threads, files or bad luck."""
 
 import numpy as np
@@ -73,7 +73,7 @@ def test_what_is_constant_becomes_exactly_the_shift(name, far, bare):
 def test_norms_equal_their_twins(name, rows, n, dtype):
     x, dy = inputs(rows, n, dtype), inputs(rows, n, dtype, seed=1)
     layer = NORMS[name]()
-    layer.forward(x)  # without training: nothing is learnt
+    layer.forward(x)  # without training: nothing is learned
     shake(layer)
     twin = twin_of(layer)
     y, want = layer.forward(x, training=True), twin.forward(x.astype(np.float64))
@@ -290,7 +290,7 @@ def test_early_stopping_brings_the_statistics_back():
     assert digest(net.stats) == min(seen)[1] != seen[-1][1]
 
 
-# ---- input standardisation -------------------------------------------------------------------
+# ---- input standardization -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -63,6 +63,13 @@ def test_learning_curves_of_a_metric_and_on_given_axes():
         plot.learning_curves({"loss": [1.0]}, name="rmse")
 
 
+def test_learning_curves_of_a_metric_mark_the_epoch_of_the_lowest_loss():
+    history = {"rmse": [3.0, 2.0, 1.0], "val_rmse": [3.0, 2.5, 2.0], "val_loss": [3.0, 1.5, 2.0]}
+    (lowest,) = scattered(plot.learning_curves(history, name="rmse"))
+    assert lowest.get_label() == "lowest loss, epoch 2"
+    np.testing.assert_array_equal(np.asarray(lowest.get_offsets()), [[2, 2.5]])
+
+
 def test_the_history_plots_itself():
     net = Sequential([Linear(2, 2)])
     history = net.fit(X, Y, epochs=3, validation_split=0.2)
@@ -97,7 +104,7 @@ def test_decision_boundary_takes_estimators_with_names_of_classes():
 
 
 def test_decision_boundary_where_y_lacks_a_class():
-    """Its colours had moved up to those of the regions of other classes."""
+    """Its colors had moved up to those of the regions of other classes."""
     three = lambda p: np.tile([0.2, 0.3, 0.5], (len(p), 1))  # noqa: E731
     whole = scattered(plot.decision_boundary(three, X, np.arange(60) % 3, resolution=5))
     part = scattered(plot.decision_boundary(three, X, np.arange(60) % 2 * 2, resolution=5))
@@ -248,24 +255,24 @@ def test_the_resolution_is_a_count():
 # ---- two models on the same axes -----------------------------------------------------------------
 
 
-def colours(ax):
+def colors(ax):
     return [line.get_color() for line in ax.lines]
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["given axes", "new axes"])
-def test_a_second_model_has_another_colour(given):
+def test_a_second_model_has_another_color(given):
     first = plt.subplots()[1] if given else None
     ax = plot.gradient_norms([1.0, 0.1], first, label="a")
     plot.gradient_norms([2.0, 0.2], ax, label="b")
     plot.gradient_norms([2.0, 0.2], ax, color="red")
-    assert len(set(colours(ax))) == 3
+    assert len(set(colors(ax))) == 3
     hexes = matplotlib.colors.to_hex
     cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"] if given else plot.COLOURS
-    cycle = [hexes(colour) for colour in cycle]
-    assert [hexes(c) for c in colours(ax)] == [*cycle[:2], hexes("red")]
+    cycle = [hexes(color) for color in cycle]
+    assert [hexes(c) for c in colors(ax)] == [*cycle[:2], hexes("red")]
     ax = plot.calibration(Y, np.full(60, 0.3), plt.subplots()[1] if given else None, label="a")
     plot.calibration(Y, np.full(60, 0.6), ax, label="b")
-    assert [hexes(c) for c in colours(ax)] == [hexes("0.4"), *cycle[:2]]  # one diagonal
+    assert [hexes(c) for c in colors(ax)] == [hexes("0.4"), *cycle[:2]]  # one diagonal
     faces = [hexes(cloud.get_facecolor()[0]) for cloud in scattered(ax)]
     assert faces == cycle[:2]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -280,7 +287,7 @@ def test_learning_curves_of_two_models():
     history = {"loss": [3.0, 2.0], "val_loss": [3.0, 2.5]}
     ax = plot.learning_curves(history, label="a")
     plot.learning_curves(history, ax, label="b")
-    assert colours(ax) == list(plot.COLOURS[:4])
+    assert colors(ax) == list(plot.COLOURS[:4])
     assert list(lines(ax)) == ["a, training", "a, validation", "b, training", "b, validation"]
     assert [c.get_label() for c in scattered(ax)] == ["a, lowest, epoch 2", "b, lowest, epoch 2"]
 

@@ -226,7 +226,7 @@ def test_convex_problems_reach_the_minimum_that_scipy_finds(method, loss):
 
 
 @EACH_METHOD
-def test_small_regression_is_learnt(method):
+def test_small_regression_is_learned(method):
     net, (x, y) = network(), curve()
     history = net.fit(x, y, optimizer=method, epochs=60)
     assert history["loss"][-1] < 0.02 * net.evaluate(x, y * 0)["loss"] < 1
@@ -410,7 +410,7 @@ def test_bad_input_is_refused_before_any_work():
         (lambda: BFGS(l2=-1), "l2 must be a finite number >= 0"),
         (lambda: BFGS(tolerance=np.inf), "tolerance must be a finite number >= 0"),
         (lambda: BFGS(l2="1"), "l2 must be a finite number >= 0"),
-        (lambda: LevenbergMarquardt(damping=0), "damping must be above 0"),
+        (lambda: LevenbergMarquardt(damping=0), "damping must be a finite number above 0"),
     ],
 )
 def test_settings_outside_their_range(make, message):

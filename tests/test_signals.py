@@ -4,10 +4,10 @@ raises leaves everything as it was. The handlers raise at the first ask; no test
 
 import signal
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from helpers import ToldError
 
 from fastmlp import BinaryCrossEntropy, Linear, Sequential, _core
 from fastmlp.ground import conversion as data
@@ -15,23 +15,6 @@ from fastmlp.ground import lapack
 from fastmlp.losses import LOSS_CLASSES, Pinball
 
 LOSSES = {name: make() for name, make in LOSS_CLASSES.items()} | {"pinball": Pinball((0.2, 0.8))}
-
-
-class ToldError(Exception):
-    """What the handler of the signal raises."""
-
-
-@pytest.fixture
-def alarm() -> Iterator[None]:
-    """A handler that raises; a test sets the timer."""
-
-    def handler(*_: object) -> None:
-        raise ToldError
-
-    before = signal.signal(signal.SIGVTALRM, handler)
-    yield
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    signal.signal(signal.SIGVTALRM, before)
 
 
 def test_ctrl_c_in_a_cholesky_factor(alarm: None) -> None:

@@ -28,8 +28,8 @@ def test_split_is_stratified_complete_and_gives_every_class_to_training(seed, rn
 def test_preparation_learns_from_training_rows_and_survives_json():
     table = Table("t", {"a": np.array([1.0, 3.0, np.nan, 3.0]), "y": np.arange(4.0)})
     target = Target.learn("y", "regression", table.columns["y"], np.arange(4))
-    learnt = Preparation.learn(table, target, "impute")
-    copy = Preparation.from_dict(json.loads(json.dumps(learnt.to_dict())))
+    learned = Preparation.learn(table, target, "impute")
+    copy = Preparation.from_dict(json.loads(json.dumps(learned.to_dict())))
     new = Table("n", {"a": np.array([np.inf, 2.5, 1e9])})
     matrix, counts = copy.encode(new)
     assert counts == {"missing": {"a": 1}, "unknown": {}, "clipped": {"a": 1}}

@@ -334,7 +334,7 @@ def test_the_loss_follows_from_y():
         Sequential([Linear(4, 1)]).fit(X, LABELS > 0)
 
 
-def test_every_task_is_learnt():
+def test_every_task_is_learned():
     binary = (X[:, :1] * X[:, 1:2] > 0).astype(np.float32)
     both = np.hstack([binary, X[:, 2:3] > 0]).astype(np.float32)
     for y, loss, n_out in ((binary, "binary_cross_entropy", 1), (both, "binary_cross_entropy", 2)):

@@ -1,18 +1,19 @@
-/* Batch normalization (Ioffe, Szegedy 2015; the lecture, "Batch normalisation"), on each column:
+/* Batch normalization (Ioffe, Szegedy 2015; the lecture, "Batch normalization"), on each column:
  *
  *   y = xhat scale + shift,   xhat = (x - mean) / sqrt(var + eps)
  *
- * x, y (rows, n)   scale, shift (n), see scale_shift.h   statistics: mean (n), var (n). In training
- * these are those of the batch, var with 1 / rows, and areas hold all rows of their columns; else
- * they are the running ones, which follow those of the batches, var with 1 / (rows - 1), as PyTorch
- * has it. */
+ * x, y (rows, n)   scale, shift (n), see scale_shift.h   statistics: mean (n), var (n)
+ *
+ * In training the statistics are those of the mini-batch, var with 1 / rows. An area then holds all
+ * rows of its columns. Outside of training they are the running ones. These follow the
+ * mini-batches, var with 1 / (rows - 1), as in PyTorch. */
 
 #include "real.h"
 #include "scale_shift.h"
 
-/* Sums over rows go block by block, so that rounding grows with their square root. */
+/* Sums over rows go by blocks of this many, so that rounding errors stay small. */
 #define SUM_ROWS 32
-#define GROUP 4 /* vectors of columns done together: whole cache lines of each row */
+#define GROUP 4 /* Vectors of columns done together: whole cache lines of each row. */
 #define GROUP_COLUMNS (GROUP * LANES)
 
 static fm_sizes batch_norm_sizes(const fm_op *op) {
@@ -27,7 +28,7 @@ static fm_sizes batch_norm_sizes(const fm_op *op) {
                       .n_stats = 2 * op->n_out};
 }
 
-/* The statistics that this pass goes by */
+/* Returns the statistics that this pass uses. */
 static real *stats_of(const fm_op *op, const fm_ctx *ctx) {
     return (real *)(ctx->training ? ctx->batch_stats : ctx->stats) + op->s;
 }
@@ -36,7 +37,7 @@ typedef struct {
     vec v[GROUP];
 } group;
 
-/* What is known of columns j ... in backward and forward */
+/* Statistics, scale and shift of a group of columns. */
 typedef struct {
     group mean, inv_std, scale, shift;
 } column_facts;
@@ -55,7 +56,7 @@ static column_facts facts_of(const fm_op *op, const fm_ctx *ctx, int64_t j, int6
     return f;
 }
 
-/* Means over all rows of columns j ... of x - from, or of its squares */
+/* Returns means over all rows of x - from, or of its squares, from column j on. */
 INLINE group column_means(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
                           const group *from, const int squares) {
     group total = {{{0}}};
@@ -78,7 +79,7 @@ INLINE group column_means(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t
 
 static void batch_statistics(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end) {
     real *mean = stats_of(op, ctx), *var = mean + op->n_out;
-    group first; /* row: a constant column then has exactly its own mean */
+    group first; /* With the first row subtracted, a constant column has exactly its own mean. */
     for (int v = 0; v < GROUP; v++)
         first.v[v] = load_rest(op_x(op, ctx, 0), j + v * LANES, end);
     group m = column_means(op, ctx, j, end, &first, 0);
@@ -106,7 +107,7 @@ static void batch_norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area)
     }
 }
 
-/* Sums over all rows of columns j ...: those of dy xhat and of dy */
+/* Sums of dy xhat and of dy over all rows. */
 typedef struct {
     group products, sums;
 } column_sums;
@@ -132,7 +133,7 @@ static column_sums sums_of_columns(const fm_op *op, const fm_ctx *ctx, int64_t j
     return all;
 }
 
-/* dscale = sum of dy xhat, dshift = sum of dy: before backward, which needs them */
+/* dscale = sum of dy xhat, dshift = sum of dy. They come before backward, which needs them. */
 static void batch_norm_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     const scale_shift grads = scale_shift_of(op, ctx->grads);
     if (!n_scale_shift(op))
@@ -149,8 +150,8 @@ static void batch_norm_slope(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     }
 }
 
-/* The same for backward, from the gradients if slope has left both there. Outside of training they
- * make no difference. */
+/* Returns the same sums for backward. They come from the gradients if slope has left both there.
+ * The backward pass outside of training ignores them. */
 static column_sums sums_for_backward(const fm_op *op, const fm_ctx *ctx, int64_t j, int64_t end,
                                      const column_facts *f) {
     const scale_shift grads = scale_shift_of(op, ctx->grads);
@@ -164,8 +165,8 @@ static column_sums sums_for_backward(const fm_op *op, const fm_ctx *ctx, int64_t
     return all;
 }
 
-/* dx = scale / sqrt(var + eps) (dy - (dshift + xhat dscale) / rows); the batch's statistics depend
- * on x, the running ones do not: then dx = scale / sqrt(var + eps) dy */
+/* dx = scale / sqrt(var + eps) (dy - (dshift + xhat dscale) / rows) in training, because the
+ * statistics of the mini-batch depend on x. Otherwise dx = scale / sqrt(var + eps) dy. */
 static void batch_norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area) {
     const real share = ctx->training ? 1 / (real)ctx->rows : 0;
     if (!op_dx(op, ctx, 0))
@@ -186,12 +187,12 @@ static void batch_norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area
     }
 }
 
-/* slope has written them */
+/* slope has already written the gradients */
 static void batch_norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1) {
     (void)op, (void)ctx, (void)j0, (void)j1;
 }
 
-/* running += momentum (batch - running); a value that would not be finite stays as it was */
+/* running += momentum (batch - running). A value that would not be finite stays as it was. */
 static void batch_norm_keep_stats(const fm_op *op, const fm_ctx *ctx) {
     const real *batch = (const real *)ctx->batch_stats + op->s;
     real *running = (real *)ctx->stats + op->s;
@@ -203,7 +204,7 @@ static void batch_norm_keep_stats(const fm_op *op, const fm_ctx *ctx) {
     }
 }
 
-/* It needs all rows of a column, and panels go their way on their own. */
+/* It needs all rows of a column, while a panel has only some of them. */
 #define batch_norm_panel_forward NULL
 #define batch_norm_panel_backward NULL
 #define batch_norm_panel_param_grad NULL

@@ -4,13 +4,13 @@
  *   rms_norm:   y = xhat scale,         xhat = x / sqrt(mean of x^2 + eps)
  *
  * x, y (rows, n)   scale, shift (n), see scale_shift.h. Mean and 1 / sqrt(...) of each row are kept
- * behind y for the way back. */
+ * behind y for the backward pass. */
 
 #include "panel.h"
 #include "real.h"
 #include "scale_shift.h"
 
-#define KEPT 2 /* numbers of a row: mean and 1 / sqrt(var + eps) */
+#define KEPT 2 /* Each row keeps two numbers: its mean and 1 / sqrt(var + eps). */
 
 static fm_sizes norm_sizes(const fm_op *op, int centers) {
     const int is_known = is_scale_shift(op) && (centers || op->variant & FM_LACKS_SHIFT);
@@ -47,7 +47,7 @@ static real row_sum_squares(const real *x, int64_t n) {
     return tree_sum(&sums);
 }
 
-/* ---- the formulas, whether a vector holds columns of a row or rows of a column --------------- */
+/* ---- the formulas; a vector holds columns of a row or rows of a column ----------------------- */
 
 INLINE vec inverse_std(vec squares, int64_t n, double eps) {
     return 1 / vsqrt(squares / (real)n + (real)eps);
@@ -55,15 +55,15 @@ INLINE vec inverse_std(vec squares, int64_t n, double eps) {
 INLINE vec norm_y(vec deviation, vec inv_std, vec scale, vec shift) {
     return fma_(deviation * inv_std, scale, shift);
 }
-/* d = dy scale;  dx = (d - mean of d - xhat (mean of d xhat)) / sqrt(var + eps); rms_norm without
- * the mean of d */
+/* d = dy scale,  dx = (d - mean of d - xhat (mean of d xhat)) / sqrt(var + eps). RMS normalization
+ * leaves the mean of d out. */
 INLINE vec norm_dx(vec d, vec xhat, vec mean, vec along, vec inv_std) {
     return fma_(-xhat, along, d - mean) * inv_std;
 }
 
 /* ---- row by row ------------------------------------------------------------------------------ */
 
-/* xhat of columns i ... of a row */
+/* Returns xhat of a row from column i on. */
 INLINE vec normalized(const real *x, const real *kept, int64_t i, int64_t n) {
     return (load_rest(x, i, n) - splat(kept[0])) * splat(kept[1]);
 }
@@ -80,11 +80,11 @@ INLINE void norm_forward(const fm_op *op, const fm_ctx *ctx, fm_area area, const
         const real *x = op_x(op, ctx, r);
         real *y = op_y(op, ctx, r), *kept = kept_of(op, ctx, r);
         kept[0] = 0;
-        if (centers) { /* less its first number, so that a constant row has exactly its own mean */
+        if (centers) { /* minus the first number: a constant row has exactly its own mean */
             deviations(y, x, x[0], n);
             kept[0] = x[0] + row_sum(y, n) / (real)n;
         }
-        deviations(y, x, kept[0], n); /* y holds them for a moment */
+        deviations(y, x, kept[0], n); /* y serves as scratch */
         const vec inv_std = inverse_std(splat(row_sum_squares(y, n)), n, op->attr0);
         kept[1] = inv_std[0];
         for (int64_t i = 0; i < n; i += LANES) {
@@ -124,7 +124,7 @@ INLINE void norm_backward(const fm_op *op, const fm_ctx *ctx, fm_area area, cons
 /* ---- in panels: a virtual lane is a vector ----------------------------------------------------
  */
 
-/* Rows r ... r + LANES - 1: where they begin */
+/* Where rows r .. r + LANES - 1 begin. */
 typedef struct {
     const real *x, *dy;
     real *y, *dx, *kept;
@@ -191,7 +191,7 @@ INLINE void norm_group_backward(const norm_group *g, const int centers) {
 
 /* ---- gradients of scale and shift, both ways ------------------------------------------------- */
 
-/* dy and xhat of columns j ... of up to LANES rows, a vector each */
+/* Loads dy and xhat of up to LANES rows from column j on, one vector per row. */
 INLINE void norm_rows(vec *dy, vec *xhat, const fm_op *op, const fm_ctx *ctx, int64_t r,
                       int64_t rows, int64_t j, int64_t j1, const int panels) {
     const norm_group g = panels ? norm_group_of(op, ctx, r) : (norm_group){0};
@@ -207,9 +207,9 @@ INLINE void norm_rows(vec *dy, vec *xhat, const fm_op *op, const fm_ctx *ctx, in
     transpose(xhat);
 }
 
-/* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, where the op has them, over the
- * rows in their order, begun anew every FM_CHAIN; later blocks of a mini-batch add to what is there
- */
+/* Columns [j0, j1): dscale = sum of dy xhat, dshift = sum of dy, if the op has them. The sums run
+ * over the rows in their order and begin anew every FM_CHAIN rows. Later blocks of a mini-batch add
+ * to the sums of earlier ones. */
 INLINE void norm_param_grad(const fm_op *op, const fm_ctx *ctx, int64_t j0, int64_t j1,
                             const int centers, const int panels) {
     const scale_shift own = scale_shift_of(op, ctx->grads);

@@ -1,19 +1,20 @@
 /* Scale and shift of a normalization: y = xhat scale + shift.
  *
- * Those that the op has stand one behind the other among the biases. It lacks those whose bits are
- * set in its variant: what is missing is 1 or 0, with the bits that an array of these would give.
+ * Scale and shift stand one behind the other among the biases. A bit of the op's variant says that
+ * one is missing. A missing scale counts as 1, a missing shift as 0, and the result has the bits
+ * that an array of these would give.
  */
 #ifndef FASTMLP_SCALE_SHIFT_H
 #define FASTMLP_SCALE_SHIFT_H
 
 #include "real.h"
 
-/* Of parameters or gradients; NULL: the op lacks it */
+/* Scale and shift among parameters or gradients. NULL means that the op lacks it. */
 typedef struct {
     real *scale, *shift;
 } scale_shift;
 
-/* Whether the variant is one; what reads it below trusts it. */
+/* Whether the variant is valid. The functions below rely on it. */
 static int is_scale_shift(const fm_op *op) {
     return op->variant >= 0 && op->variant <= (FM_LACKS_SCALE | FM_LACKS_SHIFT);
 }
@@ -34,7 +35,7 @@ INLINE scale_shift scale_shift_of(const fm_op *op, void *flat) {
     return own;
 }
 
-/* Columns j ... before `end` */
+/* Both return the columns from j on, before `end`. */
 INLINE vec scale_at(const real *scale, int64_t j, int64_t end) {
     return scale ? load_rest(scale, j, end) : splat(1);
 }

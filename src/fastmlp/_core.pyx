@@ -331,7 +331,7 @@ OP_DTYPE = np.dtype(
 cdef dict _STATUS = {
     FM_BAD_EMPTY: "the program is empty, or a size in it is negative or too large",
     FM_BAD_KIND: "no such op, or an activation or a variant that this op cannot have",
-    FM_BAD_WIDTH: "n_in and n_out must lie in 1 .. 2**31 - 1 and match the neighbours",
+    FM_BAD_WIDTH: "n_in and n_out must lie in 1 .. 2**31 - 1 and match the neighbors",
     FM_BAD_ATTRIBUTE: "an attribute (slope, alpha, beta, probability, eps, momentum) is outside its range",
     FM_BAD_ACTIVATION: "an offset into the activations leaves them or overlaps another op's",
     FM_BAD_PARAMETER: "an offset into the parameters leaves them or overlaps another op's",

@@ -12,7 +12,7 @@ mini-batches: ceil(rows / batch_size) an epoch.
 from dataclasses import dataclass
 from typing import Any
 
-from .ground.checks import as_real, as_whole
+from .ground.checks import check_fields, count, number
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,10 @@ class EMA:
     Raises ValueError for a decay outside its range.
     """
 
-    decay: float = 0.999
+    decay: float = number(0.999, positive=True, below=1, advice=", 0.999 for instance")
 
     def __post_init__(self) -> None:
-        decay = as_real(self.decay)
-        if decay is None or not 0 < decay < 1:
-            raise ValueError(
-                f"decay must lie between 0 and 1, 0.999 for instance, not {self.decay!r}"
-            )
-        object.__setattr__(self, "decay", decay)  # frozen for users
+        check_fields(self)
 
     def settings(self) -> dict[str, Any]:
         """The fields by the names that C gives them."""
@@ -54,16 +49,11 @@ class SWA:
     Raises ValueError for a value outside its range.
     """
 
-    start: int
-    every: int = 1
+    start: int = count(least=0, most=2**62 - 1)
+    every: int = count(1, most=2**62 - 1)
 
     def __post_init__(self) -> None:
-        for field, least in (("start", 0), ("every", 1)):
-            value = getattr(self, field)
-            whole = as_whole(value)
-            if whole is None or not least <= whole < 2**62:
-                raise ValueError(f"{field} must be a number of steps >= {least}, not {value!r}")
-            object.__setattr__(self, field, whole)
+        check_fields(self)
 
     def settings(self) -> dict[str, Any]:
         """The fields by the names that C gives them."""

@@ -2,7 +2,7 @@
 
 Biases start at zero.
 
-The names stand for the variances of the lecture's section "Weight initialisation". Its last slide
+The names stand for the variances of the lecture's section "Weight initialization". Its last slide
 prints 2 / (n_in n_out) for the Bengio form. The paper (Glorot, Bengio 2010) and `glorot_*` have 2 /
 (n_in + n_out).
 

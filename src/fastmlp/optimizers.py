@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 from . import _core, schedules
 from .averages import AVERAGES, EMA, SWA
 from .ground.arrays import Array
-from .ground.checks import as_real
+from .ground.checks import check_fields, check_number, declared, flag, number
 from .ground.frozen import Settings
 from .schedules import Schedule
 
-_BELOW_ONE = ("momentum", "beta1", "beta2")
-_FLAGS = ("nesterov", "averaged", "centered")
 _LEAST_EPS = 1e-30  # a smaller one gives 0 / 0 if a gradient has always been 0
-_LIMITS = ("clip_norm", "clip_value", "max_norm")  # None means no limit
+
+
+def _check_rate(value: Any, name: str) -> float | Schedule:
+    return value if isinstance(value, Schedule) else check_number(value, name)
+
+
+def _check_average(value: Any, name: str) -> EMA | SWA | None:
+    if not isinstance(value, EMA | SWA | None):
+        raise TypeError(f"{name} must be EMA(...) or SWA(...), not {value!r}")
+    return value
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,35 +59,21 @@ class Optimizer(Settings):
 
     _always_shown: ClassVar[tuple[str, ...]] = ("lr",)
     follows_lr: ClassVar[bool] = True  # every step reads lr, so lr may change
-    lr: float | Schedule = 0.01
+    lr: float | Schedule = declared(_check_rate, 0.01)
     _: KW_ONLY
-    l1: float = 0.0
-    l2: float = 0.0
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    max_norm: float | None = None
-    weight_average: EMA | SWA | None = None
+    l1: float = number(0.0)
+    l2: float = number(0.0)
+    clip_norm: float | None = number(None, positive=True, optional=True)
+    clip_value: float | None = number(None, positive=True, optional=True)
+    max_norm: float | None = number(None, positive=True, optional=True)
+    weight_average: EMA | SWA | None = declared(_check_average, None)
 
     def __post_init__(self) -> None:
-        for field, value in self._unchecked():
-            if field == "weight_average":
-                if not isinstance(value, EMA | SWA | None):
-                    raise TypeError(f"weight_average must be EMA(...) or SWA(...), not {value!r}")
-            elif not (field == "lr" and isinstance(value, Schedule)):
-                object.__setattr__(self, field, _checked(field, value))  # frozen for users
+        check_fields(self)
         if getattr(self.lr, "cycle_momentum", False):
             self._check_moves_momentum()
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("choose clip_norm or clip_value, not both")
-
-    def _unchecked(self) -> list[tuple[str, Any]]:
-        """Return the fields to check: in our own classes, which are also made in loops, no
-        defaults.
-        """
-        kind = type(self)
-        if kind in OPTIMIZERS.values():
-            return [(f, v) for f, v in vars(self).items() if v is not getattr(kind, f)]
-        return list(self.__getstate__().items())
 
     @cached_property  # made once, because making it takes as long as a small step
     def settings(self) -> _core.OptimizerSettings:
@@ -165,26 +158,6 @@ class Optimizer(Settings):
         return ()
 
 
-def _checked(field: str, value: Any) -> float | bool | None:
-    """Return the value of a field as a plain number or bool; ValueError for one out of range."""
-    if field in _FLAGS:
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{field} must be True or False, not {value!r}")
-        return bool(value)
-    number = as_real(value)
-    if field in _LIMITS:
-        if value is not None and (number is None or number <= 0):
-            raise ValueError(f"{field} must be a number above 0, or None, not {value!r}")
-        return number
-    if field == "eps" and (number is None or number < _LEAST_EPS):
-        raise ValueError(f"eps must be a number >= {_LEAST_EPS:g}, not {value!r}")
-    if number is None or number < 0:
-        raise ValueError(f"{field} must be a finite number >= 0, not {value!r}")
-    if field in _BELOW_ONE and number >= 1:
-        raise ValueError(f"{field} must be below 1, not {value!r}")
-    return number
-
-
 @dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with v = 0 at the start and g the gradient of the mean loss.
@@ -207,10 +180,10 @@ class SGD(Optimizer):
 
     name: ClassVar[str] = "sgd"
     lr: float | Schedule = 0.01
-    momentum: float = 0.0
-    nesterov: bool = False
-    averaged: bool = False
-    weight_decay: float = 0.0
+    momentum: float = number(0.0, below=1)
+    nesterov: bool = flag(False)
+    averaged: bool = flag(False)
+    weight_decay: float = number(0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -236,9 +209,9 @@ class Adam(Optimizer):
 
     name: ClassVar[str] = "adam"
     lr: float | Schedule = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -253,10 +226,10 @@ class AdamW(Optimizer):
 
     name: ClassVar[str] = "adamw"
     lr: float | Schedule = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.01
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    weight_decay: float = number(0.01)
 
 
 @dataclass(frozen=True, repr=False)
@@ -273,10 +246,10 @@ class AMSGrad(Optimizer):
 
     name: ClassVar[str] = "amsgrad"
     lr: float | Schedule = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    weight_decay: float = number(0.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -297,11 +270,11 @@ class NAdam(Optimizer):
 
     name: ClassVar[str] = "nadam"
     lr: float | Schedule = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    momentum_decay: float = 4e-3
-    weight_decay: float = 0.0
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    momentum_decay: float = number(4e-3)
+    weight_decay: float = number(0.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -320,8 +293,8 @@ class AdaGrad(Optimizer):
 
     name: ClassVar[str] = "adagrad"
     lr: float | Schedule = 0.01
-    eps: float = 1e-10
-    weight_decay: float = 0.0
+    eps: float = number(1e-10, _LEAST_EPS)
+    weight_decay: float = number(0.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -344,11 +317,11 @@ class RMSprop(Optimizer):
 
     name: ClassVar[str] = "rmsprop"
     lr: float | Schedule = 0.01
-    beta2: float = 0.99
-    eps: float = 1e-8
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    centered: bool = False
+    beta2: float = number(0.99, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    momentum: float = number(0.0, below=1)
+    weight_decay: float = number(0.0)
+    centered: bool = flag(False)
 
     @property
     def kernel(self) -> str:
@@ -372,9 +345,9 @@ class Lion(Optimizer):
 
     name: ClassVar[str] = "lion"
     lr: float | Schedule = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.0
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.99, below=1)
+    weight_decay: float = number(0.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -394,9 +367,9 @@ class Adadelta(Optimizer):
 
     name: ClassVar[str] = "adadelta"
     lr: float | Schedule = 1.0
-    beta2: float = 0.9
-    eps: float = 1e-6
-    weight_decay: float = 0.0
+    beta2: float = number(0.9, below=1)
+    eps: float = number(1e-6, _LEAST_EPS)
+    weight_decay: float = number(0.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -414,10 +387,10 @@ class Adamax(Optimizer):
 
     name: ClassVar[str] = "adamax"
     lr: float | Schedule = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    weight_decay: float = number(0.0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -440,10 +413,10 @@ class Rprop(Optimizer):
     name: ClassVar[str] = "rprop"
     follows_lr: ClassVar[bool] = False
     lr: float | Schedule = 0.01
-    shrink: float = 0.5
-    grow: float = 1.2
-    min_step: float = 1e-6
-    max_step: float = 50.0
+    shrink: float = number(0.5)
+    grow: float = number(1.2)
+    min_step: float = number(1e-6)
+    max_step: float = number(50.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -490,10 +463,10 @@ class ScheduleFreeAdamW(Optimizer):
 
     name: ClassVar[str] = "schedule_free_adamw"
     lr: float | Schedule = 2.5e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    weight_decay: float = number(0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

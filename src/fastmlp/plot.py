@@ -39,8 +39,8 @@ def learning_curves(
 ) -> Any:
     """Draw a quantity of a History against the epoch, for training and validation.
 
-    The lowest validation loss is marked. If the network has dropout, the training curve includes
-    it, as the legend then says, and so may lie above that of validation.
+    The epoch of the lowest validation loss is marked. If the network has dropout, the training
+    curve includes it, as the legend then says, and so may lie above that of validation.
 
     history: a History, or a mapping name -> one number an epoch.
     ax: the axes to draw on; None makes new ones.
@@ -58,18 +58,18 @@ def learning_curves(
             f"the history holds no {name!r}; it holds {', '.join(history) or 'nothing'}"
         )
     ax, before = _axes(ax), f"{label}, " if label else ""
-    colour = ORANGE
+    color = ORANGE
     for key, curve, usual in series:
         if key in history:
             values = np.asarray(history[key], np.float64)
-            look = {"color": (colour := _unused(ax, usual)), "label": before + curve}
+            look = {"color": (color := _unused(ax, usual)), "label": before + curve}
             marker = "o" if len(values) == 1 else None
             ax.plot(np.arange(1, len(values) + 1), values, marker=marker, **look)
     held_out = np.asarray(history.get("val_loss", ()), np.float64)
-    if name == "loss" and np.isfinite(held_out).any():
+    if f"val_{name}" in history and np.isfinite(held_out).any():
         best = int(np.nanargmin(held_out))
-        lowest = f"{before}lowest, epoch {best + 1}"
-        ax.scatter(best + 1, held_out[best], color=colour, label=lowest, zorder=3)
+        lowest = f"{before}{'lowest' if name == 'loss' else 'lowest loss'}, epoch {best + 1}"
+        ax.scatter(best + 1, values[best], color=color, label=lowest, zorder=3)
     ax.set(xlabel="epoch", ylabel=name)
     ax.legend(frameon=False)
     return ax
@@ -193,8 +193,8 @@ def calibration(y: ArrayLike, proba: ArrayLike, ax: Any = None, bins: int = 10, 
     label = line.pop("label", "model")
     (drawn,) = ax.plot(mean, share, **{"linewidth": 1} | line)
     size = 20 + 300 * counts[used] / counts.sum()
-    colour = drawn.get_color()
-    ax.scatter(mean, share, s=size, color=colour, label=label, clip_on=False, zorder=3)
+    color = drawn.get_color()
+    ax.scatter(mean, share, s=size, color=color, label=label, clip_on=False, zorder=3)
     ax.set(xlabel="predicted probability", ylabel="share of y = 1", xlim=(0, 1), ylim=(0, 1))
     ax.legend(frameon=False)
     return ax
@@ -223,7 +223,7 @@ def gradient_norms(norms: Any, ax: Any = None, **line: Any) -> Any:
         ax.set_xlabel("layer")
         ax.xaxis.get_major_locator().set_params(integer=True)
     else:
-        shades = _colour_map("viridis")(np.linspace(0, 0.85, values.shape[1]))
+        shades = _color_map("viridis")(np.linspace(0, 0.85, values.shape[1]))
         for k, (column, shade) in enumerate(zip(values.T, shades, strict=True)):
             ends = k in (0, len(shades) - 1)
             label = f"layer {k + 1}" if ends or len(shades) <= 6 else None
@@ -281,7 +281,7 @@ def _axes(ax: Any) -> Any:
 def _unused(ax: Any, usual: str) -> str:
     """Return the usual color, or another if a line of the axes has it already."""
     used = {line.get_color() for line in ax.get_lines()}
-    return next((colour for colour in (usual, *COLOURS) if colour not in used), usual)
+    return next((color for color in (usual, *COLOURS) if color not in used), usual)
 
 
 def _numbers(values: Any, name: str, ndim: int | None = None) -> Array:
@@ -343,7 +343,7 @@ def _with_margin(x: Array) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _colour_map(name: str) -> Any:
+def _color_map(name: str) -> Any:
     import matplotlib
 
     return matplotlib.colormaps[name]
@@ -362,10 +362,8 @@ def _shade_regions(ax: Any, x1: Array, x2: Array, place: Array) -> None:
     from matplotlib.colors import ListedColormap
 
     n = int(place.max()) + 1
-    colours = ListedColormap([COLOURS[k % len(COLOURS)] for k in range(n)])
-    ax.pcolormesh(
-        x1, x2, place, cmap=colours, vmin=-0.5, vmax=n - 0.5, alpha=0.3, shading="nearest"
-    )
+    colors = ListedColormap([COLOURS[k % len(COLOURS)] for k in range(n)])
+    ax.pcolormesh(x1, x2, place, cmap=colors, vmin=-0.5, vmax=n - 0.5, alpha=0.3, shading="nearest")
     for k in range(n):
         if 0 < np.mean(place == k) < 1:
             ax.contour(x1, x2, place == k, levels=[0.5], colors="black", linewidths=1)

@@ -9,32 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .ground.arrays import Array
-from .ground.conversion import as_numbers, check_finite
+from .ground.conversion import Weights, as_numbers, as_weights
 from .losses import Loss
 
 ClassWeight = str | Mapping[int, float] | ArrayLike
-Weights = NDArray[np.float64]
-
-
-def as_weights(
-    sample_weight: ArrayLike | None, rows: int, name: str = "sample_weight"
-) -> Weights | None:
-    """Return one finite number >= 0 for each row, in float64; None stays None."""
-    if sample_weight is None:
-        return None
-    numbers = as_numbers(sample_weight, name, "values")
-    weights = np.ascontiguousarray(numbers, dtype=np.float64)
-    each = "class" if name == "class_weight" else "row"
-    if weights.shape != (rows,):
-        raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a {each}")
-    check_finite(weights, name, "weights are finite numbers >= 0", each)
-    if (weights < 0).any():
-        place = int(np.argmax(weights < 0))
-        raise ValueError(
-            f"{name} holds a negative number, {weights[place]:g}, at {each} {place}; weights are "
-            ">= 0"
-        )
-    return weights
 
 
 def class_weights(

@@ -12,13 +12,42 @@ classes raise ValueError for a value outside its range.
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .ground.checks import as_real, as_whole
+from .ground.checks import (
+    as_whole,
+    check_count,
+    check_fields,
+    check_number,
+    count,
+    declared,
+    flag,
+    number,
+)
+
+
+def _check_factor(value: Any, name: str) -> float:
+    return check_number(value, name, positive=True, high=1)
+
+
+def _check_factors(value: Any, name: str) -> float | tuple[float, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(_check_factor(one, name) for one in value)
+    return _check_factor(value, name)
+
+
+def _check_milestones(value: Any, name: str) -> tuple[int, ...]:
+    """Return ascending steps as a tuple; ValueError for anything else."""
+    given = value if isinstance(value, list | tuple | np.ndarray) else (None,)
+    steps = [as_whole(step) for step in given]
+    whole = [step for step in steps if step is not None]
+    if len(whole) < len(steps) or any(b <= a for a, b in pairwise([0, *whole])):
+        raise ValueError(f"{name} must be a list of ascending integers >= 1, not {value!r}")
+    return tuple(whole)
 
 
 @dataclass(frozen=True)
@@ -34,14 +63,13 @@ class Schedule:
     be saved.
     """
 
-    lr: float
+    lr: float = number()
 
     def __post_init__(self) -> None:
-        ours = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
-        known = {"warmup", *(one.name for one in fields(ours))}  # other fields are the user's own
-        for name, value in vars(self).items():
-            if name in known:
-                object.__setattr__(self, name, _checked(name, value))  # frozen for users
+        check_fields(self)
+        if "warmup" in vars(self):  # also that of a schedule of the user's own
+            warmup = check_count(vars(self)["warmup"], "warmup", 0)
+            object.__setattr__(self, "warmup", warmup)  # frozen for users
 
     def __call__(self, step: int) -> float:
         """The learning rate of a step; the first step is 0."""
@@ -78,7 +106,7 @@ class LinearWarmup(Schedule):
     warmup: steps of the rise.
     """
 
-    warmup: int
+    warmup: int = count(least=0)
 
     def rate(self, step: int) -> float:
         """Always lr."""
@@ -95,9 +123,9 @@ class StepDecay(Schedule):
     warmup: steps of the linear rise before.
     """
 
-    every: int
-    factor: float = 0.1
-    warmup: int = 0
+    every: int = count()
+    factor: float = declared(_check_factor, 0.1)
+    warmup: int = count(0, 0)
 
     def rate(self, step: int) -> float:
         """Lower by `factor` after every `every` steps."""
@@ -114,9 +142,9 @@ class ExponentialDecay(Schedule):
     warmup: steps of the linear rise before.
     """
 
-    factor: float
-    every: int = 1
-    warmup: int = 0
+    factor: float = declared(_check_factor)
+    every: int = count(1)
+    warmup: int = count(0, 0)
 
     def rate(self, step: int) -> float:
         """Lower by `factor` over `every` steps, a little in each."""
@@ -136,9 +164,9 @@ class CosineDecay(Schedule):
     warmup: steps of the linear rise before, fewer than `steps`.
     """
 
-    steps: int
-    final: float = 0.0
-    warmup: int = 0
+    steps: int = count()
+    final: float = number(0.0)
+    warmup: int = count(0, 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,9 +192,9 @@ class PiecewiseDecay(Schedule):
     Raises ValueError for milestones that do not ascend, and for another number of factors.
     """
 
-    milestones: tuple[int, ...]
-    factor: float | tuple[float, ...] = 0.1
-    warmup: int = 0
+    milestones: tuple[int, ...] = declared(_check_milestones)
+    factor: float | tuple[float, ...] = declared(_check_factors, 0.1)
+    warmup: int = count(0, 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,10 +225,10 @@ class PolynomialDecay(Schedule):
     warmup: steps of the linear rise before, fewer than `steps`.
     """
 
-    steps: int
-    power: float = 1.0
-    final: float = 0.0
-    warmup: int = 0
+    steps: int = count()
+    power: float = number(1.0, positive=True)
+    final: float = number(0.0)
+    warmup: int = count(0, 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -226,10 +254,10 @@ class CosineRestarts(Schedule):
     warmup: steps of the linear rise before.
     """
 
-    first: int
-    growth: int = 1
-    final: float = 0.0
-    warmup: int = 0
+    first: int = count()
+    growth: int = count(1)
+    final: float = number(0.0)
+    warmup: int = count(0, 0)
 
     def rate(self, step: int) -> float:
         """Along the cosine of its cycle."""
@@ -257,7 +285,7 @@ class Chained(Schedule):
 
     lr: float = field(init=False, repr=False)
     schedules: tuple[Schedule, ...]
-    milestones: tuple[int, ...]
+    milestones: tuple[int, ...] = declared(_check_milestones)
 
     def __post_init__(self) -> None:
         given = self.schedules
@@ -327,13 +355,13 @@ class OneCycle(Schedule):
     Raises ValueError if no step is left to rise or to fall, or base_momentum is above max_momentum.
     """
 
-    steps: int
-    pct_start: float = 0.3
-    div_factor: float = 25.0
-    final_div_factor: float = 1e4
-    cycle_momentum: bool = False
-    base_momentum: float = 0.85
-    max_momentum: float = 0.95
+    steps: int = count()
+    pct_start: float = number(0.3)
+    div_factor: float = number(25.0, 1)
+    final_div_factor: float = number(1e4, 1)
+    cycle_momentum: bool = flag(False)
+    base_momentum: float = number(0.85, below=1)
+    max_momentum: float = number(0.95, below=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -372,53 +400,6 @@ def _check_warmup(warmup: int, steps: int) -> None:
 
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1.0)
-
-
-_COUNTS = {"every": 1, "steps": 1, "warmup": 0, "first": 1, "growth": 1}  # name: least value
-_DIVISORS = ("div_factor", "final_div_factor")
-_MOMENTA = ("base_momentum", "max_momentum")
-_NUMBERS = ("lr", "final", "factor", "power", "pct_start", *_DIVISORS, *_MOMENTA)
-
-
-def _checked(name: str, value: Any) -> Any:
-    """Return the value of a field as a plain Python value; ValueError for one out of range."""
-    if name in _COUNTS:
-        least, count = _COUNTS[name], as_whole(value)
-        if count is None or count < least:
-            raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
-        return count
-    if name == "cycle_momentum":
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"cycle_momentum must be True or False, not {value!r}")
-        return bool(value)
-    if name == "milestones":
-        return _milestones(value)
-    if name not in _NUMBERS:
-        return value
-    if name == "factor" and isinstance(value, list | tuple):
-        return tuple(_checked(name, one) for one in value)
-    number = as_real(value)
-    if number is None or number < 0:
-        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
-    if name == "factor" and not 0 < number <= 1:
-        raise ValueError(f"factor must lie above 0 and be at most 1, not {value!r}")
-    if name == "power" and number == 0:
-        raise ValueError("power must be above 0; LinearWarmup(lr, warmup=0) is constant")
-    if name in _MOMENTA and number >= 1:
-        raise ValueError(f"{name} must be below 1, not {value!r}")
-    if name in _DIVISORS and number < 1:
-        raise ValueError(f"{name} must be at least 1, not {value!r}")
-    return number
-
-
-def _milestones(value: Any) -> tuple[int, ...]:
-    """Return ascending steps as a tuple; ValueError for anything else."""
-    given = value if isinstance(value, list | tuple | np.ndarray) else (None,)
-    steps = [as_whole(step) for step in given]
-    whole = [step for step in steps if step is not None]
-    if len(whole) < len(steps) or any(b <= a for a, b in pairwise([0, *whole])):
-        raise ValueError(f"milestones must be a list of ascending integers >= 1, not {value!r}")
-    return tuple(whole)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -18,16 +18,15 @@ from .engine.executor import SLICE_SECONDS
 from .files import model_file
 from .ground.arrays import Array
 from .ground.checks import check_flag
-from .ground.conversion import as_finite
+from .ground.conversion import Weights, as_finite, as_weights
 from .ground.runtime import most_threads, resolve_threads
 from .layers import Linear
 from .losses import LOSS_CLASSES, Loss, LossFunction, get_loss
 from .losses.custom import CustomLoss
-from .losses.targets import as_target
 from .metrics import Metric, default_metrics, get_metrics
 from .network.network import Network
 from .optimizers import OPTIMIZERS, Adam, Optimizer, get_optimizer
-from .sample_weights import ClassWeight, Weights, as_weights
+from .sample_weights import ClassWeight
 from .second_order.methods import METHODS, FullBatchMethod
 from .training.callbacks import Callback
 from .training.data import TrainingData, checked_pair
@@ -241,7 +240,7 @@ class Sequential(Network):
         self._check_trainable()
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_finite(x, self.dtype, self.n_in, "x")
-        target = as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+        target = get_loss(chosen).as_target(y, len(matrix), self.n_out, self.dtype)
         weights = as_weights(sample_weight, len(matrix))
         self.executor.context.check_rows(len(matrix), len(matrix))
         # Only a Python loss can fail after this point. The others skip the snapshot, which would
@@ -407,7 +406,7 @@ class Sequential(Network):
         The gradient (n_params,) has the layout of `params`. It is summed in float64 over blocks of
         4096 rows. The call overwrites `grads`. Raises ValueError and TypeError for bad input.
         """
-        return derivatives.gradient(self, X, y, loss, sample_weight, threads)
+        return derivatives.gradient(self, derivatives.Data(X, y, loss, sample_weight, threads))
 
     def jacobian(self, X: ArrayLike, *, threads: int | None = None) -> Array:
         """Compute the derivatives (rows, n_out, n_params) of the raw outputs by all parameters.
@@ -416,7 +415,7 @@ class Sequential(Network):
         threads: the number of threads. If left out: `default_threads()`.
 
         The last axis has the layout of `params`, the numbers have the network's type, and dropout
-        is off. Raises ValueError and TypeError for bad input. The lecture, "Optimisation".
+        is off. Raises ValueError and TypeError for bad input. The lecture, "Optimization".
         """
         return derivatives.jacobian(self, X, threads)
 
@@ -457,7 +456,9 @@ class Sequential(Network):
         If a step crosses a kink (ReLU), H does not exist in between. A warning names the rows that
         bring an activation so near to one. Raises ValueError and TypeError for bad input.
         """
-        return derivatives.hessian_vector(self, X, y, v, loss, sample_weight, step, threads)
+        return derivatives.hessian_vector(
+            self, derivatives.Data(X, y, loss, sample_weight, threads), v, step
+        )
 
     def hessian(
         self,
@@ -472,7 +473,7 @@ class Sequential(Network):
         """Compute the Hessian (n_params, n_params) of the mean loss in float64, for small networks.
 
         The columns are computed one by one as in `hessian_vector`, then the matrix is made
-        symmetric. The lecture, "Optimisation".
+        symmetric. The lecture, "Optimization".
 
         X: inputs (rows, n_in).
         y: targets, as in `fit`.
@@ -481,7 +482,7 @@ class Sequential(Network):
 
         Raises ValueError above 10,000 parameters, and what `hessian_vector` raises.
         """
-        return derivatives.hessian(self, X, y, loss, sample_weight, step, threads)
+        return derivatives.hessian(self, derivatives.Data(X, y, loss, sample_weight, threads), step)
 
     def save(
         self,

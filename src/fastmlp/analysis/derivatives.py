@@ -9,6 +9,7 @@ from __future__ import annotations  # signatures that can be read
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,16 +18,24 @@ from ..engine.executor import Executor
 from ..engine.plan import aligned_zeros, plan
 from ..ground.arrays import Array, Vector
 from ..ground.checks import check_number
-from ..ground.conversion import as_finite, as_numbers
+from ..ground.conversion import as_finite, as_numbers, as_weights
 from ..ground.runtime import resolve_threads
 from ..losses import Loss, LossFunction, get_loss
-from ..losses.targets import as_target
 from ..network.network import Network
-from ..sample_weights import as_weights
 from ..second_order.objective import BLOCK_NUMBERS, MOST_SQUARED, Objective, jacobian_scratch
 from .difference_steps import step_along, warn_of_kinks
 
 _ROUNDINGS = 8  # units of rounding of the loss that a difference may contain
+
+
+class Data(NamedTuple):
+    """What a derivative is taken of; see the methods of Sequential."""
+
+    X: ArrayLike
+    y: ArrayLike
+    loss: str | Loss | LossFunction | None
+    sample_weight: ArrayLike | None
+    threads: int | None
 
 
 def _executor(net: Network, X: ArrayLike) -> Executor:
@@ -35,17 +44,10 @@ def _executor(net: Network, X: ArrayLike) -> Executor:
     return net.executor
 
 
-def gradient(
-    net: Network,
-    X: ArrayLike,
-    y: ArrayLike,
-    loss: str | Loss | LossFunction | None,
-    sample_weight: ArrayLike | None,
-    threads: int | None,
-) -> tuple[float, Array]:
+def gradient(net: Network, data: Data) -> tuple[float, Array]:
     """See Sequential.gradient."""
-    with _executor(net, X).turns.changing:
-        objective = _objective(net, X, y, loss, sample_weight, threads, net.executor)
+    with _executor(net, data.X).turns.changing:
+        objective = _objective(net, data, net.executor)
         point = objective.at(objective.params())
     return point.loss, point.grad.astype(net.dtype)
 
@@ -65,18 +67,9 @@ def jacobian(net: Network, X: ArrayLike, threads: int | None) -> Array:
     return out
 
 
-def hessian_vector(
-    net: Network,
-    X: ArrayLike,
-    y: ArrayLike,
-    v: ArrayLike,
-    loss: str | Loss | LossFunction | None,
-    sample_weight: ArrayLike | None,
-    step: float | None,
-    threads: int | None,
-) -> Vector:
+def hessian_vector(net: Network, data: Data, v: ArrayLike, step: float | None) -> Vector:
     """See Sequential.hessian_vector."""
-    objective = _exact_objective(net, X, y, loss, sample_weight, threads)
+    objective = _exact_objective(net, data)
     direction = np.asarray(as_numbers(v, "v", "values"), np.float64)
     if direction.shape != (net.n_params,) or not np.isfinite(direction).all():
         raise ValueError(
@@ -89,17 +82,9 @@ def hessian_vector(
     return _along(objective, params, direction, step)
 
 
-def hessian(
-    net: Network,
-    X: ArrayLike,
-    y: ArrayLike,
-    loss: str | Loss | LossFunction | None,
-    sample_weight: ArrayLike | None,
-    step: float | None,
-    threads: int | None,
-) -> NDArray[np.float64]:
+def hessian(net: Network, data: Data, step: float | None) -> NDArray[np.float64]:
     """See Sequential.hessian."""
-    objective = _exact_objective(net, X, y, loss, sample_weight, threads)
+    objective = _exact_objective(net, data)
     n = net.n_params
     if n > MOST_SQUARED:
         raise ValueError(
@@ -132,41 +117,26 @@ def _along(objective: Objective, params: Vector, v: Vector, step: float | None) 
     return np.asarray((8 * near - far) / (12 * step) * size)
 
 
-def _objective(
-    net: Network,
-    X: ArrayLike,
-    y: ArrayLike,
-    loss: str | Loss | LossFunction | None,
-    sample_weight: ArrayLike | None,
-    threads: int | None,
-    executor: Executor,
-) -> Objective:
+def _objective(net: Network, data: Data, executor: Executor) -> Objective:
     """Return the objective of the checked arrays, in the executor's type."""
-    chosen = net._choose_loss(loss, y)
-    n_threads = resolve_threads(threads)
-    x = as_finite(X, executor.dtype, net.n_in)
-    target = as_target(y, chosen, len(x), net.n_out, executor.dtype)
-    weights = as_weights(sample_weight, len(x))
-    return Objective(executor, x, target, get_loss(chosen), n_threads, weights=weights)
+    chosen = get_loss(net._choose_loss(data.loss, data.y))
+    n_threads = resolve_threads(data.threads)
+    x = as_finite(data.X, executor.dtype, net.n_in)
+    target = chosen.as_target(data.y, len(x), net.n_out, executor.dtype)
+    weights = as_weights(data.sample_weight, len(x))
+    return Objective(executor, x, target, chosen, n_threads, weights=weights)
 
 
-def _exact_objective(
-    net: Network,
-    X: ArrayLike,
-    y: ArrayLike,
-    loss: str | Loss | LossFunction | None,
-    sample_weight: ArrayLike | None,
-    threads: int | None,
-) -> Objective:
+def _exact_objective(net: Network, data: Data) -> Objective:
     """Return the objective in a float64 copy of the network; each activation is its own op."""
     dtype = np.dtype(np.float64)
-    with _executor(net, X).turns.reading:
+    with _executor(net, data.X).turns.reading:
         layout = plan(net.layers, net.n_in, dtype, fuse=False)  # for step_along
         params, grads = (aligned_zeros(net.n_params, dtype) for _ in range(2))
         stats = aligned_zeros(layout.n_stats, dtype)
         params[:], stats[:] = net.params, net.stats
     executor = Executor(layout, params, grads, dtype, net.seed, stats)
-    return _objective(net, X, y, loss, sample_weight, threads, executor)
+    return _objective(net, data, executor)
 
 
 # ---- check ---------------------------------------------------------------------------------------
@@ -234,9 +204,10 @@ def check_gradients(
 
     Raises ValueError and TypeError for invalid input.
     """
-    value, gradients = gradient(net, X, y, loss, sample_weight, threads)
+    data = Data(X, y, loss, sample_weight, threads)
+    value, gradients = gradient(net, data)
     analytic = gradients.astype(np.float64)
-    objective = _exact_objective(net, X, y, loss, sample_weight, threads)
+    objective = _exact_objective(net, data)
     params = objective.params()
     numeric, steps = _differences(objective, params)
     eps, exact = (float(np.finfo(dtype).eps) for dtype in (net.dtype, np.float64))

@@ -108,8 +108,8 @@ def _inputs_of_bends(objective: Objective, x: Array) -> list[tuple[Array, Array 
     for i, op in enumerate(executor.layout.ops):
         values, kind = executor.input_of(i, x), int(op["kind"])
         if kind in (_LAYER_NORM, _RMS_NORM):
-            centre = values.mean(axis=1, keepdims=True) if kind == _LAYER_NORM else 0.0
-            square = np.square(values - centre).mean(axis=1, keepdims=True)
+            center = values.mean(axis=1, keepdims=True) if kind == _LAYER_NORM else 0.0
+            square = np.square(values - center).mean(axis=1, keepdims=True)
             found.append((values.copy(), _SMOOTH * np.sqrt(square + op["attr0"])))
         elif kind == _ACTIVATION:
             facts = _ACTIVATIONS[int(op["variant"])]

@@ -1,15 +1,17 @@
 """Reports of the command line: aligned tables, test metrics, the picture of the learning curve."""
 
+import copy
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..analysis.summary import table
 from ..ground.arrays import Array
 from ..losses import probabilities
+from ..metrics import accuracy, mae, r2, rmse
+from ..plot import learning_curves
 from ..tables.table import Note
 from ..tables.targets import Target
 from ..training.run import History
@@ -72,19 +74,13 @@ def probability(value: float, digits: int) -> str:
 def class_scores(labels: Array, proba: Array) -> Scores:
     """Return accuracy and log loss of probabilities (rows, classes)."""
     of_label = np.clip(proba[np.arange(len(labels)), labels], _TINY, 1)
-    accuracy = float(np.mean(proba.argmax(axis=1) == labels))
-    return {"accuracy": accuracy, "log loss": float(-np.log(of_label).mean())}
+    return {"accuracy": accuracy(labels, proba), "log loss": float(-np.log(of_label).mean())}
 
 
 def value_scores(y: Array, predicted: Array) -> Scores:
     """Return RMSE and MAE, in the unit of the target, and R2."""
-    error = predicted - y
-    spread = float(np.square(y - y.mean()).sum())
-    return {
-        "RMSE": float(np.sqrt(np.square(error).mean())),
-        "MAE": float(np.abs(error).mean()),
-        "R2": 1 - float(np.square(error).sum()) / spread if spread > 0 else math.nan,
-    }
+    out = predicted[:, np.newaxis]
+    return {"RMSE": rmse(y, out), "MAE": mae(y, out), "R2": r2(y, out)}
 
 
 def baseline(target: Target, train: Array, test: Array) -> tuple[str, Scores]:
@@ -128,47 +124,24 @@ def require_plots() -> None:
 
 
 def learning_curve(history: History, target: Target, title: str) -> bytes:
-    """Return a PNG with a panel of the losses and one of the metric, and the best epoch marked."""
+    """Return a PNG with a panel of the losses and one of the metric, in the unit of the target."""
     from matplotlib.figure import Figure
 
-    metric = "rmse" if target.task == "regression" else "accuracy"
+    metric, loss, unit, shown = "accuracy", target.loss.replace("_", " "), 1.0, "accuracy"
+    if target.task == "regression":
+        metric, loss, unit = "rmse", "squared error, standardized target", target.std
+        shown = f"RMSE of {target.name}"
+    in_units = copy.copy(history)
+    for key in (metric, f"val_{metric}"):
+        if key in history:
+            in_units[key] = [unit * value for value in history[key]]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     loss_axes, metric_axes = figure.subplots(1, 2)
-    is_value = target.task == "regression"
-    _panel(loss_axes, history, "loss", 1.0)
-    _panel(metric_axes, history, metric, target.std if is_value else 1.0)
-    loss_name = "squared error, standardised target" if is_value else target.loss.replace("_", " ")
-    loss_axes.set(ylabel=f"loss ({loss_name})", yscale="log")
-    metric_axes.set(ylabel=f"RMSE of {target.name}" if is_value else "accuracy")
+    learning_curves(history, loss_axes)
+    learning_curves(in_units, metric_axes, metric)
+    loss_axes.set(ylabel=f"loss ({loss})", yscale="log")
+    metric_axes.set(ylabel=shown)
     figure.suptitle(title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
-
-
-def _panel(axes: Any, history: History, name: str, scale: float) -> None:
-    for key, label, color in (
-        (name, "training", "tab:blue"),
-        (f"val_{name}", "validation", "tab:orange"),
-    ):
-        values = np.array(history.get(key, [])) * scale
-        marker = "o" if len(values) < 2 else None
-        axes.plot(np.arange(1, len(values) + 1), values, label=label, color=color, marker=marker)
-    best = best_epoch(history)
-    if best:
-        value = history[f"val_{name}"][best - 1] * scale
-        axes.axvline(best, color="0.6", linestyle="--", linewidth=1, zorder=0)
-        axes.plot(
-            [best], [value], "o", color="tab:orange", label=f"best epoch {best}: {number(value)}"
-        )
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-
-
-def best_epoch(history: History) -> int:
-    """Return the epoch, counted from 1, of the lowest validation loss, or 0 without one."""
-    values = history.get("val_loss", [])
-    return int(np.nanargmin(values)) + 1 if np.isfinite(values).any() else 0

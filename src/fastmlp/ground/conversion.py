@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from .advice import Meaning, how_to_encode
 from .arrays import Array
 from .frames import columns_of, is_frame, numbers_of
+
+Weights = NDArray[np.float64]  # (rows,): how much each row counts
 
 
 def as_matrix(x: ArrayLike, dtype: np.dtype[Any], n_in: int | None, name: str = "X") -> Array:
@@ -199,3 +201,24 @@ def _parts(array: Array) -> Iterator[Array]:
     rows = max(1, _AT_ONCE * len(array) // array.size)
     for first in range(0, len(array), rows):
         yield array[first : first + rows]
+
+
+def as_weights(
+    sample_weight: ArrayLike | None, rows: int, name: str = "sample_weight"
+) -> Weights | None:
+    """Return one finite number >= 0 for each row, in float64; None stays None."""
+    if sample_weight is None:
+        return None
+    numbers = as_numbers(sample_weight, name, "values")
+    weights = np.ascontiguousarray(numbers, dtype=np.float64)
+    each = "class" if name == "class_weight" else "row"
+    if weights.shape != (rows,):
+        raise ValueError(f"{name} has the shape {weights.shape}, expected ({rows},): one a {each}")
+    check_finite(weights, name, "weights are finite numbers >= 0", each)
+    if (weights < 0).any():
+        place = int(np.argmax(weights < 0))
+        raise ValueError(
+            f"{name} holds a negative number, {weights[place]:g}, at {each} {place}; weights are "
+            ">= 0"
+        )
+    return weights

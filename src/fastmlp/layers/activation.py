@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import _core
 from ..ground.arrays import Array
-from ..ground.checks import as_real
+from ..ground.checks import check_number
 from ..ground.dialects import ARGUMENTS
 from .base import Layer, make_record
 
@@ -30,11 +30,7 @@ class Activation(Layer):
                 "; ".join([f"{type(self).__name__} takes {takes}", *filter(None, notes)])
             )
         value = (*args, *kwargs.values(), spec["default"])[0]
-        number = as_real(value)
-        if number is None or number < spec["least"]:
-            least = f"{spec['least']:g}"
-            raise ValueError(f"{spec['attr']} must be a finite number >= {least}, not {value!r}")
-        self._attribute = number
+        self._attribute = check_number(value, spec["attr"], spec["least"])
 
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""

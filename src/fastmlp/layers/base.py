@@ -12,7 +12,7 @@ from .. import _core
 from ..engine.executor import Executor
 from ..engine.plan import ABSENT, Layout, aligned_zeros, plan
 from ..ground.arrays import Array
-from ..ground.checks import as_whole
+from ..ground.checks import check_count
 from ..ground.conversion import as_matrix, as_numbers, assign
 from ..ground.dialects import Translated
 
@@ -217,10 +217,7 @@ def make_record(
 
 def check_width(n: int, name: str) -> int:
     """Return n as an int if it is a number of features; ValueError for anything else."""
-    whole = as_whole(n)
-    if whole is None or not 1 <= whole < 2**31:
-        raise ValueError(f"{name} must be an integer in 1 .. 2**31 - 1, not {n!r}")
-    return whole
+    return check_count(n, name, 1, 2**31 - 1)
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:

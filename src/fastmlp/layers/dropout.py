@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..ground.arrays import Array
-from ..ground.checks import as_real, check_seed
+from ..ground.checks import check_number, check_seed
 from .base import Layer, make_record
 
 
@@ -26,10 +26,8 @@ class Dropout(Layer):
     keeps_scale = True
 
     def __init__(self, p: float = 0.5, *, seed: int | None = None) -> None:
-        number = as_real(p)
-        if number is None or not 0 <= number < 1:
-            raise ValueError(f"p must be a probability with 0 <= p < 1, not {p!r}")
-        self.p, self.seed = number, None if seed is None else check_seed(seed)
+        self.p = check_number(p, "p", below=1)
+        self.seed = None if seed is None else check_seed(seed)
 
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""

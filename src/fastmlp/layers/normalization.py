@@ -9,33 +9,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._core import LACKS_SCALE, LACKS_SHIFT
 from ..ground.arrays import Array
-from ..ground.checks import as_real, check_flag
+from ..ground.checks import check_flag, check_number
 from ..ground.conversion import as_finite, as_numbers
 from ..ground.errors import warn
 from ..ground.frames import ColumnNames
 from .base import Home, Layer, make_record
 
-_BLOCK = 4096  # rows whose float64 copies adapt holds at a time
-_TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
+_BLOCK = 4096  # adapt holds float64 copies of this many rows at a time
+_TRACE = 4 * float(np.finfo(np.float64).eps)  # a constant column has at most this std / |mean|
 _TINY = float(np.finfo(np.float32).smallest_subnormal)
-_COARSE = 32  # steps of the network's type that a column must spread over to be told apart well
+_COARSE = 32  # a column gets a warning if its std is below this many steps of the network's type
 
 
 class Normalization(Layer):
-    """Base: `parts` names the arrays that stand one behind the other at a place of the op."""
+    """Base of the normalizations; `parts` names their arrays in the order of the flat buffers."""
 
     keeps_scale = True
     kind: str
 
     def __init__(self, *, eps: float = 1e-5) -> None:
-        number = as_real(eps)
-        if number is None or not 1e-30 <= number <= 1:
-            raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
-        self.eps = number
+        self.eps = check_number(eps, "eps", 1e-30, 1)
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """Of each array its name, its place ("b": parameters, "s": statistics), its first value."""
+        """(name, place, first value) of each array; place "b" means parameters, "s" statistics."""
         raise NotImplementedError
 
     def record(self, n_in: int, index: int) -> Array:
@@ -80,8 +77,9 @@ class Normalization(Layer):
 
 
 class _Scaled(Normalization):
-    """Those with a learnable scale, unless it is left out; it stands with the biases and is not
-    decayed.
+    """Base of the layers with a scale, which may be left out.
+
+    The scale stands with the biases, because it is not decayed.
     """
 
     def __init__(self, *, eps: float, scale: bool, shift: bool = False) -> None:
@@ -105,7 +103,7 @@ class _Scaled(Normalization):
 
     @property
     def scale(self) -> Array | None:
-        """What xhat (n,) is multiplied by: a view into the flat parameters; None without one."""
+        """The factor (n,) of xhat, a view into the flat parameters; None without a scale."""
         return self._part("scale") if self.has_scale else None
 
     @scale.setter
@@ -114,7 +112,7 @@ class _Scaled(Normalization):
 
     @property
     def scale_grad(self) -> Array | None:
-        """Gradient of the loss by the scale, as the last backward left it."""
+        """The gradient of the loss by the scale, from the last backward pass."""
         return self._part("scale", grad=True) if self.has_scale else None
 
     @scale_grad.setter
@@ -123,7 +121,7 @@ class _Scaled(Normalization):
 
 
 class _Shifted(_Scaled):
-    """Those with a learnable shift too, unless it is left out."""
+    """Base of the layers that also have a shift, which may be left out."""
 
     has_shift = True
 
@@ -133,7 +131,7 @@ class _Shifted(_Scaled):
 
     @property
     def shift(self) -> Array | None:
-        """What is added to xhat scale (n,): a view into the flat parameters; None without one."""
+        """The shift (n,), a view into the flat parameters; None without a shift."""
         return self._part("shift") if self.has_shift else None
 
     @shift.setter
@@ -142,7 +140,7 @@ class _Shifted(_Scaled):
 
     @property
     def shift_grad(self) -> Array | None:
-        """Gradient of the loss by the shift, as the last backward left it."""
+        """The gradient of the loss by the shift, from the last backward pass."""
         return self._part("shift", grad=True) if self.has_shift else None
 
     @shift_grad.setter
@@ -151,13 +149,15 @@ class _Shifted(_Scaled):
 
 
 class LayerNorm(_Shifted):
-    """y = (x - mean) / sqrt(var + eps) scale + shift over the features of each row (Ba et al.
-    2016), with learnable scale (n,), from 1, and shift (n,), from 0.
+    """y = (x - mean) / sqrt(var + eps) scale + shift over the features of each row.
 
-    eps: what is added to the variance, 1e-30 .. 1.
-    scale, shift: whether it has them; without, they are 1 and 0 and nothing is trained.
+    Ba et al. 2016. Training learns the scale (n,), at first 1, and the shift (n,), at first 0.
 
-    Raises ValueError for another eps, TypeError where scale or shift is no truth value.
+    eps: the number added to the variance, in 1e-30 .. 1.
+    scale: whether it has a scale; without one, xhat is multiplied by 1.
+    shift: whether it has a shift; without one, 0 is added.
+
+    Raises ValueError for another eps, TypeError if scale or shift is not True or False.
     """
 
     kind = "layer_norm"
@@ -167,13 +167,14 @@ class LayerNorm(_Shifted):
 
 
 class RMSNorm(_Scaled):
-    """y = x / sqrt(mean of x^2 + eps) scale over the features of each row (Zhang, Sennrich 2019),
-    with a learnable scale (n,), from 1.
+    """y = x / sqrt(mean of x^2 + eps) scale over the features of each row.
 
-    eps: what is added to the mean of x^2, 1e-30 .. 1.
-    scale: whether it has one; without, it is 1 and nothing is trained.
+    Zhang, Sennrich 2019. Training learns the scale (n,), at first 1.
 
-    Raises ValueError for another eps, TypeError where scale is no truth value.
+    eps: the number added to the mean of x^2, in 1e-30 .. 1.
+    scale: whether it has a scale; without one, xhat is multiplied by 1.
+
+    Raises ValueError for another eps, TypeError if scale is not True or False.
     """
 
     kind = "rms_norm"
@@ -183,18 +184,23 @@ class RMSNorm(_Scaled):
 
 
 class BatchNorm(_Shifted):
-    """y = (x - mean) / sqrt(var + eps) scale + shift for each feature (Ioffe, Szegedy 2015; the
-    lecture, "Batch normalisation"): between Linear and its activation it normalises z.
+    """y = (x - mean) / sqrt(var + eps) scale + shift for each feature.
 
-    momentum: share of a mini-batch in the running statistics, 0 .. 1.
-    eps: what is added to the variance, 1e-30 .. 1.
-    scale, shift: whether it has them; without, they are 1 and 0 and nothing is trained.
+    Ioffe, Szegedy 2015; the lecture, "Batch normalization". The layer normalizes z between Linear
+    and its activation. The Linear before it needs no bias.
 
-    In training mean and variance are those of the mini-batch, which needs at least 2 rows
-    (ValueError), and `running_mean`, `running_var` follow them: running = (1 - momentum) running +
-    momentum batch, the variance with 1 / (rows - 1), as in PyTorch. Else the running ones count.
-    The Linear before needs no bias. `Sequential.fold` removes the layer for inference. Raises
-    ValueError for another momentum or eps, TypeError where scale or shift is no truth value.
+    momentum: the share of a mini-batch in the running statistics, in 0 .. 1.
+    eps: the number added to the variance, in 1e-30 .. 1.
+    scale: whether it has a scale; without one, xhat is multiplied by 1.
+    shift: whether it has a shift; without one, 0 is added.
+
+    In training, mean and variance are those of the mini-batch. `running_mean` and `running_var`
+    follow them: running = (1 - momentum) running + momentum batch. The variance that they follow
+    has 1 / (rows - 1), as in PyTorch. Outside of training the running statistics are used.
+    `Sequential.fold` removes the layer for inference.
+
+    Raises ValueError for another momentum or eps, and for a training pass over a single row. Raises
+    TypeError if scale or shift is not True or False.
     """
 
     kind = "batch_norm"
@@ -203,10 +209,7 @@ class BatchNorm(_Shifted):
         self, *, momentum: float = 0.1, eps: float = 1e-5, scale: bool = True, shift: bool = True
     ) -> None:
         super().__init__(eps=eps, scale=scale, shift=shift)
-        number = as_real(momentum)
-        if number is None or not 0 <= number <= 1:
-            raise ValueError(f"momentum must be a number with 0 <= momentum <= 1, not {momentum!r}")
-        self.momentum = number
+        self.momentum = check_number(momentum, "momentum", high=1)
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
@@ -225,7 +228,7 @@ class BatchNorm(_Shifted):
 
     @property
     def running_mean(self) -> Array:
-        """Running mean (n,): a view into the flat statistics."""
+        """The running mean (n,), a view into the flat statistics."""
         return self._part("running_mean")
 
     @running_mean.setter
@@ -234,7 +237,7 @@ class BatchNorm(_Shifted):
 
     @property
     def running_var(self) -> Array:
-        """Running variance (n,): a view into the flat statistics."""
+        """The running variance (n,), a view into the flat statistics."""
         return self._part("running_var")
 
     @running_var.setter
@@ -243,14 +246,16 @@ class BatchNorm(_Shifted):
 
 
 class Standardize(Normalization):
-    """y = (x - mean) / std: the first layer of a network whose input is not standardised. The
-    lecture, "Input normalisation".
+    """y = (x - mean) / std: the first layer of a network whose input is not standardized.
 
-    Mean and std (with 1 / rows) of each column come from `adapt(X)`, or else from the training rows
-    of the first `fit`; they are stored with the network and not trained. A constant column keeps
-    std 1 and so becomes 0. Any other use before that is a ValueError. X is converted to the
-    network's type first: in float32 columns far from zero, such as times in seconds, lose their
-    differences, all of them perhaps, as do values below 1e-45; a warning names such a column.
+    The lecture, "Input normalization". Mean and std (with 1 / rows) of each column come from
+    `adapt(X)`, otherwise from the training rows of the first `fit`. They are stored with the
+    network and not trained. A constant column has std 1 and so becomes 0.
+
+    X is converted to the network's type first. float32 cannot resolve small differences far from
+    zero (times in seconds, for example), nor values below 1e-45. Such a column gets a warning.
+
+    Raises ValueError if it is used before mean and std are known.
     """
 
     kind = "standardize"
@@ -262,11 +267,11 @@ class Standardize(Normalization):
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
         """See Normalization.parts."""
-        return (("mean", "s", 0.0), ("std", "s", 0.0))  # std = 0: not adapted yet
+        return (("mean", "s", 0.0), ("std", "s", 0.0))  # std is 0 until adapt has run
 
     @property
     def column_names(self) -> ColumnNames:
-        """Names of the columns that it has learned from, those of its network as well."""
+        """The names of the columns that it has learned from; its network has the same."""
         return self._column_names
 
     def __getstate__(self) -> dict[str, Any]:
@@ -285,7 +290,7 @@ class Standardize(Normalization):
 
     @property
     def mean(self) -> Array:
-        """Mean of each column (n,): a view into the flat statistics."""
+        """The mean of each column (n,), a view into the flat statistics."""
         return self._part("mean")
 
     @mean.setter
@@ -294,7 +299,7 @@ class Standardize(Normalization):
 
     @property
     def std(self) -> Array:
-        """Standard deviation of each column (n,): a view into the flat statistics."""
+        """The standard deviation of each column (n,), a view into the flat statistics."""
         return self._part("std")
 
     @std.setter
@@ -307,11 +312,12 @@ class Standardize(Normalization):
         return self._home is not None and bool(self.std.all())
 
     def adapt(self, X: ArrayLike) -> Self:
-        """Take mean and std of each column of X (rows, n_in), in float64; returns the layer.
+        """Take mean and std of each column of X, computed in float64; return the layer.
 
-        Raises ValueError and TypeError where X is no numeric array of that shape, or too large for
-        a standard deviation; ValueError also for a frame whose columns have other names than those
-        that it, or its network, has learned from.
+        X: the inputs, (rows, n_in).
+
+        Raises ValueError for another shape, for numbers too large for a standard deviation, and for
+        a frame whose columns have other names than before. Raises TypeError for X without numbers.
         """
         self.column_names.check(X)
         numbers = as_numbers(X, "X")
@@ -321,13 +327,13 @@ class Standardize(Normalization):
         return self.adapt_rows(matrix, np.arange(len(matrix)), numbers)
 
     def adapt_rows(self, matrix: Array, rows: NDArray[np.int64], given: ArrayLike) -> Self:
-        """`adapt` for some rows of a checked matrix, and of what the user gave it as."""
+        """Adapt to some rows of a checked matrix; `given` is X as the user passed it."""
         mean, std = column_statistics(matrix, rows)
         if self._home is None:
             self._make_home(matrix.shape[1], matrix.dtype)
         constant = _is_constant(mean, std, matrix.dtype)
         coarse = ~constant & (std < _COARSE * np.finfo(matrix.dtype).eps * np.abs(mean))
-        if given is not matrix and constant.any():  # the conversion may have made it so
+        if given is not matrix and constant.any():  # perhaps only the conversion made it so
             values = as_numbers(given, "X")
             mean_given, std_given = column_statistics(values, rows, constant)
             coarse[constant] = ~_is_constant(mean_given, std_given, values.dtype)
@@ -341,7 +347,7 @@ class Standardize(Normalization):
         return self
 
     def check_adapted(self) -> None:
-        """ValueError where mean and std are not known yet."""
+        """Raise ValueError if mean and std are not known yet."""
         if not self.is_adapted:
             raise ValueError(
                 "Standardize() does not know the data yet; call net.fit(...), or "
@@ -354,7 +360,7 @@ class Standardize(Normalization):
 
 
 def _not_below(values: ArrayLike, name: str, least: float) -> Array:
-    """The values; ValueError where one is too small for a variance or a deviation."""
+    """Return the values; ValueError if one is too small for a variance or a deviation."""
     numbers = as_numbers(values, name, "values")
     if (numbers < least).any():
         raise ValueError(f"{name} must be {'>= 0' if least == 0 else 'above 0'} everywhere")
@@ -362,7 +368,7 @@ def _not_below(values: ArrayLike, name: str, least: float) -> Array:
 
 
 def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Which columns hold one value, up to what rounding in float64 leaves of it."""
+    """Return which columns hold a single value, apart from rounding in float64."""
     tiny = np.finfo(dtype).tiny if dtype.kind == "f" else 0.0
     return np.asarray(std <= np.maximum(_TRACE * np.abs(mean), tiny))
 
@@ -370,10 +376,12 @@ def _is_constant(mean: Array, std: Array, dtype: np.dtype[Any]) -> NDArray[np.bo
 def column_statistics(
     matrix: Array, rows: NDArray[np.int64], columns: slice | NDArray[np.bool_] = slice(None)
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation (n,) of the rows in some columns, in float64; ValueError where
-    they are not finite.
+    """Return mean and standard deviation (n,) of the rows in some columns, in float64.
 
-    In two passes, and less the first row: a constant column then has its own value and exactly 0.
+    They are computed in two passes, and the first row is subtracted first. So a constant column has
+    exactly its own value and 0.
+
+    Raises ValueError if they are not finite.
     """
     first = matrix[rows[0], columns].astype(np.float64)
     blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
@@ -387,5 +395,5 @@ def column_statistics(
         std = np.sqrt(squares / len(rows))
     bad = np.flatnonzero(~np.isfinite(mean + std))
     if len(bad):
-        raise ValueError(f"column {bad[0]} of X is too large to standardise; rescale it")
+        raise ValueError(f"column {bad[0]} of X is too large to standardize; rescale it")
     return mean, std

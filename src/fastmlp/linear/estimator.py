@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..ground.arrays import Matrix
-from ..ground.conversion import as_finite
+from ..ground.conversion import Weights, as_finite, as_weights
 from ..ground.frames import ColumnNames, column_names
 from ..losses.targets import as_values
-from ..sample_weights import Weights, as_weights
 from .products import by_rows
 
 FLOAT64 = np.dtype(np.float64)

@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from .._core import cholesky_solve, lasso_sweeps
 from ..ground.arrays import Matrix
 from ..ground.checks import check_count, check_number
+from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning
-from ..sample_weights import Weights
 from .estimator import weighted
-from .least_squares import centred, solve_minimum_norm
+from .least_squares import centered, solve_minimum_norm
 from .products import gram
 from .regression import LinearModel, regression_data, ridge_theta
 
@@ -184,8 +184,7 @@ def lasso_path(
     if l1s is None:
         if ratio is None:
             ratio = 1e-3 if len(matrix) >= matrix.shape[1] else 1e-2
-        if not 0 < check_number(ratio, "ratio") < 1:
-            raise ValueError(f"ratio must lie between 0 and 1, not {ratio!r}")
+        ratio = check_number(ratio, "ratio", positive=True, below=1)
         steps = np.geomspace(1, ratio, check_count(n_l1s, "n_l1s"))
         grid = float(np.max(np.abs(problem.moment))) * steps
     else:
@@ -230,8 +229,8 @@ class _Problem:
     ) -> None:
         n_in, Y = X.shape[1], y[:, np.newaxis]
         self._given = X, Y, fit_intercept, weights
-        Xc, self.x_mean = centred(X, weights, fit_intercept)
-        Yc, y_mean = centred(Y, weights, fit_intercept)
+        Xc, self.x_mean = centered(X, weights, fit_intercept)
+        Yc, y_mean = centered(Y, weights, fit_intercept)
         self.y_mean = float(y_mean[0])
         self.columns = np.ascontiguousarray(weighted(Xc, weights).T)  # (n_in, rows)
         self.y = weighted(Yc, weights)[:, 0]

@@ -1,10 +1,10 @@
 """Linear least squares in float64: QR with refinement, minimum norm by SVD, the normal equations.
 
-Columns are scaled by powers of two first, which changes no bit of the answer's meaning and makes
-the condition number kappa that of the best column scaling within a factor sqrt(p) (van der Sluis
-1969). QR alone has an error of about eps (kappa + kappa^2 |r| / |y|); where that costs digits, the
-solution and the residual are refined together with residuals in twice the precision (Bjorck 1967),
-which leaves an error of about eps.
+Columns are divided by powers of two first, which rounds nothing. The condition number kappa is then
+within a factor sqrt(p) of that of the best column scaling (van der Sluis 1969). QR alone has an
+error of about eps (kappa + kappa^2 |r| / |y|). If that costs digits, the solution and the residual
+are refined together, with residuals in twice the precision (Bjorck 1967). The error is then about
+eps.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ground.arrays import Matrix
+from ..ground.conversion import Weights
 from ..ground.lapack import interruptible
-from ..sample_weights import Weights
 from .estimator import weighted
 from .products import blocks, by_rows, column_sums, gram, rows_times, transposed_times
 
 _EPS = float(np.finfo(np.float64).eps)
-_GOOD_ENOUGH = 100 * _EPS  # an estimated error that needs no refinement
-_NOISE = 4  # units of rounding: what a sum of two columns, rounded, is from it, with a margin
+_GOOD_ENOUGH = 100 * _EPS  # estimated errors up to this one need no refinement
+_NOISE = 4  # rounded sums of two columns are off by at most this many units of rounding
 _MAX_REFINEMENTS = 10
 _SPLITTER = 2.0**27 + 1
-_BLOCK = 1024  # rows of a tall matrix that are factored in the cache
+_BLOCK = 1024  # so many rows of a tall matrix are factored in the cache
 
 
 @dataclass(frozen=True)
 class Solution:
-    """theta (p, n_out) that minimises |Y - A theta|, the residual (rows, n_out), the rank of A, and
-    `factor` F with F F^T = (A^T A)^-1, the pseudo-inverse where A has not full rank.
+    """A theta that minimizes |Y - A theta|.
+
+    theta: (p, n_out).
+    residual: (rows, n_out).
+    rank: the rank of A.
+    factor: F with F F^T = (A^T A)^-1, or the pseudo-inverse if A does not have full rank.
     """
 
     theta: Matrix
@@ -38,7 +42,7 @@ class Solution:
 
 
 def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
-    """By QR with refinement; None where A (rows, p) has not full column rank in float64."""
+    """Solve by QR with refinement; None if A (rows, p) lacks full column rank in float64."""
     rows, p = A.shape
     if rows < p:
         return None
@@ -61,14 +65,15 @@ def solve_qr(A: Matrix, Y: Matrix) -> Solution | None:
 
 
 def _qr(A: Matrix) -> tuple[Matrix, Matrix]:
-    """Q and R; of a tall A by blocks of rows, then of their R, which reads memory once instead of
-    once for each column (Demmel, Grigori, Hoemmen, Langou 2012), and is as accurate.
+    """Return Q and R.
+
+    A tall A is factored by blocks of rows, and their R are then factored again. This reads memory
+    once instead of once per column and is as accurate (Demmel, Grigori, Hoemmen, Langou 2012).
     """
+    if not _is_tall(A):
+        return tuple(interruptible(np.linalg.qr, A))
     rows, p = A.shape
     n = rows // _BLOCK
-    if n < 4 or p > _BLOCK // 8:
-        Q, R = interruptible(np.linalg.qr, A)
-        return Q, R
     whole = n * _BLOCK
     Q, upper = np.empty((rows, p)), np.empty((n, p, p))
     inner, given = Q[:whole].reshape(n, _BLOCK, p), A[:whole].reshape(n, _BLOCK, p)
@@ -82,29 +87,35 @@ def _qr(A: Matrix) -> tuple[Matrix, Matrix]:
     return Q, R
 
 
-def _svd(A: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-    """U, s and V^T; of a tall A by its factor R, whose singular values it has."""
+def _is_tall(A: Matrix) -> bool:
+    """Whether QR by blocks of rows is faster than QR of the whole."""
     rows, p = A.shape
-    if rows < 4 * _BLOCK or p > _BLOCK // 8:
-        U, s, Vt = interruptible(np.linalg.svd, A, full_matrices=False)
-        return U, s, Vt
+    return bool(rows >= 4 * _BLOCK and p <= _BLOCK // 8)
+
+
+def _svd(A: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Return U, s and V^T; those of a tall A come from its factor R, with the same s."""
+    if not _is_tall(A):
+        return tuple(interruptible(np.linalg.svd, A, full_matrices=False))
     Q, R = _qr(A)
     inner, s, Vt = interruptible(np.linalg.svd, R)
     return rows_times(Q, np.asarray(inner)), s, Vt
 
 
 def rank_of(A: Matrix) -> int:
-    """NumPy's matrix_rank, by the factor R."""
+    """Return NumPy's matrix_rank, computed from the factor R."""
     s = interruptible(np.linalg.svd, _qr(A)[1], compute_uv=False)
     return int(np.sum(s > _EPS * max(A.shape) * s[0]))
 
 
 def solve_normal(A: Matrix, Y: Matrix) -> Solution:
-    """theta = (A^T A)^-1 A^T Y as the lecture writes it; the condition number counts squared.
+    """Solve theta = (A^T A)^-1 A^T Y, as the lecture writes it.
 
-    Raises ValueError where A^T A is not positive definite in float64.
+    The error grows with the square of the condition number. Raises ValueError if A^T A is not
+    positive definite in float64.
     """
-    scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)  # else squares may overflow
+    # Squares of unscaled columns may overflow.
+    scale, y_scale = power_of_two_norms(A), power_of_two_norms(Y)
     scaled = _scaled(A, scale)
     try:
         lower = interruptible(np.linalg.cholesky, gram(scaled))
@@ -126,21 +137,28 @@ def solve_minimum_norm(
     weights: Weights | None = None,
     l2: float = 0.0,
 ) -> Solution:
-    """Of all theta that minimise |Y - A theta|, the one whose coefficients (not the intercept) have
-    the smallest norm: the limit of ridge regression for l2 -> 0. A is [1, X] with an intercept.
-    With weights, rows of A, Y and the residual are times their roots. With l2 > 0, ridge regression
-    on what of X is no rounding; `factor` is then that without it.
+    """Return the theta of minimum norm among those that minimize |Y - A theta|.
+
+    The norm is that of the coefficients without the intercept. So theta is the limit of ridge
+    regression for l2 -> 0.
+
+    X: (rows, n_in). A is [1, X] with an intercept, otherwise X.
+    Y: (rows, n_out).
+    fit_intercept: whether there is an intercept.
+    weights: (rows,); rows of A, Y and the residual are multiplied by their roots.
+    l2: above 0 it is the penalty of ridge regression, on the directions of X that are not mere
+        rounding. `factor` is still that without the penalty.
     """
     rows, n_in = X.shape
-    Xc, x_mean = centred(X, weights, fit_intercept)
-    Yc, y_mean = centred(Y, weights, fit_intercept)
+    Xc, x_mean = centered(X, weights, fit_intercept)
+    Yc, y_mean = centered(Y, weights, fit_intercept)
     Xc, Yc = weighted(Xc, weights), weighted(Yc, weights)
     noise = _NOISE * _EPS * _norms(weighted(X, weights))
-    constant = _norms(Xc) <= noise  # but for rounding
+    constant = _norms(Xc) <= noise  # apart from rounding
     Xc = by_rows(lambda x: np.where(constant, 0, x), n_in, Xc) if constant.any() else Xc
     scale = power_of_two_norms(Xc)
     U, s, Vt = _svd(_scaled(Xc, scale))
-    # Directions that X, rounded otherwise, would not have: rows less their mean sum to 0.
+    # Directions below `least` may come from the rounding of X. Rows minus their mean sum to 0.
     least = max(_EPS * max(rows, n_in) * s[0], float(np.linalg.norm(noise / scale)))
     rank = min(int(np.sum(s > least)), rows - int(fit_intercept))
     back = Vt.T / scale[:, np.newaxis]
@@ -152,8 +170,8 @@ def solve_minimum_norm(
     factor = back / s[:rank]
     coef = factor @ target
     if l2 > 0 and rank > 0:
-        penalised = np.vstack([(R * s[:rank]).T, np.sqrt(l2) * np.eye(rank)])
-        shrunk = solve_qr(penalised, np.vstack([target, np.zeros_like(target)]))
+        penalized = np.vstack([(R * s[:rank]).T, np.sqrt(l2) * np.eye(rank)])
+        shrunk = solve_qr(penalized, np.vstack([target, np.zeros_like(target)]))
         coef = coef if shrunk is None else Q @ shrunk.theta
     residual = Yc - rows_times(Xc, coef)
     if not fit_intercept:
@@ -165,14 +183,14 @@ def solve_minimum_norm(
     return Solution(theta, residual, rank + 1, whole)
 
 
-def centred(
+def centered(
     A: Matrix, weights: Weights | None = None, fit_intercept: bool = True
 ) -> tuple[Matrix, Matrix]:
-    """A (rows, n) less the means of its columns, and these (n,); A itself and zeros without an
-    intercept.
+    """Return A (rows, n) minus the means of its columns, and these means (n,).
 
-    Twice, since numbers far from zero have means whose rounding is as large as that of the numbers:
-    it is the same in all rows, and what is left after the second time is rounding of the result.
+    The means are subtracted twice. If numbers are far from zero, rounding of their mean is as large
+    as their own, and the same in all rows. The second time removes it. Without an intercept A is
+    returned as it is, with zeros.
     """
     if not fit_intercept:
         return A, np.zeros(A.shape[1])
@@ -183,20 +201,21 @@ def centred(
 
 
 def _means(A: Matrix, weights: Weights | None) -> Matrix:
-    """Of each column."""
+    """Return the mean of each column."""
     if weights is None:
         return column_sums(lambda a: a, A) / len(A)
     return column_sums(lambda a, w: a * w[:, np.newaxis], A, weights) / float(weights.sum())
 
 
 def _scaled(A: Matrix, scale: Matrix) -> Matrix:
-    """A / scale."""
+    """Return A / scale."""
     return by_rows(lambda a: a / scale, A.shape[1], A)
 
 
 def power_of_two_norms(A: Matrix) -> Matrix:
-    """The power of two next to the norm of each column (1 for a column of zeros): dividing by it
-    rounds nothing.
+    """Return the power of two next to the norm of each column; 1 for a column of zeros.
+
+    Dividing by it rounds nothing.
     """
     near = _near(A)
     _, more = np.frexp(np.sqrt(column_sums(lambda a: np.square(a / near), A)))
@@ -204,13 +223,13 @@ def power_of_two_norms(A: Matrix) -> Matrix:
 
 
 def _norms(A: Matrix) -> Matrix:
-    """Of each column."""
+    """Return the norm of each column."""
     near = _near(A)
     return np.asarray(near * np.sqrt(column_sums(lambda a: np.square(a / near), A)))
 
 
 def _near(A: Matrix) -> Matrix:
-    """A power of two for each column: squares of what is divided by it stay in the range."""
+    """Return a power of two for each column; squares of the column divided by it stay finite."""
     _, exponent = np.frexp(np.maximum(A.max(axis=0), -A.min(axis=0)))
     return np.asarray(np.ldexp(1.0, exponent))
 
@@ -218,8 +237,9 @@ def _near(A: Matrix) -> Matrix:
 def _refine(
     A: Matrix, Y: Matrix, Q: Matrix, inverse: Matrix, theta: Matrix, residual: Matrix
 ) -> tuple[Matrix, Matrix]:
-    """Newton's method on r + A theta = Y, A^T r = 0 with the QR factors (Bjorck 1967), until the
-    steps no longer shrink.
+    """Solve r + A theta = Y, A^T r = 0 by Newton's method with the QR factors (Bjorck 1967).
+
+    It ends when the steps no longer shrink.
     """
     last = np.inf
     for _ in range(_MAX_REFINEMENTS):
@@ -239,14 +259,14 @@ def _refine(
 
 
 def _two_sum(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-    """The sum and its rounding error, exactly."""
+    """Return the rounded sum and its rounding error, which is exact."""
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
 
 
 def _two_product(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-    """The product and its rounding error, exactly."""
+    """Return the rounded product and its rounding error, which is exact."""
     p = a * b
     a_high, b_high = a * _SPLITTER, b * _SPLITTER
     a_high, b_high = a_high - (a_high - a), b_high - (b_high - b)
@@ -255,7 +275,7 @@ def _two_product(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _accurate_residual(A: Matrix, theta: Matrix, Y: Matrix, residual: Matrix) -> Matrix:
-    """Y - residual - A theta, summed in twice the precision."""
+    """Return Y - residual - A theta, summed in twice the precision."""
     high, low = _two_sum(Y, -residual)
     for column, row in zip(A.T, theta, strict=True):
         p, error = _two_product(column[:, np.newaxis], -row)
@@ -265,11 +285,11 @@ def _accurate_residual(A: Matrix, theta: Matrix, Y: Matrix, residual: Matrix) ->
 
 
 def _accurate_product(A: Matrix, residual: Matrix) -> Matrix:
-    """A^T residual, summed in twice the precision."""
+    """Return A^T residual, summed in twice the precision."""
     product = np.empty((A.shape[1], residual.shape[1]))
     for j, column in enumerate(A.T):
         high, low = _two_product(column[:, np.newaxis], residual)
-        while len(high) > 1:  # a tree of pairs; a last odd row waits
+        while len(high) > 1:  # pairs are added; an odd last row waits for the next round
             odd_high, odd_low = high[len(high) & ~1 :], low[len(low) & ~1 :]
             n = len(high) // 2
             total, error = _two_sum(high[:n], high[n : 2 * n])

@@ -23,13 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..ground.arrays import Array, Matrix
 from ..ground.checks import check_count, check_number
+from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning, warn
 from ..ground.lapack import interruptible
 from ..layers import Linear
 from ..losses import CrossEntropy, probabilities
 from ..losses.targets import encode_labels
 from ..optimizers import SGD
-from ..sample_weights import Weights, class_weights, combined
+from ..sample_weights import class_weights, combined
 from ..schedules import CosineDecay
 from ..sequential import Sequential
 from ..training.run import History
@@ -287,7 +288,7 @@ class Classifier(Estimator):
             distance, value = cost.distance(phi), cost.value(phi)
         if not (math.isfinite(value) and distance <= _FAR * value):
             warn(
-                f"sgd ended far from the minimum after epochs={self.epochs}; standardise the "
+                f"sgd ended far from the minimum after epochs={self.epochs}; standardize the "
                 f"columns of X, allow more epochs, change lr={self.lr:g} (lower it where history_ "
                 'is not calm), use l2 > 0, or take solver="newton"',
                 ConvergenceWarning,
@@ -376,20 +377,7 @@ class SoftmaxRegression(Classifier):
     one whose coefficients, and intercepts, sum to zero over the classes. So with two classes,
     theta_1 - theta_0 is the theta of logistic regression with half the l2.
 
-    l2: the penalty of the squares, at least 0; 0 is maximum likelihood.
-    l1: the penalty of the absolute values, at least 0; above 0 it makes coefficients exactly 0.
-    solver: "newton" (exact Hessian), "lbfgs" (for many features), "sgd" (mini-batches), or "auto":
-        newton if (n_in + 1) (n_classes - 1) is at most 100 (500 if l2 = 0), and otherwise lbfgs.
-        Details are in `Classifier`.
-    fit_intercept: whether there is an intercept, which is not penalized.
-    tol: the tolerance of newton (change of a logit) and lbfgs (gradient of the mean cost).
-    max_steps: the most steps of newton and lbfgs.
-    lr: the learning rate of sgd, which falls from `lr` to 0 along half a cosine.
-    momentum: the Nesterov momentum of sgd.
-    batch_size: the rows in a mini-batch of sgd.
-    epochs: the number of epochs of sgd.
-    seed: the seed of sgd.
-    class_weight: {label: weight}, or "balanced": rows / (classes times rows of the class).
+    The settings are those of `LogisticRegression`.
 
     Learned by `fit`:
 

@@ -1,4 +1,4 @@
-"""Linear and ridge regression: the lecture's "Maximum likelihood estimation" and "Regularisation".
+"""Linear and ridge regression: the lecture's "Maximum likelihood estimation" and "Regularization".
 
     model = LinearRegression().fit(X, y)
     y_hat, std = model.predict(X_new, return_std=True)
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from ..ground.arrays import Matrix
 from ..ground.checks import check_number
-from ..sample_weights import Weights
+from ..ground.conversion import Weights
 from .estimator import Estimator, check_choice, inputs, used_rows, values, weighted, with_ones
 from .least_squares import Solution, solve_minimum_norm, solve_normal, solve_qr
 

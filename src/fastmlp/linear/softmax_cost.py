@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from .._core import cholesky_solve
 from ..ground.arrays import Matrix, Vector
+from ..ground.conversion import Weights
 from ..ground.errors import ConvergenceWarning, warn
-from ..sample_weights import Weights
+from ..losses.base import softmax_parts
 from ..second_order.methods import Memory, QuasiNewton
 from ..second_order.objective import Point
 from .estimator import with_ones
@@ -79,10 +80,10 @@ class SoftmaxCost:
 
     def phi(self, theta: Matrix) -> Matrix:
         """Return phi of theta (p, n_classes), up to shifts that change no probability."""
-        centred = theta.copy()
+        centered = theta.copy()
         if self.fit_intercept:
-            centred[0] += self.mean @ theta[1:]
-        return np.asarray(self.scale[:, np.newaxis] * centred @ self.B)
+            centered[0] += self.mean @ theta[1:]
+        return np.asarray(self.scale[:, np.newaxis] * centered @ self.B)
 
     def logits(self, phi: Matrix) -> Matrix:
         """Z (rows, n_classes)."""
@@ -114,13 +115,9 @@ class SoftmaxCost:
             small *= large
             return nll, np.stack([np.where(z > 0, small, large), np.where(z > 0, large, small)], 1)
         Z = self.logits(phi)
-        Z -= Z.max(axis=1, keepdims=True)
         own = np.take_along_axis(Z, self.labels[:, np.newaxis], axis=1)[:, 0]
-        P = np.exp(Z, out=Z)
-        total = P.sum(axis=1)
-        nll = np.log(total) - own
-        P /= total[:, np.newaxis]
-        return nll, P
+        P, top, total = softmax_parts(Z)
+        return np.log(total) - (own - top), P
 
     def gradient(self, phi: Matrix, P: Matrix) -> Matrix:
         """Return A^T (P - onehot(labels)) B + penalty phi (p, q), the lecture's X^T (y_hat - y)."""

@@ -1,28 +1,29 @@
 """Base of the losses: settings, targets, and the meaning of the raw outputs."""
 
+from __future__ import annotations  # signatures that can be read
+
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
-from numbers import Real
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
+from ..ground import checks
+from ..ground.advice import Meaning
 from ..ground.arrays import Array
+from ..ground.checks import check_fields
+from ..ground.conversion import Weights, as_matrix, as_numbers, as_weights
 from ..ground.frozen import Settings
+from .targets import as_values, check_range, target_numbers
 
 LossFunction = Callable[[Array, Array], tuple[Any, Any]]
 
 
-def check_number(name: str, value: float, low: float, high: float) -> None:
-    """Raise TypeError for anything but a number, ValueError for one outside of low .. high."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    if not low <= value <= high:  # refuses NaN too
-        raise ValueError(f"{name} must lie in {low:g} .. {high:g}, not {value!r}")
+number = partial(checks.number, wrong_type=TypeError)
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,13 +47,70 @@ class Loss(Settings):
     def __post_init__(self) -> None:
         if self.reduction not in ("mean", "sum"):
             raise ValueError(f'reduction must be "mean" or "sum", not {self.reduction!r}')
+        check_fields(self)
         self._check()
-        for name, value in self.__getstate__().items():
-            if isinstance(value, np.generic):  # JSON takes plain numbers only
-                object.__setattr__(self, name, value.item())
 
     def _check(self) -> None:
-        """Raise ValueError or TypeError for settings outside their range."""
+        """Raise ValueError or TypeError for settings that do not go together."""
+
+    def __call__(
+        self, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, Array]:
+        """Return (loss, dz) of raw outputs and targets.
+
+        z: raw outputs (rows, n_out).
+        y: targets, as for `fit`.
+        sample_weight: (rows,), factors of each row's loss and gradient; None means 1. The mean
+            still divides by the number of rows, not by the sum of the weights.
+
+        dz has the shape of z; its dtype is float64 if z has it, otherwise float32. Raises
+        ValueError for targets that do not fit, TypeError for anything that is not numeric.
+        """
+        loss, outputs, target, weights = self._checked(z, y, sample_weight)
+        dz = np.empty_like(outputs)
+        return loss.value(outputs, target, dz, weights), dz
+
+    def of_rows(
+        self, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[NDArray[np.float64], Array]:
+        """Return the loss of each row (rows,) and the gradients of these losses; see `__call__`."""
+        loss, outputs, target, weights = self._checked(z, y, sample_weight)
+        dz = np.empty_like(outputs)
+        return loss.row_values(outputs, target, dz, weights), dz
+
+    def _checked(
+        self, z: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Loss, Array, Array, Weights | None]:
+        """Return the loss that suits y, and the arrays in the form that it takes."""
+        z = as_numbers(z, "z")
+        dtype = np.dtype(np.float64 if z.dtype == np.float64 else np.float32)
+        outputs = as_matrix(z, dtype, None, "z")
+        loss = self.suited(y)
+        y = target_numbers(y, "y", loss.meaning)
+        if y.ndim and len(y) != len(outputs):
+            raise ValueError(f"y has {len(y)} rows but z has {len(outputs)}")
+        target = loss.as_target(y, len(outputs), outputs.shape[1], dtype)
+        return loss, outputs, target, as_weights(sample_weight, len(outputs))
+
+    def suited(self, y: Any) -> Loss:
+        """Return the loss that takes targets such as y: this one, unless y has another form."""
+        return self
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the targets are; of a custom loss only the user knows."""
+        if self.predicts == "classes":
+            return "classes"
+        return "values" if self.predicts == "values" else "features"
+
+    def as_target(
+        self, y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+    ) -> Array:
+        """Return y in the form that the loss takes; ValueError and TypeError say what is wrong."""
+        columns = self.target_columns(n_out)
+        values = as_values(y, rows, columns, dtype, name, n_out, self.meaning)
+        check_range(values, self.low, self.high, name, self.name)
+        return values
 
     @cached_property
     def needs_labels(self) -> bool:
@@ -148,8 +206,16 @@ class Loss(Settings):
 
 def softmax(z: Array) -> Array:
     """Return exp(z_j) / sum_j exp(z_j) of each row."""
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
+    return softmax_parts(z)[0]
+
+
+def softmax_parts(z: Array) -> tuple[Array, Array, Array]:
+    """Return the softmax of each row, its largest z, and its sum of exp(z_j - largest)."""
+    top = z.max(axis=1, keepdims=True)
+    e = np.exp(z - top)
+    total = e.sum(axis=1, keepdims=True)
+    e /= total
+    return e, top[:, 0], total[:, 0]
 
 
 def sigmoid(z: Array) -> Array:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..ground.arrays import Array
 from ..ground.conversion import check_finite
 from .base import Loss, LossFunction
+from .targets import as_given
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class CustomLoss(Loss):
     def target_columns(self, n_out: int) -> int:
         """Return n_out, since any number of columns would do."""
         return n_out
+
+    def as_target(
+        self, y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+    ) -> Array:
+        """Return whole numbers as int64 and others in dtype, of any shape."""
+        return as_given(y, rows, dtype, name)
 
     def check_usable(self) -> None:
         """Raise ValueError if a model file has lost the function."""

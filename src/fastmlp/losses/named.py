@@ -1,39 +1,55 @@
-"""The losses of C, each with its formula. z: raw outputs (rows, n_out); y: targets."""
+"""The losses of C, each with its formula. z: raw outputs (rows, n_out); y: targets.
+
+The gradients dz are those of the mean without weights.
+"""
+
+from __future__ import annotations  # signatures that can be read
 
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..ground.arrays import Array
-from ..ground.checks import as_real
-from .base import Loss, check_number, sigmoid, softmax
+from ..ground.checks import as_real, check_number, declared
+from .base import Loss, number, sigmoid, softmax
+from .targets import as_labels, as_probabilities
 
 
-def _check_smoothing(value: float) -> None:
-    check_number("label_smoothing", value, 0, 1)
-    if value >= 1:
-        raise ValueError(f"label_smoothing must be below 1, not {value!r}")
+def _check_ignored(value: Any, name: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number or None, not {value!r}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits, not {value!r}")
+    return int(value)
 
 
-def _as_factors(name: str, value: Any) -> float | tuple[float, ...] | None:
+def _check_factors(value: Any, name: str) -> float | tuple[float, ...] | None:
     """Return a finite number >= 0, or several as a tuple; None stays None."""
     if value is None:
         return None
-    if np.ndim(value) == 1 and len(value):
-        return tuple(float(_checked_factor(name, one)) for one in np.asarray(value).tolist())
-    return _checked_factor(name, value)
-
-
-def _checked_factor(name: str, value: Any) -> float:
-    number = as_real(value)
-    if number is None or number < 0:
+    several = np.ndim(value) == 1 and len(value)
+    factors = [as_real(one) for one in (np.asarray(value).tolist() if several else [value])]
+    good = tuple(one for one in factors if one is not None and one >= 0)
+    if len(good) < len(factors):
         raise ValueError(f"{name} must be finite and >= 0, or a list of such, not {value!r}")
-    return number
+    return good if several else good[0]
+
+
+def _check_quantiles(value: Any, name: str) -> tuple[float, ...]:
+    given = value if isinstance(value, tuple | list) else (value,)
+    if not given:
+        raise ValueError(f"{name} is empty; (0.1, 0.5, 0.9), for instance")
+    limits: dict[str, Any] = {"positive": True, "below": 1, "wrong_type": TypeError}
+    levels = tuple(check_number(one, "a quantile", **limits) for one in given)
+    if any(a >= b for a, b in pairwise(levels)):
+        raise ValueError(f"{name} must ascend, not {value!r}; sort them")
+    return levels
 
 
 # ---- classes -------------------------------------------------------------------------------------
@@ -50,6 +66,14 @@ class _Softmax(Loss):
         """The softmax of the rows."""
         return softmax(z)
 
+    def _check_classes(self, n_out: int) -> None:
+        if n_out == 1:
+            binary = _core.LOSSES[self.name]["binary"]
+            raise ValueError(
+                f"{self.name} needs one output per class; for two classes use "
+                f'Linear(..., 2), or one output with loss="{binary}"'
+            )
+
     def is_narrowed_by(self, activation: str) -> bool:
         """See Loss.is_narrowed_by; only differences of logits count, so one end may be bounded."""
         has_slope = _core.ACTIVATIONS[activation]["range"] == "half_open"
@@ -61,21 +85,18 @@ class _OfLabels(_Softmax):
     """Base of the losses whose target is one label a row, of which one label may be ignored."""
 
     _: KW_ONLY
-    ignore_index: int | None = None
-
-    def __post_init__(self) -> None:
-        given = self.ignore_index
-        if given is not None:
-            if isinstance(given, bool | np.bool_) or not isinstance(given, Integral):
-                raise TypeError(f"ignore_index must be a whole number or None, not {given!r}")
-            if not -(2**63) <= given < 2**63:
-                raise ValueError(f"ignore_index must fit into 64 bits, not {given!r}")
-            object.__setattr__(self, "ignore_index", int(given))
-        super().__post_init__()
+    ignore_index: int | None = declared(_check_ignored, None)
 
     def counting(self, target: Array) -> NDArray[np.bool_] | None:
         """See Loss.counting."""
         return None if self.ignore_index is None else np.asarray(target != self.ignore_index)
+
+    def as_target(
+        self, y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+    ) -> Array:
+        """See Loss.as_target."""
+        self._check_classes(n_out)
+        return as_labels(y, rows, n_out, name, self.ignore_index)
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,7 +104,8 @@ class CrossEntropy(_OfLabels):
     """log(sum_j exp(z_j)) - sum_j t_j z_j for labels y (rows,).
 
     t is 1 - label_smoothing at the label, and label_smoothing / n_out more for every class (Szegedy
-    et al. 2016). The lecture, "Multi-class classification". Response: softmax(z).
+    et al. 2016). The lecture, "Multi-class classification". dz = (softmax(z) - t) / rows.
+    Response: softmax(z).
 
     label_smoothing: the share of t that goes to all classes alike, in [0, 1).
     ignore_index: the label of rows that add nothing to loss, gradient and metrics. It may be a
@@ -100,19 +122,33 @@ class CrossEntropy(_OfLabels):
     """
 
     name: ClassVar[str] = "cross_entropy"
-    label_smoothing: float = 0.0
+    label_smoothing: float = number(0.0, below=1)
 
-    def _check(self) -> None:
-        _check_smoothing(self.label_smoothing)
+    def suited(self, y: Any) -> Loss:
+        """See Loss.suited; a matrix of floats is one of probabilities."""
+        try:
+            array = y if hasattr(y, "dtype") else np.asarray(y)
+            is_soft = array.ndim == 2 and array.shape[1] > 1 and np.asarray(array).dtype.kind == "f"
+        except Exception:  # the conversion that follows explains it
+            return self
+        if not is_soft:
+            return self
+        if self.ignore_index is not None:
+            raise ValueError(
+                "ignore_index is about labels, but y holds probabilities; leave ignore_index out "
+                "and give such rows sample_weight=0"
+            )
+        return SoftCrossEntropy(self.label_smoothing, reduction=self.reduction)
 
 
 @dataclass(frozen=True, repr=False)
 class SoftCrossEntropy(_Softmax):
     """CrossEntropy for probabilities y (rows, classes), each row adding up to 1.
 
-    t = (1 - label_smoothing) y + label_smoothing / n_out. PyTorch's cross_entropy with targets that
-    are probabilities. The loss "cross_entropy" becomes this one if y is a matrix of floats. Labels
-    (rows,) are taken as well, for validation data. Response: softmax(z).
+    t = (1 - label_smoothing) y + label_smoothing / n_out, dz = (softmax(z) - t) / rows. PyTorch's
+    cross_entropy with targets that are probabilities. The loss "cross_entropy" becomes this one if
+    y is a matrix of floats. Labels (rows,) are taken as well, for validation data. Response:
+    softmax(z).
 
     label_smoothing: the share of t that goes to all classes alike, in [0, 1).
     reduction: "mean" or "sum", see `Loss`.
@@ -123,18 +159,22 @@ class SoftCrossEntropy(_Softmax):
     name: ClassVar[str] = "soft_cross_entropy"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
-    label_smoothing: float = 0.0
+    label_smoothing: float = number(0.0, below=1)
 
-    def _check(self) -> None:
-        _check_smoothing(self.label_smoothing)
+    def as_target(
+        self, y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
+    ) -> Array:
+        """See Loss.as_target."""
+        self._check_classes(n_out)
+        return as_probabilities(y, rows, n_out, dtype, name)
 
 
 @dataclass(frozen=True, repr=False)
 class BinaryCrossEntropy(Loss):
     """softplus(z) - t z for y in [0, 1], t = (1 - label_smoothing) y + label_smoothing / 2.
 
-    The lecture, "Logistic regression". With several outputs it is multi-label classification.
-    Response: sigmoid(z).
+    dz = (sigmoid(z) - t) / (rows n_out). Response: sigmoid(z). The lecture, "Logistic regression".
+    With several outputs it is multi-label classification.
 
     label_smoothing: the share of t that goes to both answers alike, in [0, 1).
     pos_weight: how much a target 1 counts against a target 0, for example the ratio of zeros to
@@ -152,14 +192,11 @@ class BinaryCrossEntropy(Loss):
     predicts: ClassVar[str] = "classes"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
-    label_smoothing: float = 0.0
-    pos_weight: float | tuple[float, ...] | None = None
-    output_weight: tuple[float, ...] | None = None
+    label_smoothing: float = number(0.0, below=1)
+    pos_weight: float | tuple[float, ...] | None = declared(_check_factors, None)
+    output_weight: tuple[float, ...] | None = declared(_check_factors, None)
 
     def _check(self) -> None:
-        _check_smoothing(self.label_smoothing)
-        for name in ("pos_weight", "output_weight"):
-            object.__setattr__(self, name, _as_factors(name, getattr(self, name)))
         if isinstance(self.output_weight, float):
             raise ValueError("output_weight must be a list, one number for each output")
         lengths = [len(w) for w in self._lists()]
@@ -204,7 +241,8 @@ class BinaryCrossEntropy(Loss):
 class Focal(_OfLabels):
     """-(1 - p)^gamma log p, p = softmax(z) of the label (Lin et al. 2017), for labels y (rows,).
 
-    Rows that are right already count less. Response: softmax(z). Factors of single classes are the
+    dz = (1 - p)^gamma (1 - gamma p log(p) / (1 - p)) (softmax(z) - onehot(y)) / rows. Rows that are
+    right already count less. Response: softmax(z). Factors of single classes are the
     `class_weight` of fit.
 
     gamma: how much less rows count that are right already, in [0, 100]; 0 is cross_entropy.
@@ -215,10 +253,7 @@ class Focal(_OfLabels):
     """
 
     name: ClassVar[str] = "focal"
-    gamma: float = 2.0
-
-    def _check(self) -> None:
-        check_number("gamma", self.gamma, 0, 100)
+    gamma: float = number(2.0, high=100)
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,13 +275,8 @@ class BinaryFocal(Loss):
     predicts: ClassVar[str] = "classes"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
-    gamma: float = 2.0
-    alpha: float | None = None
-
-    def _check(self) -> None:
-        check_number("gamma", self.gamma, 0, 100)
-        if self.alpha is not None:
-            check_number("alpha", self.alpha, 0, 1)
+    gamma: float = number(2.0, high=100)
+    alpha: float | None = number(None, high=1, optional=True)
 
     def _settings(self) -> dict[str, Any]:
         alpha = self.alpha
@@ -265,6 +295,8 @@ class BinaryFocal(Loss):
 class SquaredError(Loss):
     """(z - y)^2, the lecture's J(theta); not half of it.
 
+    dz = 2 (z - y) / (rows n_out).
+
     reduction: "mean" or "sum", see `Loss`.
     """
 
@@ -275,6 +307,8 @@ class SquaredError(Loss):
 @dataclass(frozen=True, repr=False)
 class AbsoluteError(Loss):
     """|z - y|, whose best constant is the median. The gradient at z = y is 0.
+
+    dz = sign(z - y) / (rows n_out).
 
     reduction: "mean" or "sum", see `Loss`.
     """
@@ -287,6 +321,8 @@ class AbsoluteError(Loss):
 class Huber(Loss):
     """e^2 / 2 for |e| <= delta, otherwise delta (|e| - delta / 2), with e = z - y (Huber 1964).
 
+    dz = (e, cut to -delta .. delta) / (rows n_out).
+
     delta: the error at which the loss becomes linear, in the units of y.
     reduction: "mean" or "sum", see `Loss`.
 
@@ -295,18 +331,15 @@ class Huber(Loss):
 
     name: ClassVar[str] = "huber"
     has_unit: ClassVar[bool] = True
-    delta: float = 1.0
-
-    def _check(self) -> None:
-        check_number("delta", self.delta, 1e-30, 1e30)
+    delta: float = number(1.0, 1e-30, 1e30)
 
 
 @dataclass(frozen=True, repr=False)
 class Poisson(Loss):
     """exp(z) - y z for counts y >= 0 of the rate exp(z): the negative log-likelihood without log y!
 
-    Response: the rate. Raw outputs above 88 in float32 (709 in float64) overflow, and training
-    stops.
+    dz = (exp(z) - y) / (rows n_out). Response: the rate. Raw outputs above 88 in float32 (709 in
+    float64) overflow, and training stops.
 
     reduction: "mean" or "sum", see `Loss`.
     """
@@ -339,19 +372,7 @@ class Pinball(Loss):
     name: ClassVar[str] = "pinball"
     has_unit: ClassVar[bool] = True
     link: ClassVar[str] = "applies softplus to the gaps between quantiles itself"
-    quantiles: tuple[float, ...] = (0.5,)
-
-    def _check(self) -> None:
-        given = self.quantiles if isinstance(self.quantiles, tuple | list) else (self.quantiles,)
-        if not given:
-            raise ValueError("quantiles is empty; (0.1, 0.5, 0.9), for instance")
-        for quantile in given:
-            check_number("a quantile", quantile, 0, 1)
-        if min(given) <= 0 or max(given) >= 1:
-            raise ValueError(f"quantiles must lie between 0 and 1, not {self.quantiles!r}")
-        if any(a >= b for a, b in pairwise(given)):
-            raise ValueError(f"quantiles must ascend, not {self.quantiles!r}; sort them")
-        object.__setattr__(self, "quantiles", tuple(map(float, given)))
+    quantiles: tuple[float, ...] = declared(_check_quantiles, (0.5,))
 
     def _outputs(self) -> str:
         return f"{len(self.quantiles)} outputs (quantiles) for each column of y"
@@ -393,10 +414,7 @@ class GaussianNLL(Loss):
 
     name: ClassVar[str] = "gaussian_nll"
     link: ClassVar[str] = "applies softplus to the variances itself"
-    min_variance: float = 1e-6
-
-    def _check(self) -> None:
-        check_number("min_variance", self.min_variance, 1e-30, 1e30)
+    min_variance: float = number(1e-6, 1e-30, 1e30)
 
     def _outputs(self) -> str:
         return "two outputs (mean and variance) for each column of y"

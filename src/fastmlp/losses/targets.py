@@ -11,7 +11,6 @@ from .. import _core
 from ..ground.advice import Meaning
 from ..ground.arrays import Array
 from ..ground.conversion import DROP, as_numbers, check_finite, convert, is_ready, place_of
-from . import CrossEntropy, Loss, SoftCrossEntropy, get_loss
 
 _INT64 = np.dtype(np.int64)
 _SUM_SLACK = 1e-3  # error of a sum of probabilities in half precision, or in three printed digits
@@ -137,25 +136,6 @@ def _label_message(name: str, label: int, n_classes: int) -> str:
     )
 
 
-def suited(loss: Loss, y: Any) -> Loss:
-    """Return the loss, or SoftCrossEntropy if it is CrossEntropy and y is a matrix of floats."""
-    if type(loss) is not CrossEntropy:
-        return loss
-    try:
-        array = y if hasattr(y, "dtype") else np.asarray(y)
-        is_soft = array.ndim == 2 and array.shape[1] > 1 and np.asarray(array).dtype.kind == "f"
-    except Exception:  # the conversion that follows explains it
-        return loss
-    if not is_soft:
-        return loss
-    if loss.ignore_index is not None:
-        raise ValueError(
-            "ignore_index is about labels, but y holds probabilities; leave ignore_index out and "
-            "give such rows sample_weight=0"
-        )
-    return SoftCrossEntropy(loss.label_smoothing, reduction=loss.reduction)
-
-
 def as_probabilities(
     y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
 ) -> Array:
@@ -167,7 +147,7 @@ def as_probabilities(
     if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
         return np.eye(n_out, dtype=dtype)[as_labels(array, rows, n_out, name)]
     values = as_values(array, rows, n_out, dtype, name, n_out, "classes")
-    _check_range(values, 0.0, 1.0, name, "soft_cross_entropy")
+    check_range(values, 0.0, 1.0, name, "soft_cross_entropy")
     sums = values.sum(axis=1, dtype=np.float64)
     if (bad := np.abs(sums - 1) > _SUM_SLACK).any():
         row = int(np.argmax(bad))
@@ -177,13 +157,6 @@ def as_probabilities(
             "several labels a row"
         )
     return values
-
-
-def meaning_of(loss: Loss) -> Meaning:
-    """Return what the targets of a loss are; of a custom loss only the user knows."""
-    if loss.predicts == "classes":
-        return "classes"
-    return "values" if loss.predicts == "values" else "features"
 
 
 def target_numbers(y: ArrayLike, name: str, meaning: Meaning) -> Array:
@@ -227,31 +200,8 @@ def as_values(
     return values
 
 
-def as_target(
-    y: ArrayLike, loss: str | Loss, rows: int, n_out: int, dtype: np.dtype[Any], name: str = "y"
-) -> Array:
-    """Return y in the form that the loss takes; ValueError and TypeError say what is wrong."""
-    chosen = get_loss(loss)
-    is_soft = isinstance(chosen, SoftCrossEntropy)
-    if chosen.needs_labels or is_soft:
-        if n_out == 1:
-            binary = _core.LOSSES[chosen.name]["binary"]
-            raise ValueError(
-                f"{chosen.name} needs one output per class; for two classes use "
-                f'Linear(..., 2), or one output with loss="{binary}"'
-            )
-        if is_soft:
-            return as_probabilities(y, rows, n_out, dtype, name)
-        return as_labels(y, rows, n_out, name, getattr(chosen, "ignore_index", None))
-    if not chosen.predicts:
-        return as_given(y, rows, dtype, name)
-    columns = chosen.target_columns(n_out)
-    values = as_values(y, rows, columns, dtype, name, n_out, meaning_of(chosen))
-    _check_range(values, chosen.low, chosen.high, name, chosen.name)
-    return values
-
-
-def _check_range(values: Array, low: float, high: float, name: str, loss: str) -> None:
+def check_range(values: Array, low: float, high: float, name: str, loss: str) -> None:
+    """Raise ValueError for targets outside low .. high."""
     if values.min() < low or values.max() > high:
         end = "infinity" if np.isinf(high) else f"{high:g}"
         raise ValueError(f"{name} has values outside {low:g} .. {end}, which {loss} takes")

@@ -30,7 +30,7 @@ from ..layers import (
 from ..layers.normalization import Standardize
 from ..losses import Loss, LossFunction, get_loss
 from ..losses.custom import CustomLoss
-from ..losses.targets import as_target, check_missing, suited
+from ..losses.targets import check_missing
 from ..metrics import Metric
 from .state import NetworkState, zeros
 
@@ -294,7 +294,7 @@ class Network(NetworkState):
             if y is not None:
                 check_finite(matrix, "X")
                 chosen = get_loss(self._choose_loss(loss, y))
-                as_target(y, chosen, len(matrix), self.n_out, self.dtype)
+                chosen.as_target(y, len(matrix), self.n_out, self.dtype)
             if self._executor is None:  # unless another thread was quicker
                 self._executor = self._build(matrix.shape[1])
 
@@ -308,7 +308,7 @@ class Network(NetworkState):
             if loss is None and isinstance(self.loss, CustomLoss):
                 self.loss.check_usable()
             own = get_loss(given)
-            chosen = suited(own, y)
+            chosen = own.suited(y)
             return given if chosen is own and isinstance(given, str) else chosen
         try:
             array = as_numbers(y, "y", "target")

@@ -18,7 +18,7 @@ any number of threads.
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -26,7 +26,7 @@ import numpy as np
 from .. import _core
 from ..engine.plan import leaves_of
 from ..ground.arrays import Matrix, Vector
-from ..ground.checks import check_count, check_number
+from ..ground.checks import check_fields, count, number
 from ..ground.frozen import Settings
 from ..layers import Dropout, Layer
 from ..layers.normalization import BatchNorm
@@ -69,14 +69,11 @@ class FullBatchMethod(Settings):
     """
 
     needs_matrix: ClassVar[bool] = True
-    l2: float = 0.0
-    tolerance: float = 1e-8
+    l2: float = number(0.0)
+    tolerance: float = number(1e-8)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            check = check_count if field.name == "memory" else check_number
-            object.__setattr__(self, field.name, check(value, field.name))  # frozen for users
+        check_fields(self)
 
     def check(self, layers: Sequence[Layer], n_params: int, loss: Loss) -> None:
         """Raise ValueError if the method cannot train this network with this loss.
@@ -147,7 +144,7 @@ class LBFGS(FullBatchMethod):
 
     name: ClassVar[str] = "lbfgs"
     needs_matrix: ClassVar[bool] = False
-    memory: int = 10
+    memory: int = count(10)
 
     def begin(self, objective: Objective) -> Stepper:
         """Start a new run, with an empty memory."""
@@ -186,12 +183,7 @@ class LevenbergMarquardt(FullBatchMethod):
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
-    damping: float = 1e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.damping == 0:
-            raise ValueError("damping must be above 0, 1e-3 for instance")
+    damping: float = number(1e-3, positive=True, advice=", 1e-3 for instance")
 
     def check(self, layers: Sequence[Layer], n_params: int, loss: Loss) -> None:
         """See FullBatchMethod.check."""

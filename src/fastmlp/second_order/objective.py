@@ -17,8 +17,8 @@ from .. import _core
 from ..engine.executor import Executor
 from ..engine.plan import aligned_empty
 from ..ground.arrays import Array, Vector
+from ..ground.conversion import Weights
 from ..losses import Loss
-from ..sample_weights import Weights
 
 BLOCK_ROWS = 4096  # rows per forward and backward: bounds the memory, and Ctrl-C comes between
 MOST_SQUARED = 10_000  # parameters, if an (n_params, n_params) matrix is needed: 800 MB

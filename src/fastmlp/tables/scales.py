@@ -28,7 +28,7 @@ def learn(name: str, values: Array) -> Scale | None:
         mean, std = float(values.mean()), float(values.std())
         reach = float(np.abs(values - mean).max())
     if not (math.isfinite(mean) and math.isfinite(std) and math.isfinite(reach)):
-        raise TableError(f"column {name!r} holds values too large to standardise; rescale it")
+        raise TableError(f"column {name!r} holds values too large to standardize; rescale it")
     if std <= 1e-12 * abs(mean):  # the column is constant; rounding of the mean leaves some std
         return None
     is_far = reach > BOUND * std

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..engine.plan import leaves_of
 from ..ground.arrays import Array
-from ..ground.checks import as_real, as_whole
+from ..ground.checks import check_count, check_number
 from ..layers import Linear
 from ..network.network import Network
 from ..optimizers import Optimizer
@@ -61,11 +61,6 @@ class _Monitor(Callback):
             raise ValueError(f'mode must be "auto", "min" or "max", not {mode!r}')
         if not isinstance(monitor, str):
             raise TypeError(f'monitor must be a name, "val_loss" for instance, not {monitor!r}')
-        epochs, delta = as_whole(patience), as_real(min_delta)
-        if epochs is None or epochs < 0:
-            raise ValueError(f"patience must be an integer >= 0, not {patience!r}")
-        if delta is None or delta < 0:
-            raise ValueError(f"min_delta must be a finite number >= 0, not {min_delta!r}")
         if mode == "auto":
             quantity = monitor.removeprefix("val_")
             if quantity not in _MODES:
@@ -74,8 +69,10 @@ class _Monitor(Callback):
                     'mode="min" or mode="max"'
                 )
             mode = _MODES[quantity]
-        self.monitor, self.patience, self.min_delta, self.rtol = monitor, epochs, delta, rtol
-        self.mode = mode
+        self.monitor, self.mode = monitor, mode
+        self.patience = check_count(patience, "patience", 0)
+        self.min_delta = check_number(min_delta, "min_delta")
+        self.rtol = check_number(rtol, "rtol", below=1)
         self.best = math.nan
 
     def on_fit_begin(self, run: Run) -> None:
@@ -220,18 +217,10 @@ class ReduceOnPlateau(_Monitor):
         min_lr: float = 0.0,
         rtol: float = 1e-4,
     ) -> None:
-        relative = as_real(rtol)
-        if relative is None or not 0 <= relative < 1:
-            raise ValueError(f"rtol must be a number with 0 <= rtol < 1, not {rtol!r}")
-        super().__init__(monitor, patience, min_delta, mode, relative)
-        share, epochs, least = as_real(factor), as_whole(cooldown), as_real(min_lr)
-        if share is None or not 0 < share < 1:
-            raise ValueError(f"factor must lie between 0 and 1, not {factor!r}")
-        if epochs is None or epochs < 0:
-            raise ValueError(f"cooldown must be an integer >= 0, not {cooldown!r}")
-        if least is None or least < 0:
-            raise ValueError(f"min_lr must be a finite number >= 0, not {min_lr!r}")
-        self.factor, self.cooldown, self.min_lr = share, epochs, least
+        super().__init__(monitor, patience, min_delta, mode, rtol)
+        self.factor = check_number(factor, "factor", positive=True, below=1)
+        self.cooldown = check_count(cooldown, "cooldown", 0)
+        self.min_lr = check_number(min_lr, "min_lr")
         self._waited = self._cooling = 0
 
     def on_fit_begin(self, run: Run) -> None:

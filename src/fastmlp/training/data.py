@@ -7,13 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..ground.arrays import Array
-from ..ground.checks import as_real
-from ..ground.conversion import as_finite
+from ..ground.checks import check_number
+from ..ground.conversion import Weights, as_finite, as_weights
 from ..ground.errors import warn
 from ..losses import Loss
-from ..losses.targets import as_target
 from ..network.network import Network
-from ..sample_weights import ClassWeight, Weights, as_weights, class_weights, combined, weights_at
+from ..sample_weights import ClassWeight, class_weights, combined, weights_at
 
 
 class TrainingData:
@@ -75,10 +74,8 @@ class TrainingData:
 
     def _split(self, share: float, seed: int) -> None:
         """Set a random share of the rows aside for validation; only those are copied."""
-        n, number = len(self.rows), as_real(share)
-        if number is None or not 0 < number < 1:
-            raise ValueError(f"validation_split must lie between 0 and 1, not {share!r}")
-        held_out = round(n * number)
+        n = len(self.rows)
+        held_out = round(n * check_number(share, "validation_split", positive=True, below=1))
         if not 0 < held_out < n:
             raise ValueError(
                 f"validation_split={share!r} of {n} rows leaves one side empty; 0.1 is usual"
@@ -109,4 +106,4 @@ def checked_pair(
     """Return X and y in the form that C takes; ValueError or TypeError before any work."""
     net.column_names.check(X, x_name)
     x = as_finite(X, net.dtype, net.n_in, x_name)
-    return x, as_target(y, loss, len(x), net.n_out, net.dtype, y_name)
+    return x, loss.as_target(y, len(x), net.n_out, net.dtype, y_name)

@@ -11,6 +11,7 @@ import numpy as np
 from ..engine.plan import leaves_of
 from ..ground.arrays import Array
 from ..ground.checks import check_count, check_flag
+from ..ground.conversion import Weights
 from ..ground.errors import DivergenceError
 from ..ground.runtime import resolve_threads
 from ..layers import Dropout
@@ -18,7 +19,6 @@ from ..losses import Loss, get_loss
 from ..metrics import Metric, check_targets, get_metrics
 from ..network.network import Network
 from ..optimizers import Optimizer
-from ..sample_weights import Weights
 from ..second_order.methods import FullBatchMethod
 from .callbacks import Callback, EarlyStopping, check_callbacks, check_monitors
 from .data import TrainingData

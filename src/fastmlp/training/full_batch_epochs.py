@@ -17,7 +17,7 @@ from .run import Run
 
 _STUCK = (
     "stopped, not converged: no step was found that lowers the loss, though its slope promises "
-    'one; standardise X and y, use dtype="float64", or begin with other weights'
+    'one; standardize X and y, use dtype="float64", or begin with other weights'
 )
 
 

@@ -23,7 +23,7 @@ _LARGE = 1000.0  # root mean square of an input; the first step then moves outpu
 _LOOK = 1_000_000  # numbers of X that are read for the hint
 _ROUNDING = 1e-6  # a spread that may be that of float32, as a share of the size
 _FEW_STEPS, _DEFAULT_EPOCHS, _DEFAULT_BATCH = 100, 20, 128
-_LEARNT, _GREW = 0.5, 1.5  # the last loss as a share of the first epoch's
+_LEARNED, _GREW = 0.5, 1.5  # the last loss as a share of the first epoch's
 
 
 def warn_of_activation(layers: Sequence[Layer], loss: Loss) -> None:
@@ -118,7 +118,7 @@ class Hints:
                 "Standardize() before the first layer",
                 LearningHint,
             )
-        elif last > 0 and last > _LEARNT * first and steps <= _FEW_STEPS and self._is_default(run):
+        elif last > 0 and last > _LEARNED * first and steps <= _FEW_STEPS and self._is_default(run):
             warn(
                 f"the loss has only gone from {first:.4g} to {last:.4g} in {steps} steps: so few "
                 f"rows need more than the default of {_DEFAULT_EPOCHS} epochs; pass epochs=1000, "

@@ -23,7 +23,7 @@ def large(rng, n_in, n_out):
 figure, axes = panels(2)
 for ax, activation in zip(axes, (Tanh(), ReLU()), strict=True):
     kind = type(activation).__name__
-    for init, label, colour, marker in (
+    for init, label, color, marker in (
         ("small_normal", "0.01 randn", BLUE, "o"),
         ("xavier_normal", "Xavier, Var 1/n", GREEN, "s"),
         ("he_normal", "He, Var 2/n", PURPLE, "^"),
@@ -33,11 +33,11 @@ for ax, activation in zip(axes, (Tanh(), ReLU()), strict=True):
         for layer in range(DEPTH):
             a = activation.forward(Linear(WIDTH, WIDTH, init=init, seed=layer).forward(a))
             sizes.append(float(np.sqrt(np.mean(np.square(a, dtype=np.float64)))))
-        ax.plot(range(1, DEPTH + 1), sizes, color=colour, marker=marker, ms=3.5, label=label)
+        ax.plot(range(1, DEPTH + 1), sizes, color=color, marker=marker, ms=3.5, label=label)
         print(f"{kind}, {label}, root mean square in layer {DEPTH}: {sizes[-1]:.4g}")
     ax.set(xlabel="layer", ylabel=f"root mean square of a, {kind}")
     ax.set_xticks([1, 5, 10, 15, 20])
 axes[0].set_ylim(0, 1)
 axes[1].set(yscale="log", ylim=(1e-16, 1e14))
 axes[1].legend(frameon=False, fontsize=9)
-save(figure, "initialisation")
+save(figure, "initialization")

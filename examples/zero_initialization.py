@@ -26,4 +26,4 @@ for ax, init in zip(axes, ("zeros", "glorot_uniform"), strict=True):
     print(f"{init}, largest difference between units: {apart:.6g}")
     print(f"{init}, largest weight: {np.abs(hidden.weight).max():.6g}")
     print(f"{init}, accuracy: {accuracy:.4f}")
-save(figure, "zero_initialisation")
+save(figure, "zero_initialization")
