@@ -79,6 +79,10 @@ class Layer(Translated, dialect="layer"):
         """Return this layer as one op for n_in features, at place `index`, without offsets."""
         raise TypeError(OWN_LAYER.format(self))
 
+    def width_out(self, n_in: int | None) -> int | None:
+        """Return the number of outputs for n_in features; None if it depends on an unknown n_in."""
+        return n_in
+
     def width_hint(self, n_in: int) -> str:
         """Return the advice if n_in features come in and this layer has another width."""
         return f"it has seen data with {self.n_in}; make a new one"
