@@ -28,7 +28,7 @@
  *   range            unbounded: to both sides; half_open: to one side, with a slope everywhere;
  *                    half_flat: to one side, and constant on the other; bounded: to neither.
  *   form             straight: linear in pieces; or curved.
- *   kink             The slope jumps at this number and at minus this number; NAN: nowhere.
+ *   kink             The slope or its derivative jumps at plus and minus this number; NAN: nowhere.
  *   first weights    The initializer of the Linear that comes before the activation. */
 #define FM_ACTIVATIONS(X)                                                                          \
     X(identity, Identity, y, unbounded, straight, NAN, glorot_uniform, "", 0, "z", 0)              \
