@@ -37,6 +37,8 @@
       "z if z > 0 else slope z (slope >= 0)", 0)                                                   \
     X(elu, ELU, y, half_open, curved, 0, he_normal, "alpha", 1,                                    \
       "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)", 0)                               \
+    X(celu, CELU, y, half_open, curved, 0, he_normal, "alpha", 1,                                  \
+      "z if z > 0 else alpha (exp(z / alpha) - 1) (Barron 2017)", 1e-6)                            \
     X(selu, SELU, y, half_open, curved, 0, xavier_normal, "", 0,                                   \
       "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)", 0)                                          \
     X(gelu, GELU, z, half_open, curved, NAN, he_normal, "", 0,                                     \

@@ -249,6 +249,12 @@ MUTANTS = [
         "between",
     ),
     Mutant(
+        "celu: slope as if alpha were 1",
+        "kernels/activation.c",
+        "y / a + 1",
+        "y + 1",
+    ),
+    Mutant(
         "softplus: not divided by beta",
         "kernels/activation.c",
         "vlog1p_unit(vexp(-vabs(a * z))) / a",

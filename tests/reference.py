@@ -90,6 +90,15 @@ def elu_slope(z: Array, a: float = 1.0) -> Array:
     return np.where(z <= 0, a * np.exp(np.minimum(z, 0.0)), 1.0)
 
 
+def celu(z: Array, a: float = 1.0) -> Array:
+    """ELU of z / a, times a: the slope at 0 is 1 for every a (Barron 2017)."""
+    return np.where(z <= 0, a * np.expm1(np.minimum(z, 0.0) / a), z)
+
+
+def celu_slope(z: Array, a: float = 1.0) -> Array:
+    return np.where(z <= 0, np.exp(np.minimum(z, 0.0) / a), 1.0)
+
+
 # The fixed point of Klambauer et al. 2017, appendix A: with these two, inputs of mean 0 and
 # variance 1 give outputs of mean 0 and variance 1.
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -230,6 +239,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(relu, relu_slope, 0.0),
     "leaky_relu": Activation(leaky_relu, leaky_relu_slope, 0.01),
     "elu": Activation(elu, elu_slope, 1.0),
+    "celu": Activation(celu, celu_slope, 1.0),
     "selu": Activation(selu, selu_slope, 0.0),
     "gelu": Activation(gelu, gelu_slope, 0.0),
     "gelu_tanh": Activation(gelu_tanh, gelu_tanh_slope, 0.0),

@@ -59,6 +59,7 @@ TORCH_ACTIVATIONS = {
     "relu": torch.nn.ReLU,
     "leaky_relu": torch.nn.LeakyReLU,
     "elu": torch.nn.ELU,
+    "celu": torch.nn.CELU,
     "selu": torch.nn.SELU,
     "gelu": torch.nn.GELU,
     "gelu_tanh": functools.partial(torch.nn.GELU, approximate="tanh"),
@@ -538,6 +539,7 @@ def test_attributes_mean_the_same():
     pairs = [
         (fastmlp.LeakyReLU(0.3), torch.nn.LeakyReLU(0.3)),
         (fastmlp.ELU(0.7), torch.nn.ELU(0.7)),
+        (fastmlp.CELU(0.25), torch.nn.CELU(0.25)),  # its gradient rounds 1 / alpha to float32
         (fastmlp.Softplus(0.3), torch.nn.Softplus(0.3)),
         (fastmlp.Softplus(beta=5.0), torch.nn.Softplus(5.0, threshold=500)),
     ]
