@@ -44,6 +44,11 @@ enum {
 };
 
 typedef struct {
+    const char *name, *form;
+    double kink; /* NAN: none */
+} fm_op_info;
+
+typedef struct {
     const char *name, *class_name, *attr;
     double attr_default, attr_least;
     int32_t from_y; /* 1: the derivative is a function of the output */
@@ -75,7 +80,7 @@ typedef struct {
     double value; /* the default */
 } fm_hyper_info;
 
-extern const char *const fm_op_names[FM_N_OPS];
+extern const fm_op_info fm_op_infos[FM_N_OPS];
 extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
 extern const fm_function_info fm_function_infos[FM_N_FUNCTIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];

@@ -3,20 +3,23 @@
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name, whole): `whole` says whether an area must hold its rows or its columns whole, or nothing.
- * kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope, <name>_backward,
- * <name>_param_grad and <name>_keep_stats; and for panels <name>_panel_forward,
- * <name>_panel_backward and <name>_panel_param_grad. */
+/* X(name, whole, form, kink): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope,
+ * <name>_backward, <name>_param_grad and <name>_keep_stats; and for panels <name>_panel_forward,
+ * <name>_panel_backward and <name>_panel_param_grad.
+ *
+ *   whole  Whether an area must hold its rows or its columns whole, or nothing.
+ *   form   As a function of its input outside of training: straight, linear in pieces; or curved.
+ *   kink   As for activations, which have their own. */
 #define FM_OPS(X)                                                                                  \
-    X(linear, nothing)                                                                             \
-    X(activation, nothing)                                                                         \
-    X(dropout, nothing)                                                                            \
-    X(layer_norm, rows)                                                                            \
-    X(rms_norm, rows)                                                                              \
-    X(batch_norm, columns)                                                                         \
-    X(standardize, nothing)                                                                        \
-    X(branch, nothing)                                                                             \
-    X(add, nothing)
+    X(linear, nothing, straight, NAN)                                                              \
+    X(activation, nothing, curved, NAN)                                                            \
+    X(dropout, nothing, straight, NAN)                                                             \
+    X(layer_norm, rows, curved, NAN)                                                               \
+    X(rms_norm, rows, curved, NAN)                                                                 \
+    X(batch_norm, columns, straight, NAN)                                                          \
+    X(standardize, nothing, straight, NAN)                                                         \
+    X(branch, nothing, straight, NAN)                                                              \
+    X(add, nothing, straight, NAN)
 
 /* X(name, PythonClass, derivative from, range, form, kink, first weights, attribute, its default,
  * formula, its least value)

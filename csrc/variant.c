@@ -64,7 +64,7 @@ static int64_t first_outside(const void *x, int64_t n, double low, double high) 
 FM_FUNCTIONS(DEFINE_FUNCTION)
 
 #define FUNCTION_ENTRY(name, ...) all_##name,
-#define OP_ENTRY(name, whole)                                                                      \
+#define OP_ENTRY(name, whole, ...)                                                                 \
     {name##_sizes,         name##_forward,        name##_slope,                                    \
      name##_backward,      name##_param_grad,     name##_keep_stats,                               \
      name##_panel_forward, name##_panel_backward, name##_panel_param_grad,                         \

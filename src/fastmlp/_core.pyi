@@ -10,6 +10,7 @@ from .network.network import Network
 from .optimizers import Optimizer
 
 OPS: Final[dict[str, int]]
+OP_FACTS: Final[list[dict[str, Any]]]
 ACTIVATIONS: Final[dict[str, dict[str, Any]]]
 LOSSES: Final[dict[str, dict[str, Any]]]
 FUNCTIONS: Final[dict[str, dict[str, Any]]]

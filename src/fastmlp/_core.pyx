@@ -36,6 +36,11 @@ cdef extern from "fastmlp.h" nogil:
         FM_PANELS_always
         FM_PANELS_never
 
+    ctypedef struct fm_op_info:
+        const char *name
+        const char *form
+        double kink
+
     ctypedef struct fm_activation_info:
         const char *name
         const char *class_name
@@ -70,7 +75,7 @@ cdef extern from "fastmlp.h" nogil:
         const char *name
         double value
 
-    const char *fm_op_names[]
+    const fm_op_info fm_op_infos[]
     const fm_activation_info fm_activation_infos[]
     const fm_function_info fm_function_infos[]
     const fm_loss_info fm_loss_infos[]
@@ -284,7 +289,8 @@ cdef extern from "blas_info.h" nogil:
 
 # ---- the lists of registry.h -----------------------------------------------------------------------
 
-OPS = {fm_op_names[i].decode(): i for i in range(FM_N_OPS)}
+OPS = {fm_op_infos[i].name.decode(): i for i in range(FM_N_OPS)}
+OP_FACTS = [{"form": fm_op_infos[i].form.decode(), "kink": fm_op_infos[i].kink} for i in range(FM_N_OPS)]
 ACTIVATIONS = {
     fm_activation_infos[i].name.decode(): {
         "index": i,

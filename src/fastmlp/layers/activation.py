@@ -18,6 +18,7 @@ class Activation(Layer):
     ValueError for a setting outside its range.
     """
 
+    bends = True
     name: str
 
     def __init__(self, *args: float, **kwargs: float) -> None:

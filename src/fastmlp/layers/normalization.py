@@ -13,7 +13,7 @@ from ..ground.checks import as_real, check_flag
 from ..ground.conversion import as_finite, as_numbers
 from ..ground.errors import warn
 from ..ground.frames import ColumnNames
-from .base import Home, Layer, make_record
+from .base import LayerOfParts, make_record
 
 _BLOCK = 4096  # rows whose float64 copies adapt holds at a time
 _TRACE = 4 * float(np.finfo(np.float64).eps)  # std / |mean| that rounding leaves of a constant
@@ -21,8 +21,8 @@ _TINY = float(np.finfo(np.float32).smallest_subnormal)
 _COARSE = 32  # steps of the network's type that a column must spread over to be told apart well
 
 
-class Normalization(Layer):
-    """Base: `parts` names the arrays that stand one behind the other at a place of the op."""
+class Normalization(LayerOfParts):
+    """Base of the normalizations: their kind and what is added to a variance."""
 
     keeps_scale = True
     kind: str
@@ -33,11 +33,6 @@ class Normalization(Layer):
             raise ValueError(f"eps must be a number with 1e-30 <= eps <= 1, not {eps!r}")
         self.eps = number
 
-    @property
-    def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """Of each array its name, its place ("b": parameters, "s": statistics), its first value."""
-        raise NotImplementedError
-
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
         return make_record(self.kind, 0, n_in, n_in, attr=self.eps)
@@ -45,38 +40,6 @@ class Normalization(Layer):
     def config(self) -> dict[str, Any]:
         """See Layer.config."""
         return {"eps": self.eps}
-
-    def arrays(self) -> dict[str, Array]:
-        """See Layer.arrays."""
-        return {name: self._part(name) for name, _, _ in self.parts}
-
-    def initial_arrays(
-        self, rng: np.random.Generator, n_in: int, follower: Layer | None
-    ) -> dict[str, Any]:
-        """See Layer.initial_arrays."""
-        own = super().initial_arrays(rng, n_in, follower)
-        return own or {name: value for name, _, value in self.parts}
-
-    def _part(self, name: str, grad: bool = False) -> Array:
-        home = self._home
-        if home is None:
-            raise ValueError(
-                f"the input width of {self!r} is not known yet; put it into a network, or pass "
-                "data first"
-            )
-        place = next(place for part, place, _ in self.parts if part == name)
-        before = [part for part, where, _ in self.parts if where == place].index(name)
-        op = home.layout.ops[home.op]
-        n, flat = int(op["n_in"]), home.grads if grad else home.params
-        first = int(op[place]) + before * n
-        return (flat if place == "b" else home.stats)[first : first + n]
-
-    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
-        home = super()._make_home(n_in, dtype)
-        self._home, self._n_in = home, n_in
-        for name, _, value in self.parts:
-            self._part(name)[:] = value
-        return home
 
 
 class _Scaled(Normalization):
@@ -100,7 +63,7 @@ class _Scaled(Normalization):
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """See Normalization.parts."""
+        """See LayerOfParts.parts."""
         return (("scale", "b", 1.0),) * self.has_scale + (("shift", "b", 0.0),) * self.has_shift
 
     @property
@@ -210,7 +173,7 @@ class BatchNorm(_Shifted):
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """See Normalization.parts."""
+        """See LayerOfParts.parts."""
         return (*super().parts, ("running_mean", "s", 0.0), ("running_var", "s", 1.0))
 
     def record(self, n_in: int, index: int) -> Array:
@@ -261,7 +224,7 @@ class Standardize(Normalization):
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """See Normalization.parts."""
+        """See LayerOfParts.parts."""
         return (("mean", "s", 0.0), ("std", "s", 0.0))  # std = 0: not adapted yet
 
     @property
