@@ -11,6 +11,7 @@
 #include "kernels/linear.c"
 #include "kernels/loss.c"
 #include "kernels/optimizer.c"
+#include "kernels/prelu.c"
 #include "kernels/residual.c"
 #include "kernels/standardize.c"
 

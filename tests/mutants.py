@@ -39,7 +39,7 @@ TESTS = [
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "norms_scale_shift"]
 TESTS += ["derivatives", "second_order", "ignore_index"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
-TESTS += ["panels", "float_mode", "threads", "pace", "signals", "state_machine"]
+TESTS += ["prelu_and_glu", "panels", "float_mode", "threads", "pace", "signals", "state_machine"]
 
 
 class Mutant(NamedTuple):
@@ -247,6 +247,18 @@ MUTANTS = [
         "kernels/activation.c",
         "pick(z >= 3, z, between)",
         "between",
+    ),
+    Mutant(
+        "prelu: the sign from the output",
+        "kernels/prelu.c",
+        "const vec x = load_rest(op_x(op, ctx, r), j, area.j1);\n            const vec dx",
+        "const vec x = load_rest(op_y(op, ctx, r), j, area.j1);\n            const vec dx",
+    ),
+    Mutant(
+        "prelu: a later block forgets the earlier",
+        "kernels/prelu.c",
+        "ctx->first_row > 0 ? load_rest(dslope, j, j1) : (vec){0}",
+        "(vec){0}",
     ),
     Mutant(
         "celu: slope as if alpha were 1",

@@ -847,6 +847,21 @@ class Activate:
 
 
 @dataclass
+class PReLU:
+    """He et al. 2015: slope x where x is not above 0, with a trained slope for each column."""
+
+    slope: Array  # (n,)
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.where(x <= 0, self.slope * x, x)
+
+    def backward(self, dy: Array) -> Array:
+        self.slope_grad = (dy * np.where(self.x <= 0, self.x, 0.0)).sum(axis=0)
+        return dy * np.where(self.x <= 0, self.slope, 1.0)
+
+
+@dataclass
 class Dropout:
     """`masks` gives the mask of each training pass in turn; without it nothing is dropped."""
 
@@ -948,6 +963,7 @@ class Residual:
 OPS = {
     "linear": Linear,
     "activation": Activate,
+    "prelu": PReLU,
     "dropout": Dropout,
     "layer_norm": LayerNorm,
     "rms_norm": RMSNorm,

@@ -19,6 +19,7 @@ from fastmlp import (
     Layer,
     LayerNorm,
     Linear,
+    PReLU,
     ReLU,
     Residual,
     RMSNorm,
@@ -42,6 +43,7 @@ def nets() -> dict[str, list]:
             Residual([Linear(16, 16), Tanh(), Dropout(0.2)]),
             Linear(16, 5),
         ],
+        "prelu": [Linear(7, 19), PReLU(), Linear(19, 5)],
         "batch norm": [Linear(7, 19), BatchNorm(), ReLU(), Linear(19, 5)],
         **{name: [norm(), Linear(7, 19), norm(), Linear(19, 5)] for name, norm in NORMS.items()},
     }

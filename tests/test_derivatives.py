@@ -31,6 +31,7 @@ from fastmlp import (
     LayerNorm,
     LeakyReLU,
     Linear,
+    PReLU,
     ReLU,
     Residual,
     RMSNorm,
@@ -171,6 +172,8 @@ def torch_function(net, x, y, loss):
                 mean = (h**2).mean(axis=1, keepdims=True)
                 scale = 1 if layer.scale is None else part(p, layer.scale)
                 h = h / torch.sqrt(mean + layer.eps) * scale
+            elif name == "PReLU":
+                h = functions.prelu(h, part(p, layer.slope))
             elif name != "Dropout":
                 h = getattr(functions, "leaky_relu" if name == "LeakyReLU" else name.lower())(h)
         return h
@@ -252,6 +255,7 @@ NETWORKS = {
     "relu": ([Linear, ReLU] * 2, KINKED),
     "leaky relu": ([Linear, LeakyReLU] * 2, KINKED),
     "elu": ([Linear, ELU] * 2, KINKED),
+    "prelu": ([Linear, PReLU] * 2, 2 * KINKED),  # for tiny inputs rounding is all there is
     "kinks and curves": ([Linear, ReLU, Linear, Tanh], KINKED),
 }
 TASKS = ["squared_error", "cross_entropy", "poisson", "absolute_error"]

@@ -1,14 +1,16 @@
-"""Activations: one class for each line of the list in `csrc/registry.h`."""
+"""Activations: a class for each line of the list in `csrc/registry.h`, and PReLU, which learns."""
 
 from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from .. import _core
 from ..ground.arrays import Array
 from ..ground.checks import as_real
 from ..ground.dialects import ARGUMENTS
-from .base import Layer, make_record
+from .base import Layer, LayerOfParts, make_record
 
 
 class Activation(Layer):
@@ -46,6 +48,56 @@ class Activation(Layer):
         """See Layer.config."""
         attr = _core.ACTIVATIONS[self.name]["attr"]
         return {attr: self._attribute} if attr else {}
+
+
+class PReLU(LayerOfParts):
+    """y = x if x > 0, else slope x, with a trained slope (n,) for each unit (He et al. 2015).
+
+    init: the first value of every slope, a finite number.
+
+    The slopes are not decayed or penalized, like biases: that would draw them to ReLU. PyTorch's
+    `PReLU(num_parameters=n)`. Raises ValueError for an init that is not finite.
+    """
+
+    bends = True
+    init_before = _core.ACTIVATIONS["leaky_relu"]["init"]
+
+    def __init__(self, init: float = 0.25) -> None:
+        number = as_real(init)
+        if number is None:
+            raise ValueError(f"init must be a finite number, not {init!r}")
+        self.init = number
+
+    def record(self, n_in: int, index: int) -> Array:
+        """See Layer.record."""
+        return make_record("prelu", 0, n_in, n_in)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"init": self.init}
+
+    @property
+    def parts(self) -> tuple[tuple[str, str, float], ...]:
+        """See LayerOfParts.parts."""
+        return (("slope", "b", self.init),)
+
+    @property
+    def slope(self) -> Array:
+        """The slopes (n,): a view into the flat parameters."""
+        return self._part("slope")
+
+    @slope.setter
+    def slope(self, values: ArrayLike) -> None:
+        self._assign("slope", self.slope, values)
+
+    @property
+    def slope_grad(self) -> Array:
+        """Gradient of the loss by the slopes, as the last backward left it."""
+        return self._part("slope", grad=True)
+
+    @slope_grad.setter
+    def slope_grad(self, values: ArrayLike) -> None:
+        self._assign("slope_grad", self.slope_grad, values)
 
 
 def _activation_class(name: str, spec: dict[str, Any]) -> type[Activation]:
