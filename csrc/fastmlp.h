@@ -199,6 +199,7 @@ typedef struct {
     /* set anew for every step */
     double correction1, correction2;       /* 1 - beta1^t and sqrt(1 - beta2^t) */
     double gradient_share, momentum_share; /* nadam */
+    double rectification;                  /* radam; 0: the step is not divided by sqrt(v) yet */
     double mix;                            /* schedule_free_adamw */
     double grad_scale;                     /* factor of the gradient after clipping by norm */
     int32_t is_shaped;                     /* 1: the gradient is scaled, clipped or penalized */

@@ -101,6 +101,7 @@
     X(adamw, 2)                                                                                    \
     X(amsgrad, 3)                                                                                  \
     X(nadam, 2)                                                                                    \
+    X(radam, 2)                                                                                    \
     X(adagrad, 1)                                                                                  \
     X(rmsprop, 2)                                                                                  \
     X(centered_rmsprop, 3)                                                                         \

@@ -273,6 +273,12 @@ MUTANTS = [
         "vlog1p_unit(vexp(-vabs(a * z)))",
     ),
     Mutant(
+        "radam: rectified from the first step on",
+        "step.h",
+        "return rho > 5 ? sqrt(",
+        "return rho > 4 ? sqrt(",
+    ),
+    Mutant(
         "adadelta: no eps above",
         "kernels/optimizer.c",
         "vsqrt(s[1] + eps) / vsqrt(s[0] + eps)",

@@ -628,6 +628,30 @@ def nadam(
     return decay(p, lr, weight_decay) - lr * ahead / (np.sqrt(v) + eps)
 
 
+def radam(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Liu et al. 2020: Adam times r, which makes up for the variance of 1 / sqrt(v) over few steps.
+    rho_t is the number of steps that v is worth; up to 5 of them, v is left out."""
+    state["m"] = beta1 * state.get("m", np.zeros_like(p)) + (1.0 - beta1) * g
+    state["v"] = beta2 * state.get("v", np.zeros_like(p)) + (1.0 - beta2) * g * g
+    m = state["m"] / (1.0 - beta1**t)
+    rho = 2.0 / (1.0 - beta2) - 1.0
+    rho_t = rho - 2.0 * t * beta2**t / (1.0 - beta2**t)
+    if rho_t > 5.0:
+        r = np.sqrt((rho_t - 4) * (rho_t - 2) * rho / ((rho - 4) * (rho - 2) * rho_t))
+        m = m * r * np.sqrt(1.0 - beta2**t) / (np.sqrt(state["v"]) + eps)
+    return decay(p, lr, weight_decay) - lr * m
+
+
 def adagrad(
     p: Array,
     g: Array,
@@ -764,6 +788,7 @@ OPTIMIZERS: dict[str, Callable[..., Array]] = {
     "adamw": adamw,
     "amsgrad": amsgrad,
     "nadam": nadam,
+    "radam": radam,
     "adagrad": adagrad,
     "rmsprop": rmsprop,
     "lion": lion,

@@ -40,6 +40,7 @@ from fastmlp import (
     LinearWarmup,
     NAdam,
     OneCycle,
+    RAdam,
     RMSprop,
     Rprop,
     Sequential,
@@ -185,6 +186,18 @@ OPTIMIZERS = {
         NAdam(lr=0.01, weight_decay=0.1),
         torch.optim.NAdam,
         {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ),
+    "radam": (RAdam(lr=0.01), torch.optim.RAdam, {"lr": 0.01}),
+    "radam-decay": (
+        RAdam(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-4, weight_decay=0.1),
+        torch.optim.RAdam,
+        {
+            "lr": 0.01,
+            "betas": (0.8, 0.95),
+            "eps": 1e-4,
+            "weight_decay": 0.1,
+            "decoupled_weight_decay": True,
+        },
     ),
     "adagrad": (AdaGrad(lr=0.05), torch.optim.Adagrad, {"lr": 0.05}),
     "adagrad-l2": (
