@@ -13,6 +13,7 @@
 #define FM_OPS(X)                                                                                  \
     X(linear, nothing, straight, NAN)                                                              \
     X(activation, nothing, curved, NAN)                                                            \
+    X(glu, nothing, curved, NAN)                                                                   \
     X(prelu, nothing, straight, 0)                                                                 \
     X(dropout, nothing, straight, NAN)                                                             \
     X(layer_norm, rows, curved, NAN)                                                               \

@@ -5,6 +5,7 @@
 #include "kernels/activation.c"
 #include "kernels/batch_norm.c"
 #include "kernels/dropout.c"
+#include "kernels/glu.c"
 #include "kernels/gram.c"
 #include "kernels/lasso.c"
 #include "kernels/layer_norm.c"

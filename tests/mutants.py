@@ -249,6 +249,12 @@ MUTANTS = [
         "between",
     ),
     Mutant(
+        "glu: an area in the second half alone begins too far left",
+        "kernels/glu.c",
+        "j0 > n ? j0 - n : 0",
+        "0",
+    ),
+    Mutant(
         "prelu: the sign from the output",
         "kernels/prelu.c",
         "const vec x = load_rest(op_x(op, ctx, r), j, area.j1);\n            const vec dx",

@@ -887,6 +887,21 @@ class PReLU:
 
 
 @dataclass
+class GLU:
+    """Dauphin et al. 2017: the first half of the columns times g of the second, the gate."""
+
+    gate: str = "sigmoid"
+
+    def forward(self, x: Array) -> Array:
+        self.a, self.b = np.split(x, 2, axis=1)
+        return self.a * ACTIVATIONS[self.gate].f(self.b, 0.0)
+
+    def backward(self, dy: Array) -> Array:
+        g = ACTIVATIONS[self.gate]
+        return np.hstack([dy * g.f(self.b, 0.0), dy * self.a * g.df(self.b, 0.0)])
+
+
+@dataclass
 class Dropout:
     """`masks` gives the mask of each training pass in turn; without it nothing is dropped."""
 
@@ -988,6 +1003,7 @@ class Residual:
 OPS = {
     "linear": Linear,
     "activation": Activate,
+    "glu": GLU,
     "prelu": PReLU,
     "dropout": Dropout,
     "layer_norm": LayerNorm,

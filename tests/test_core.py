@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import fastmlp
 from fastmlp import (
     EMA,
+    GLU,
     SGD,
     Adam,
     BatchNorm,
@@ -61,7 +62,7 @@ def planned_with_every_op(has=(True,) * 5):
     batch, layer = ({"scale": a, "shift": b} for a, b in (has[:2], has[2:4]))
     deep = Residual([BatchNorm(**batch), ReLU()])
     inner = [RMSNorm(scale=has[4]), Linear(8), deep, Dropout(0.3), PReLU()]
-    layers = [Standardize(), Linear(5, 8), LayerNorm(**layer), Residual(inner), Linear(8, 3)]
+    layers = [Standardize(), Linear(5, 8), LayerNorm(**layer), Residual(inner), Linear(8, 6), GLU()]
     layout = plan(layers, 5)
     assert set(layout.ops["kind"]) == set(_core.OPS.values())
     return layout.ops.copy(), sizes_of(layout)
@@ -93,9 +94,9 @@ def test_any_program_is_refused_or_runs_inside_its_buffers(changes, size_changes
 
 @settings(max_examples=600)
 @given(
-    st.lists(st.tuples(st.integers(0, 13), st.sampled_from(FIELDS), NASTY), max_size=3),
+    st.lists(st.tuples(st.integers(0, 14), st.sampled_from(FIELDS), NASTY), max_size=3),
     st.lists(st.tuples(st.integers(0, 4), NASTY), max_size=1),
-    st.lists(st.tuples(st.integers(0, 13), ATTRIBUTES), max_size=3),
+    st.lists(st.tuples(st.integers(0, 14), ATTRIBUTES), max_size=3),
     st.permutations(range(11)),
     st.booleans(),
     st.lists(st.booleans(), min_size=5, max_size=5),

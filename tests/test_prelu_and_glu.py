@@ -3,6 +3,7 @@ their twins and PyTorch, at every size, however the work is cut, and in files.
 """
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -11,6 +12,7 @@ import reference
 from helpers import DTYPES, assert_within, inputs, native_only, relative_error, rounding
 
 from fastmlp import (
+    GLU,
     AdamW,
     LeakyReLU,
     Linear,
@@ -22,9 +24,18 @@ from fastmlp import (
 )
 from fastmlp.analysis import derivatives
 
+GATES = ["sigmoid", "swish", "gelu", "identity", "tanh"]
 # name -> (layer, its twin over the arrays of the layer, the number of inputs for n outputs)
 LAYERS = {
     "prelu": (PReLU, lambda layer: reference.PReLU(layer.slope.astype(float)), 1),
+    **{
+        f"glu {gate}": (
+            functools.partial(GLU, gate),
+            lambda layer: reference.GLU(layer.gate),
+            2,
+        )
+        for gate in GATES
+    },
 }
 SIZES = [1, 2, 7, 16, 33, 70]
 
@@ -92,6 +103,34 @@ def test_the_slopes_of_prelu():
     with pytest.raises(ValueError, match="init may be at most"):
         PReLU(1e39).forward(np.ones((1, 1), "f"))
     assert PReLU().init == 0.25
+
+
+def test_the_gates_of_glu():
+    assert repr(GLU("swish")) == repr(GLU("silu")) == "GLU(gate='silu')"
+    x = np.array([[2.0, 3.0, 0.0, 1e4]])  # the gate is the second half
+    np.testing.assert_array_equal(GLU().forward(x), [[1, 3]])
+    for gate in ("relu", "elu", "softplus", "Sigmoid", "", 3, None):
+        with pytest.raises(ValueError, match="is unknown; use one of swish, identity, gelu,"):
+            GLU(gate)
+    with pytest.raises(ValueError, match=r"halves .* but 5 come in; .* Linear\(6\) before it"):
+        GLU().forward(np.ones((2, 5)))
+    with pytest.raises(ValueError, match="halves"):
+        Sequential([Linear(4, 7), GLU(), Linear(2)])
+    with pytest.raises(ValueError, match="takes 8 features in, but its layers end with 4"):
+        Sequential([Linear(4, 8), Residual([GLU()])])
+
+
+def test_widths_around_glu_are_known_when_they_can_be():
+    assert Sequential([Linear(8), GLU()]).n_out == 4
+    assert Sequential([Linear(4, 8), GLU(), Residual([Linear(8), GLU()])]).n_out == 4
+    assert Sequential([GLU()], n_in=6).n_out == 3
+    for layers in ([GLU()], [Tanh(), GLU(), Tanh()]):
+        with pytest.raises(ValueError, match="do not tell the input width"):
+            Sequential(layers)
+    net = Sequential([GLU(), Linear(3, 2)])  # the data tell the width, which is not that of Linear
+    assert net.n_out == 2
+    net.fit(inputs(9, 6), np.arange(9) % 2, epochs=1)
+    assert (net.n_in, net.n_out) == (6, 2)
 
 
 def test_slopes_are_not_decayed():
@@ -185,19 +224,30 @@ def test_summary_tells_widths_and_parameters(name):
 # ---- PyTorch ---------------------------------------------------------------------------------
 
 
-def torch_layer(torch, name):
-    return {"prelu": lambda: torch.nn.PReLU(8)}[name]()
-
-
 def torch_twin(torch, name):
     times = LAYERS[name][2]
+
+    class Gate(torch.nn.Module):
+        def forward(self, x):
+            a, b = x.chunk(2, dim=1)
+            g = {
+                "glu swish": torch.nn.functional.silu,
+                "glu gelu": torch.nn.functional.gelu,
+                "glu identity": lambda b: b,
+                "glu tanh": torch.tanh,
+            }
+            return a * g[name](b)
+
+    def act():
+        kinds = {"prelu": lambda: torch.nn.PReLU(8), "glu sigmoid": torch.nn.GLU}
+        return kinds.get(name, Gate)()
 
     class Skip(torch.nn.Sequential):
         def forward(self, x):
             return x + super().forward(x)
 
     def some(n_in):
-        return torch.nn.Linear(n_in, 8 * times), torch_layer(torch, name)
+        return torch.nn.Linear(n_in, 8 * times), act()
 
     layers = [*some(5), *some(8), torch.nn.Tanh(), Skip(*some(8)), torch.nn.Linear(8, 3)]
     return torch.nn.Sequential(*layers).to(torch.float64)

@@ -11,6 +11,7 @@ from .ground.errors import CheckpointError, ConvergenceWarning, DivergenceError,
 from .ground.runtime import default_threads, get_config, show_config
 from .layers import (
     ACTIVATION_CLASSES,
+    GLU,
     BatchNorm,
     Dropout,
     Layer,
@@ -119,6 +120,7 @@ __all__ = [
     *ACTIVATION_CLASSES,
     "BFGS",
     "EMA",
+    "GLU",
     "LBFGS",
     "SGD",
     "SWA",

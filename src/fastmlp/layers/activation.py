@@ -1,7 +1,8 @@
-"""Activations: a class for each line of the list in `csrc/registry.h`, and PReLU, which learns."""
+"""Activations: a class for each line of the list in `csrc/registry.h`; PReLU, GLU."""
 
 from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
+import math
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -98,6 +99,55 @@ class PReLU(LayerOfParts):
     @slope_grad.setter
     def slope_grad(self, values: ArrayLike) -> None:
         self._assign("slope_grad", self.slope_grad, values)
+
+
+class GLU(Layer):
+    """y = a g(b), with a the first half of the features and b the second (Dauphin et al. 2017).
+
+        Sequential([Linear(8, 2 * 32), GLU("swish"), Linear(32, 3)])
+
+    gate: the name of g: "sigmoid" is GLU as in PyTorch, "swish" (or "silu") SwiGLU, "gelu" GEGLU
+        (Shazeer 2020). Any other activation without a setting and without a kink will do.
+
+    The layer halves the width. Raises ValueError for another gate, and for an odd number of
+    features.
+    """
+
+    bends = True
+    init_before = _core.ACTIVATIONS["silu"]["init"]  # keeps the size of what goes through
+
+    def __init__(self, gate: str = "sigmoid") -> None:
+        self.gate = "silu" if gate == "swish" else gate
+        facts = _core.ACTIVATIONS.get(self.gate) if isinstance(gate, str) else None
+        if facts is None or not _is_gate(facts):
+            known = [name for name, facts in _core.ACTIVATIONS.items() if _is_gate(facts)]
+            raise ValueError(f"gate={gate!r} is unknown; use one of swish, {', '.join(known)}")
+
+    def width_out(self, n_in: int | None) -> int | None:
+        """See Layer.width_out; raises ValueError for an odd number of features."""
+        if n_in is None:
+            return None
+        if n_in % 2:
+            raise ValueError(
+                f"{self!r} halves the number of features, but {n_in} come in; give it an even "
+                f"number, with Linear({n_in + 1}) before it for instance"
+            )
+        return n_in // 2
+
+    def record(self, n_in: int, index: int) -> Array:
+        """See Layer.record."""
+        n_out = self.width_out(n_in)
+        assert n_out is not None  # because n_in is known
+        return make_record("glu", _core.ACTIVATIONS[self.gate]["index"], n_in, n_out)
+
+    def config(self) -> dict[str, Any]:
+        """See Layer.config."""
+        return {"gate": self.gate}
+
+
+def _is_gate(facts: dict[str, Any]) -> bool:
+    """Whether an activation has neither a setting nor a kink."""
+    return not facts["attr"] and math.isnan(facts["kink"])
 
 
 def _activation_class(name: str, spec: dict[str, Any]) -> type[Activation]:
