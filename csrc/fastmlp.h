@@ -215,6 +215,7 @@ typedef struct {
     double gamma;              /* focal: exponent of the probability of a wrong answer */
     double positive, negative; /* binary_focal: weights of targets 1 and 0 */
     double min_variance;       /* gaussian_nll */
+    double power;              /* tweedie: of the mean, to which the variance is proportional */
     const double *quantiles;   /* pinball: ascending, in (0, 1) */
     int64_t n_quantiles;
     const double *positives, *negatives; /* binary_cross_entropy: weights of targets 1 and 0 ... */

@@ -88,6 +88,7 @@
     X(absolute_error, values, 1, kinked, straight, none)                                           \
     X(huber, values, 1, kinked, straight, none)                                                    \
     X(poisson, values, 1, smooth, curved, none)                                                    \
+    X(tweedie, values, 1, smooth, curved, none)                                                    \
     X(pinball, values, n_quantiles, kinked, curved, none)                                          \
     X(gaussian_nll, values, 2, smooth, curved, none)                                               \
     X(focal, labels, any, smooth, curved, binary_focal)                                            \

@@ -459,6 +459,12 @@ MUTANTS = [
         ".slope = e",
     ),
     Mutant(
+        "tweedie: near the mean the terms cancel",
+        "kernels/loss.c",
+        "pick((step < 1) & (step > -1), y_power * expm1_small(step), far - y_power)",
+        "(far - y_power)",
+    ),
+    Mutant(
         "poisson: no events at rate 0",
         "kernels/loss.c",
         "pick(y == 0, y, y * z)",

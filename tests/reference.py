@@ -447,6 +447,27 @@ def poisson(
         return reduced(np.exp(z) - y * z, np.exp(z) - y, reduction, sample_weight)
 
 
+def tweedie(
+    z: Array,
+    y: Array,
+    power: float = 1.5,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Half of the unit deviance: the integral of (t - y) / t^p from y to the mean exp(z)."""
+    y, a, b = y.reshape(z.shape).astype(np.float64), 1.0 - power, 2.0 - power
+    with np.errstate(over="ignore", divide="ignore"):
+        m, pull = np.exp(z), y * np.exp(a * z)  # pull = y m^(1-p)
+        log_y = np.log(np.where(y > 0, y, 1.0))
+        if power == 1:
+            terms = y * (log_y - z) - y + m
+        elif power == 2:
+            terms = z - log_y + pull - 1.0
+        else:
+            terms = np.where(y > 0, y**b / (a * b), 0.0) - pull / a + np.exp(b * z) / b
+        return reduced(terms, np.exp(b * z) - pull, reduction, sample_weight)
+
+
 def quantiles_of(z: Array, k: int) -> Array:
     """(rows, columns, k): the first of k outputs, then steps of softplus(z) up from it."""
     z = z.reshape(len(z), -1, k)
@@ -494,6 +515,7 @@ LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "absolute_error": absolute_error,
     "huber": huber,
     "poisson": poisson,
+    "tweedie": tweedie,
     "pinball": pinball,
     "gaussian_nll": gaussian_nll,
     "focal": focal,

@@ -98,6 +98,18 @@ def torch_gaussian_nll(z, y, min_variance, reduction):
     return F.gaussian_nll_loss(mean, y, variance, full=True, eps=1e-300, reduction=reduction)
 
 
+def torch_tweedie(z, y, power, reduction):
+    """They have it for no power but 1, without the terms of y alone."""
+    m, a, b = torch.exp(z), 1 - power, 2 - power
+    if power == 1:
+        loss = F.poisson_nll_loss(z, y, reduction="none") + torch.xlogy(y, y) - y
+    elif power == 2:
+        loss = y / m - torch.log(y / m) - 1
+    else:
+        loss = y**b / (a * b) - y * m**a / a + m**b / b
+    return getattr(loss, reduction)()
+
+
 def torch_cross_entropy(z, y, ignore_index, **settings):
     """Its default names a label that we have none of."""
     return F.cross_entropy(
@@ -127,6 +139,7 @@ TORCH_LOSSES = {
     "absolute_error": F.l1_loss,
     "huber": F.huber_loss,
     "poisson": F.poisson_nll_loss,
+    "tweedie": torch_tweedie,
     "pinball": torch_pinball,
     "gaussian_nll": torch_gaussian_nll,
     "focal": torch_focal,

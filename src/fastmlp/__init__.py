@@ -39,6 +39,7 @@ from .loss_functions import (
     poisson,
     soft_cross_entropy,
     squared_error,
+    tweedie,
 )
 from .losses import (
     AbsoluteError,
@@ -53,6 +54,7 @@ from .losses import (
     Poisson,
     SoftCrossEntropy,
     SquaredError,
+    Tweedie,
 )
 from .losses.custom import CustomLoss
 from .optimizers import (
@@ -188,6 +190,7 @@ __all__ = [
     "SquaredError",
     "Standardize",
     "StepDecay",
+    "Tweedie",
     "absolute_error",
     "binary_cross_entropy",
     "binary_focal",
@@ -206,6 +209,7 @@ __all__ = [
     "poisson",
     "show_config",
     "squared_error",
+    "tweedie",
 ]
 
 explain_construction(*(own for own in map(globals().get, __all__) if isinstance(own, type)))

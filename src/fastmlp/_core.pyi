@@ -51,6 +51,7 @@ class LossSettings:
         positives: Any = (),
         negatives: Any = (),
         ignore_index: int | None = None,
+        power: float = 1.5,
     ) -> Self: ...
 
 def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...

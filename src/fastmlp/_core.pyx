@@ -143,6 +143,7 @@ cdef extern from "fastmlp.h" nogil:
         double positive
         double negative
         double min_variance
+        double power
         const double *quantiles
         int64_t n_quantiles
         const double *positives
@@ -583,6 +584,7 @@ cdef class LossSettings:
     gamma: focal; exponent of the probability of a wrong answer.
     positive, negative: binary_focal; weights of targets 1 and 0.
     min_variance: gaussian_nll; least variance.
+    power: tweedie; of the mean, to which the variance is proportional.
     quantiles: pinball; ascending numbers in (0, 1).
     positives, negatives: binary_cross_entropy; weights of targets 1 and 0, one per output or one for all.
     ignore_index: rows with this label count for nothing; None: every row counts.
@@ -594,10 +596,11 @@ cdef class LossSettings:
 
     def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
                   double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=(),
-                  positives=(), negatives=(), ignore_index=None):
+                  positives=(), negatives=(), ignore_index=None, double power=1.5):
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
         self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
         self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
+        self.c.power = power
         self.c.quantiles = <const double *>cnp.PyArray_DATA(self.quantiles)
         self.c.n_quantiles = cnp.PyArray_SIZE(self.quantiles)
         self.positives = np.array(positives, np.float64).reshape(-1)

@@ -45,6 +45,7 @@ from .losses import (
     Poisson,
     SoftCrossEntropy,
     SquaredError,
+    Tweedie,
 )
 from .losses.targets import as_target, meaning_of, suited, target_numbers
 from .sample_weights import as_weights
@@ -215,6 +216,28 @@ def poisson(
     Raises ValueError for y < 0.
     """
     return _loss(Poisson(reduction=_summed(reduction)), z, y, sample_weight, reduction)
+
+
+def tweedie(
+    z: ArrayLike,
+    y: ArrayLike,
+    power: float = 1.5,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Result:
+    """Mean over all elements of half the Tweedie deviance of y from the mean m = exp(z).
+
+    dz = (m^(2 - power) - y m^(1 - power)) / (rows n_out). The formula is that of `Tweedie`.
+
+    z: logarithms of means (rows, n_out).
+    y: numbers >= 0 of the shape of z; above 0 if power is 2.
+    power: in [1, 2]; 1 is Poisson, 2 is Gamma.
+    sample_weight, reduction: see the module.
+
+    Raises ValueError for y below its range.
+    """
+    return _loss(Tweedie(power, reduction=_summed(reduction)), z, y, sample_weight, reduction)
 
 
 def pinball(
