@@ -5,8 +5,8 @@
 
 #include "fastmlp.h"
 
-#define NAME_OP(name, ...) #name,
-const char *const fm_op_names[FM_N_OPS] = {FM_OPS(NAME_OP)};
+#define NAME_OP(name, whole, form, kink) {#name, #form, kink},
+const fm_op_info fm_op_infos[FM_N_OPS] = {FM_OPS(NAME_OP)};
 
 #define FROM_y 1
 #define FROM_z 0

@@ -44,6 +44,11 @@ enum {
 };
 
 typedef struct {
+    const char *name, *form;
+    double kink; /* NAN: none */
+} fm_op_info;
+
+typedef struct {
     const char *name, *class_name, *attr;
     double attr_default, attr_least;
     int32_t from_y; /* 1: the derivative is a function of the output */
@@ -75,7 +80,7 @@ typedef struct {
     double value; /* the default */
 } fm_hyper_info;
 
-extern const char *const fm_op_names[FM_N_OPS];
+extern const fm_op_info fm_op_infos[FM_N_OPS];
 extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
 extern const fm_function_info fm_function_infos[FM_N_FUNCTIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
@@ -194,6 +199,7 @@ typedef struct {
     /* set anew for every step */
     double correction1, correction2;       /* 1 - beta1^t and sqrt(1 - beta2^t) */
     double gradient_share, momentum_share; /* nadam */
+    double rectification;                  /* radam; 0: the step is not divided by sqrt(v) yet */
     double mix;                            /* schedule_free_adamw */
     double grad_scale;                     /* factor of the gradient after clipping by norm */
     int32_t is_shaped;                     /* 1: the gradient is scaled, clipped or penalized */
@@ -209,6 +215,7 @@ typedef struct {
     double gamma;              /* focal: exponent of the probability of a wrong answer */
     double positive, negative; /* binary_focal: weights of targets 1 and 0 */
     double min_variance;       /* gaussian_nll */
+    double power;              /* tweedie: of the mean, to which the variance is proportional */
     const double *quantiles;   /* pinball: ascending, in (0, 1) */
     int64_t n_quantiles;
     const double *positives, *negatives; /* binary_cross_entropy: weights of targets 1 and 0 ... */

@@ -3,20 +3,25 @@
 #ifndef FASTMLP_REGISTRY_H
 #define FASTMLP_REGISTRY_H
 
-/* X(name, whole): `whole` says whether an area must hold its rows or its columns whole, or nothing.
- * kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope, <name>_backward,
- * <name>_param_grad and <name>_keep_stats; and for panels <name>_panel_forward,
- * <name>_panel_backward and <name>_panel_param_grad. */
+/* X(name, whole, form, kink): kernels/<name>.c defines <name>_sizes, <name>_forward, <name>_slope,
+ * <name>_backward, <name>_param_grad and <name>_keep_stats; and for panels <name>_panel_forward,
+ * <name>_panel_backward and <name>_panel_param_grad.
+ *
+ *   whole  Whether an area must hold its rows or its columns whole, or nothing.
+ *   form   As a function of its input outside of training: straight, linear in pieces; or curved.
+ *   kink   As for activations, which have their own. */
 #define FM_OPS(X)                                                                                  \
-    X(linear, nothing)                                                                             \
-    X(activation, nothing)                                                                         \
-    X(dropout, nothing)                                                                            \
-    X(layer_norm, rows)                                                                            \
-    X(rms_norm, rows)                                                                              \
-    X(batch_norm, columns)                                                                         \
-    X(standardize, nothing)                                                                        \
-    X(branch, nothing)                                                                             \
-    X(add, nothing)
+    X(linear, nothing, straight, NAN)                                                              \
+    X(activation, nothing, curved, NAN)                                                            \
+    X(glu, nothing, curved, NAN)                                                                   \
+    X(prelu, nothing, straight, 0)                                                                 \
+    X(dropout, nothing, straight, NAN)                                                             \
+    X(layer_norm, rows, curved, NAN)                                                               \
+    X(rms_norm, rows, curved, NAN)                                                                 \
+    X(batch_norm, columns, straight, NAN)                                                          \
+    X(standardize, nothing, straight, NAN)                                                         \
+    X(branch, nothing, straight, NAN)                                                              \
+    X(add, nothing, straight, NAN)
 
 /* X(name, PythonClass, derivative from, range, form, kink, first weights, attribute, its default,
  * formula, its least value)
@@ -28,7 +33,7 @@
  *   range            unbounded: to both sides; half_open: to one side, with a slope everywhere;
  *                    half_flat: to one side, and constant on the other; bounded: to neither.
  *   form             straight: linear in pieces; or curved.
- *   kink             The slope jumps at this number and at minus this number; NAN: nowhere.
+ *   kink             The slope or its derivative jumps at plus and minus this number; NAN: nowhere.
  *   first weights    The initializer of the Linear that comes before the activation. */
 #define FM_ACTIVATIONS(X)                                                                          \
     X(identity, Identity, y, unbounded, straight, NAN, glorot_uniform, "", 0, "z", 0)              \
@@ -37,6 +42,8 @@
       "z if z > 0 else slope z (slope >= 0)", 0)                                                   \
     X(elu, ELU, y, half_open, curved, 0, he_normal, "alpha", 1,                                    \
       "z if z > 0 else alpha (exp(z) - 1) (Clevert et al. 2016)", 0)                               \
+    X(celu, CELU, y, half_open, curved, 0, he_normal, "alpha", 1,                                  \
+      "z if z > 0 else alpha (exp(z / alpha) - 1) (Barron 2017)", 1e-6)                            \
     X(selu, SELU, y, half_open, curved, 0, xavier_normal, "", 0,                                   \
       "1.0507 elu(z, 1.6733) (Klambauer et al. 2017)", 0)                                          \
     X(gelu, GELU, z, half_open, curved, NAN, he_normal, "", 0,                                     \
@@ -81,6 +88,7 @@
     X(absolute_error, values, 1, kinked, straight, none)                                           \
     X(huber, values, 1, kinked, straight, none)                                                    \
     X(poisson, values, 1, smooth, curved, none)                                                    \
+    X(tweedie, values, 1, smooth, curved, none)                                                    \
     X(pinball, values, n_quantiles, kinked, curved, none)                                          \
     X(gaussian_nll, values, 2, smooth, curved, none)                                               \
     X(focal, labels, any, smooth, curved, binary_focal)                                            \
@@ -95,6 +103,7 @@
     X(adamw, 2)                                                                                    \
     X(amsgrad, 3)                                                                                  \
     X(nadam, 2)                                                                                    \
+    X(radam, 2)                                                                                    \
     X(adagrad, 1)                                                                                  \
     X(rmsprop, 2)                                                                                  \
     X(centered_rmsprop, 3)                                                                         \

@@ -17,6 +17,14 @@ static void nadam_shares(fm_hyper *h, double *product, int64_t t) {
     h->momentum_share = next / (1 - *product * next);
 }
 
+/* Liu et al. 2020: sqrt of the variance of 1 / sqrt(v) at best, divided by that in step t; 0 up to
+ * rho = 5, since the variance is then unknown or large. */
+static double radam_rectification(double beta2, int64_t t) {
+    const double best = 2 / (1 - beta2) - 1, kept = pow(beta2, (double)t);
+    const double rho = best - 2 * (double)t * kept / (1 - kept);
+    return rho > 5 ? sqrt((rho - 4) * (rho - 2) * best / ((best - 4) * (best - 2) * rho)) : 0;
+}
+
 /* Defazio et al. 2024: the mean of the z gives each the square of the largest
  * rate so far as weight. */
 static void schedule_free_mix(fm_hyper *h, double *largest_lr, double *sum) {
@@ -41,6 +49,8 @@ static fm_hyper settings_of_step(const fm_hyper *hyper, fm_ctx *ctx, int32_t opt
     h.correction2 = sqrt(1 - pow(h.beta2, (double)t));
     if (optimizer == FM_OPTIMIZER_nadam)
         nadam_shares(&h, &ctx->running[0], t);
+    if (optimizer == FM_OPTIMIZER_radam)
+        h.rectification = radam_rectification(h.beta2, t);
     if (optimizer == FM_OPTIMIZER_schedule_free_adamw)
         schedule_free_mix(&h, &ctx->running[0], &ctx->running[1]);
     return with_shape(h);

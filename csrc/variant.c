@@ -5,12 +5,14 @@
 #include "kernels/activation.c"
 #include "kernels/batch_norm.c"
 #include "kernels/dropout.c"
+#include "kernels/glu.c"
 #include "kernels/gram.c"
 #include "kernels/lasso.c"
 #include "kernels/layer_norm.c"
 #include "kernels/linear.c"
 #include "kernels/loss.c"
 #include "kernels/optimizer.c"
+#include "kernels/prelu.c"
 #include "kernels/residual.c"
 #include "kernels/standardize.c"
 
@@ -64,7 +66,7 @@ static int64_t first_outside(const void *x, int64_t n, double low, double high) 
 FM_FUNCTIONS(DEFINE_FUNCTION)
 
 #define FUNCTION_ENTRY(name, ...) all_##name,
-#define OP_ENTRY(name, whole)                                                                      \
+#define OP_ENTRY(name, whole, ...)                                                                 \
     {name##_sizes,         name##_forward,        name##_slope,                                    \
      name##_backward,      name##_param_grad,     name##_keep_stats,                               \
      name##_panel_forward, name##_panel_backward, name##_panel_param_grad,                         \

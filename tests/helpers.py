@@ -42,12 +42,14 @@ from fastmlp import (
     NAdam,
     OneCycle,
     Pinball,
+    RAdam,
     RMSNorm,
     RMSprop,
     Rprop,
     ScheduleFreeAdamW,
     SoftCrossEntropy,
     SquaredError,
+    Tweedie,
     _core,
 )
 from fastmlp.losses import get_loss
@@ -67,6 +69,9 @@ LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "binary_cross_entropy-weighted": BinaryCrossEntropy(0.1, pos_weight=2.5),
     "squared_error-sum": SquaredError(reduction="sum"),
     "huber-0.3": Huber(delta=0.3),
+    "tweedie-poisson": Tweedie(1.0, reduction="sum"),
+    "tweedie-gamma": Tweedie(2.0),
+    "tweedie-1.1": Tweedie(1.1),
     "pinball-low": Pinball(0.05),
     "pinball-three": Pinball((0.1, 0.5, 0.95), reduction="sum"),
     "gaussian_nll-wide": GaussianNLL(min_variance=0.5, reduction="sum"),
@@ -100,6 +105,7 @@ OPTIMIZERS = {
     "adamw": AdamW(lr=0.01, weight_decay=0.1),
     "amsgrad": AMSGrad(lr=0.01, beta2=0.9, weight_decay=0.1),
     "nadam": NAdam(lr=0.01, momentum_decay=0.1, weight_decay=0.1),
+    "radam": RAdam(lr=0.01, beta2=0.9, weight_decay=0.1),
     "adagrad": AdaGrad(lr=0.05, weight_decay=0.1),
     "rmsprop": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1),
     "rmsprop-centered": RMSprop(lr=0.01, beta2=0.9, momentum=0.5, weight_decay=0.1, centered=True),
@@ -226,6 +232,8 @@ def targets(loss: str, rows: int, n_out: int, dtype="float64", seed: int = 1) ->
         return rng.dirichlet(np.ones(n_out), rows).astype(dtype)
     if LOSSES[loss].high == 1:
         return rng.random(shape).astype(dtype)
+    if isinstance(LOSSES[loss], Tweedie) and LOSSES[loss].power == 2:
+        return rng.gamma(2.0, size=shape).astype(dtype)
     if LOSSES[loss].low == 0:
         return rng.poisson(2.0, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)

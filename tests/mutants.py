@@ -39,7 +39,7 @@ TESTS = [
 TESTS += ["weights", "core", "equivalences", "gradients", "norms", "norms_scale_shift"]
 TESTS += ["derivatives", "second_order", "ignore_index"]
 TESTS += ["products", "blocks", "lasso", "door", "quick", "quick_refusals", "quick_predict"]
-TESTS += ["panels", "float_mode", "threads", "pace", "signals", "state_machine"]
+TESTS += ["prelu_and_glu", "panels", "float_mode", "threads", "pace", "signals", "state_machine"]
 
 
 class Mutant(NamedTuple):
@@ -261,10 +261,40 @@ MUTANTS = [
         "between",
     ),
     Mutant(
+        "glu: an area in the second half alone begins too far left",
+        "kernels/glu.c",
+        "j0 > n ? j0 - n : 0",
+        "0",
+    ),
+    Mutant(
+        "prelu: the sign from the output",
+        "kernels/prelu.c",
+        "const vec x = load_rest(op_x(op, ctx, r), j, area.j1);\n            const vec dx",
+        "const vec x = load_rest(op_y(op, ctx, r), j, area.j1);\n            const vec dx",
+    ),
+    Mutant(
+        "prelu: a later block forgets the earlier",
+        "kernels/prelu.c",
+        "ctx->first_row > 0 ? load_rest(dslope, j, j1) : (vec){0}",
+        "(vec){0}",
+    ),
+    Mutant(
+        "celu: slope as if alpha were 1",
+        "kernels/activation.c",
+        "y / a + 1",
+        "y + 1",
+    ),
+    Mutant(
         "softplus: not divided by beta",
         "kernels/activation.c",
         "vlog1p_unit(vexp(-vabs(a * z))) / a",
         "vlog1p_unit(vexp(-vabs(a * z)))",
+    ),
+    Mutant(
+        "radam: rectified from the first step on",
+        "step.h",
+        "return rho > 5 ? sqrt(",
+        "return rho > 4 ? sqrt(",
     ),
     Mutant(
         "adadelta: no eps above",
@@ -439,6 +469,12 @@ MUTANTS = [
         "kernels/loss.c",
         ".slope = with_sign(cut, e)",
         ".slope = e",
+    ),
+    Mutant(
+        "tweedie: near the mean the terms cancel",
+        "kernels/loss.c",
+        "pick((step < 1) & (step > -1), y_power * expm1_small(step), far - y_power)",
+        "(far - y_power)",
     ),
     Mutant(
         "poisson: no events at rate 0",

@@ -90,6 +90,15 @@ def elu_slope(z: Array, a: float = 1.0) -> Array:
     return np.where(z <= 0, a * np.exp(np.minimum(z, 0.0)), 1.0)
 
 
+def celu(z: Array, a: float = 1.0) -> Array:
+    """ELU of z / a, times a: the slope at 0 is 1 for every a (Barron 2017)."""
+    return np.where(z <= 0, a * np.expm1(np.minimum(z, 0.0) / a), z)
+
+
+def celu_slope(z: Array, a: float = 1.0) -> Array:
+    return np.where(z <= 0, np.exp(np.minimum(z, 0.0) / a), 1.0)
+
+
 # The fixed point of Klambauer et al. 2017, appendix A: with these two, inputs of mean 0 and
 # variance 1 give outputs of mean 0 and variance 1.
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -230,6 +239,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(relu, relu_slope, 0.0),
     "leaky_relu": Activation(leaky_relu, leaky_relu_slope, 0.01),
     "elu": Activation(elu, elu_slope, 1.0),
+    "celu": Activation(celu, celu_slope, 1.0),
     "selu": Activation(selu, selu_slope, 0.0),
     "gelu": Activation(gelu, gelu_slope, 0.0),
     "gelu_tanh": Activation(gelu_tanh, gelu_tanh_slope, 0.0),
@@ -437,6 +447,27 @@ def poisson(
         return reduced(np.exp(z) - y * z, np.exp(z) - y, reduction, sample_weight)
 
 
+def tweedie(
+    z: Array,
+    y: Array,
+    power: float = 1.5,
+    reduction: str = "mean",
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Half of the unit deviance: the integral of (t - y) / t^p from y to the mean exp(z)."""
+    y, a, b = y.reshape(z.shape).astype(np.float64), 1.0 - power, 2.0 - power
+    with np.errstate(over="ignore", divide="ignore"):
+        m, pull = np.exp(z), y * np.exp(a * z)  # pull = y m^(1-p)
+        log_y = np.log(np.where(y > 0, y, 1.0))
+        if power == 1:
+            terms = y * (log_y - z) - y + m
+        elif power == 2:
+            terms = z - log_y + pull - 1.0
+        else:
+            terms = np.where(y > 0, y**b / (a * b), 0.0) - pull / a + np.exp(b * z) / b
+        return reduced(terms, np.exp(b * z) - pull, reduction, sample_weight)
+
+
 def quantiles_of(z: Array, k: int) -> Array:
     """(rows, columns, k): the first of k outputs, then steps of softplus(z) up from it."""
     z = z.reshape(len(z), -1, k)
@@ -484,6 +515,7 @@ LOSSES: dict[str, Callable[..., tuple[float, Array]]] = {
     "absolute_error": absolute_error,
     "huber": huber,
     "poisson": poisson,
+    "tweedie": tweedie,
     "pinball": pinball,
     "gaussian_nll": gaussian_nll,
     "focal": focal,
@@ -616,6 +648,30 @@ def nadam(
     ahead += mu(t + 1) / (1.0 - state["product"] * mu(t + 1)) * state["m"]
     v = state["v"] / (1.0 - beta2**t)
     return decay(p, lr, weight_decay) - lr * ahead / (np.sqrt(v) + eps)
+
+
+def radam(
+    p: Array,
+    g: Array,
+    state: dict[str, Array],
+    t: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Array:
+    """Liu et al. 2020: Adam times r, which makes up for the variance of 1 / sqrt(v) over few steps.
+    rho_t is the number of steps that v is worth; up to 5 of them, v is left out."""
+    state["m"] = beta1 * state.get("m", np.zeros_like(p)) + (1.0 - beta1) * g
+    state["v"] = beta2 * state.get("v", np.zeros_like(p)) + (1.0 - beta2) * g * g
+    m = state["m"] / (1.0 - beta1**t)
+    rho = 2.0 / (1.0 - beta2) - 1.0
+    rho_t = rho - 2.0 * t * beta2**t / (1.0 - beta2**t)
+    if rho_t > 5.0:
+        r = np.sqrt((rho_t - 4) * (rho_t - 2) * rho / ((rho - 4) * (rho - 2) * rho_t))
+        m = m * r * np.sqrt(1.0 - beta2**t) / (np.sqrt(state["v"]) + eps)
+    return decay(p, lr, weight_decay) - lr * m
 
 
 def adagrad(
@@ -754,6 +810,7 @@ OPTIMIZERS: dict[str, Callable[..., Array]] = {
     "adamw": adamw,
     "amsgrad": amsgrad,
     "nadam": nadam,
+    "radam": radam,
     "adagrad": adagrad,
     "rmsprop": rmsprop,
     "lion": lion,
@@ -834,6 +891,36 @@ class Activate:
 
     def backward(self, dy: Array) -> Array:
         return dy * ACTIVATIONS[self.name].df(self.z, self.attr)
+
+
+@dataclass
+class PReLU:
+    """He et al. 2015: slope x where x is not above 0, with a trained slope for each column."""
+
+    slope: Array  # (n,)
+
+    def forward(self, x: Array) -> Array:
+        self.x = x
+        return np.where(x <= 0, self.slope * x, x)
+
+    def backward(self, dy: Array) -> Array:
+        self.slope_grad = (dy * np.where(self.x <= 0, self.x, 0.0)).sum(axis=0)
+        return dy * np.where(self.x <= 0, self.slope, 1.0)
+
+
+@dataclass
+class GLU:
+    """Dauphin et al. 2017: the first half of the columns times g of the second, the gate."""
+
+    gate: str = "sigmoid"
+
+    def forward(self, x: Array) -> Array:
+        self.a, self.b = np.split(x, 2, axis=1)
+        return self.a * ACTIVATIONS[self.gate].f(self.b, 0.0)
+
+    def backward(self, dy: Array) -> Array:
+        g = ACTIVATIONS[self.gate]
+        return np.hstack([dy * g.f(self.b, 0.0), dy * self.a * g.df(self.b, 0.0)])
 
 
 @dataclass
@@ -938,6 +1025,8 @@ class Residual:
 OPS = {
     "linear": Linear,
     "activation": Activate,
+    "glu": GLU,
+    "prelu": PReLU,
     "dropout": Dropout,
     "layer_norm": LayerNorm,
     "rms_norm": RMSNorm,

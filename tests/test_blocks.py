@@ -11,6 +11,7 @@ from helpers import NORMS, ToldError, native_only
 import fastmlp
 from fastmlp import (
     GELU,
+    GLU,
     Adam,
     BatchNorm,
     DivergenceError,
@@ -18,6 +19,7 @@ from fastmlp import (
     Layer,
     LayerNorm,
     Linear,
+    PReLU,
     ReLU,
     Residual,
     RMSNorm,
@@ -41,6 +43,8 @@ def nets() -> dict[str, list]:
             Residual([Linear(16, 16), Tanh(), Dropout(0.2)]),
             Linear(16, 5),
         ],
+        "glu": [Linear(7, 38), GLU("swish"), Linear(19, 5)],
+        "prelu": [Linear(7, 19), PReLU(), Linear(19, 5)],
         "batch norm": [Linear(7, 19), BatchNorm(), ReLU(), Linear(19, 5)],
         **{name: [norm(), Linear(7, 19), norm(), Linear(19, 5)] for name, norm in NORMS.items()},
     }

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import fastmlp
 from fastmlp import (
     EMA,
+    GLU,
     SGD,
     Adam,
     BatchNorm,
@@ -24,6 +25,7 @@ from fastmlp import (
     EarlyStopping,
     LayerNorm,
     Linear,
+    PReLU,
     ReLU,
     Residual,
     RMSNorm,
@@ -58,8 +60,9 @@ def planned():
 def planned_with_every_op(has=(True,) * 5):
     """`has`: which scales and shifts the normalizations have."""
     batch, layer = ({"scale": a, "shift": b} for a, b in (has[:2], has[2:4]))
-    inner = [RMSNorm(scale=has[4]), Linear(8), Residual([BatchNorm(**batch), ReLU()]), Dropout(0.3)]
-    layers = [Standardize(), Linear(5, 8), LayerNorm(**layer), Residual(inner), Linear(8, 3)]
+    deep = Residual([BatchNorm(**batch), ReLU()])
+    inner = [RMSNorm(scale=has[4]), Linear(8), deep, Dropout(0.3), PReLU()]
+    layers = [Standardize(), Linear(5, 8), LayerNorm(**layer), Residual(inner), Linear(8, 6), GLU()]
     layout = plan(layers, 5)
     assert set(layout.ops["kind"]) == set(_core.OPS.values())
     return layout.ops.copy(), sizes_of(layout)
@@ -91,10 +94,10 @@ def test_any_program_is_refused_or_runs_inside_its_buffers(changes, size_changes
 
 @settings(max_examples=600)
 @given(
-    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(FIELDS), NASTY), max_size=3),
+    st.lists(st.tuples(st.integers(0, 14), st.sampled_from(FIELDS), NASTY), max_size=3),
     st.lists(st.tuples(st.integers(0, 4), NASTY), max_size=1),
-    st.lists(st.tuples(st.integers(0, 12), ATTRIBUTES), max_size=3),
-    st.permutations(range(10)),
+    st.lists(st.tuples(st.integers(0, 14), ATTRIBUTES), max_size=3),
+    st.permutations(range(11)),
     st.booleans(),
     st.lists(st.booleans(), min_size=5, max_size=5),
 )
@@ -105,7 +108,7 @@ def test_any_program_of_all_ops_is_refused_or_runs_inside_its_buffers(
     in the buffers that fit, so that branches and adds meet in every way."""
     ops, sizes = planned_with_every_op(has)
     if shuffles:
-        ops[2:12] = ops[[2 + i for i in order]]
+        ops[2:13] = ops[[2 + i for i in order]]
         place_again(ops)
     check_changed(ops, sizes, changes, size_changes, attributes)
 

@@ -26,11 +26,13 @@ import fastmlp
 from fastmlp import (
     ELU,
     GELU,
+    GLU,
     BatchNorm,
     Dropout,
     LayerNorm,
     LeakyReLU,
     Linear,
+    PReLU,
     ReLU,
     Residual,
     RMSNorm,
@@ -171,6 +173,11 @@ def torch_function(net, x, y, loss):
                 mean = (h**2).mean(axis=1, keepdims=True)
                 scale = 1 if layer.scale is None else part(p, layer.scale)
                 h = h / torch.sqrt(mean + layer.eps) * scale
+            elif name == "GLU":
+                a, b = h.chunk(2, dim=1)
+                h = a * getattr(functions, layer.gate)(b)
+            elif name == "PReLU":
+                h = functions.prelu(h, part(p, layer.slope))
             elif name != "Dropout":
                 h = getattr(functions, "leaky_relu" if name == "LeakyReLU" else name.lower())(h)
         return h
@@ -252,6 +259,8 @@ NETWORKS = {
     "relu": ([Linear, ReLU] * 2, KINKED),
     "leaky relu": ([Linear, LeakyReLU] * 2, KINKED),
     "elu": ([Linear, ELU] * 2, KINKED),
+    "glu": ([Linear, LayerNorm, functools.partial(GLU, "gelu"), Linear, LayerNorm, GLU], SMOOTH),
+    "prelu": ([Linear, PReLU] * 2, 2 * KINKED),  # for tiny inputs rounding is all there is
     "kinks and curves": ([Linear, ReLU, Linear, Tanh], KINKED),
 }
 TASKS = ["squared_error", "cross_entropy", "poisson", "absolute_error"]
@@ -270,7 +279,7 @@ def test_hessian_vector_at_any_scale_of_the_inputs(name, loss, scale, dtype):
     """Steps of 1e-6 in the parameters were 62% off for inputs of 1e6."""
     kinds, tolerance = NETWORKS[name]
     layers = [kind(6) if kind is Linear else kind() for kind in kinds]
-    net = Sequential([*layers, Linear(6, N_OUT)], n_in=N_IN, dtype=dtype)
+    net = Sequential([*layers, Linear(N_OUT)], n_in=N_IN, dtype=dtype)
     randomize(net)
     x, y = scale * inputs(60, N_IN, dtype), targets(loss, 60, N_OUT, dtype)
     if scale > 1:
@@ -292,7 +301,7 @@ def test_hessian_vector_at_any_scale_of_the_inputs(name, loss, scale, dtype):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_check_gradients_at_any_scale_of_the_inputs(name, scale):
     layers = [kind(6) if kind is Linear else kind() for kind in NETWORKS[name][0]]
-    net = Sequential([*layers, Linear(6, N_OUT)], n_in=N_IN, dtype="float64")
+    net = Sequential([*layers, Linear(N_OUT)], n_in=N_IN, dtype="float64")
     randomize(net)
     net.layers[-1].weight[:] /= max(scale, 1)
     x, y = scale * inputs(6, N_IN), targets("squared_error", 6, N_OUT)

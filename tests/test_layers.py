@@ -284,12 +284,13 @@ def test_activation_attribute_is_checked(name, attr):
         activation(name, attr).forward(np.ones((1, 1)))
 
 
-@pytest.mark.parametrize("beta", [0.0, 1e-9, "x"])
-def test_softplus_needs_a_beta_that_it_can_be_divided_by(beta):
-    with pytest.raises(ValueError, match="beta must be a finite number >= 1e-06"):
-        fastmlp.Softplus(beta)
-    with pytest.raises(ValueError, match="beta may be at most"):
-        fastmlp.Softplus(1e39).forward(np.ones((1, 1), "f"))
+@pytest.mark.parametrize(("kind", "name"), [(fastmlp.Softplus, "beta"), (fastmlp.CELU, "alpha")])
+@pytest.mark.parametrize("value", [0.0, 1e-9, "x"])
+def test_some_settings_must_be_such_that_one_can_divide_by_them(kind, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number >= 1e-06"):
+        kind(value)
+    with pytest.raises(ValueError, match=f"{name} may be at most"):
+        kind(1e39).forward(np.ones((1, 1), "f"))
 
 
 @pytest.mark.parametrize("beta", [1e-6, 1e-3, 30.0, 1e6, 1e30])

@@ -58,6 +58,12 @@ def scales(loss, z, y, want_dz, tiny):
         return (1 + loss.gamma) * z.size, (1 + loss.gamma) ** 2
     if loss.name == "poisson":
         return np.sum(np.exp(z) + np.abs(y * z)), np.exp(z) + y
+    if loss.name == "tweedie":
+        y = y.reshape(z.shape)
+        a, b, log_y = 1 - loss.power, 2 - loss.power, np.log(np.where(y > 0, y, 1))
+        moved = np.exp(b * z) + y * np.exp(a * z)
+        size = (2 + np.abs(z) + np.abs(log_y)) * (moved + y**b)
+        return np.sum(size * (2 + np.abs(z - log_y))), (1 + np.abs(z)) * moved
     if loss.name == "pinball":
         k = len(loss.quantiles)
         return np.sum(np.abs(reference.quantiles_of(z, k))), k
@@ -140,6 +146,8 @@ def test_loss_is_stable(case, dtype, size, seed):
     z[0] = [size, -size, 0, size, -size, size]
     if LOSSES[case].name == "poisson":
         z = np.minimum(z, 20)
+    if LOSSES[case].name == "tweedie":  # infinite at both ends, unless power is 1 or 2
+        z = np.clip(z, -20, 20)
     y = targets(case, 7, 6, dtype, seed)
     if LOSSES[case].name == "soft_cross_entropy":
         y[1:4] = np.eye(6)[:3]
@@ -248,6 +256,8 @@ def test_nan_shows_in_the_loss(case):
         ("squared_error", [1.0, 2.0, 3.0]),
         ("squared_error", [[1.0, 2.0, 3.0]] * 2),
         ("poisson", [[1.0, -1.0, 0.0]] * 3),
+        ("tweedie", [[1.0, -1.0, 0.0]] * 3),
+        ("tweedie-gamma", [[1.0, 1.0, 0.0]] * 3),
         ("focal", [0, 1, 3]),
         ("focal", [[1.0, 0, 0]] * 3),
         ("binary_focal", [[0.5, 1.1, 0]] * 3),
@@ -463,6 +473,76 @@ def test_values_of_scikit_learn():
         assert deviance == pytest.approx(want, rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("power", [1.0, 1 + 1e-9, 1.3, 1.9, 2 - 1e-9, 2.0])
+def test_tweedie_is_the_integral_of_its_slope_and_0_at_y(power, dtype):
+    """Near the mean, far from it, and near its limits, where the textbook's terms cancel."""
+    y = np.geomspace(1e-3, 1e3, 7)[:, None].astype(dtype)
+    log_y = np.log(y.astype(float))
+    value = fastmlp.tweedie(log_y.astype(dtype), y, power, reduction="none")[0]
+    size = 1 + y[:, 0] ** (2 - power)
+    assert (np.abs(value) <= rounding(dtype, c=16) * size * (1 + np.abs(log_y[:, 0]))).all()
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    for u in (-5.0, -1.0, -1e-2, 0.9, 3.0):
+        z = (log_y + u).astype(dtype)
+        got = fastmlp.tweedie(z, y, power, reduction="none")[0]
+        half = (z.astype(float) - np.log(y.astype(float))) / 2  # integral over z from log y
+        at = np.log(y.astype(float)) + half * (nodes + 1)
+        slopes = np.exp((2 - power) * at) - y * np.exp((1 - power) * at)
+        want = (half * slopes * weights).sum(axis=1)
+        moved = (np.exp((2 - power) * z) + y * np.exp((1 - power) * z) + size[:, None])[:, 0]
+        allowed = moved * (2 + np.abs(z) + np.abs(log_y))[:, 0] * max(1, abs(u))
+        assert (np.abs(got - want) <= rounding(dtype, c=16) * allowed).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tweedie_of_no_events(dtype):
+    z = np.array([[-800.0], [0.0], [5.0]], dtype)
+    values, dz = fastmlp.tweedie(z, np.zeros(3), 1.5, reduction="none")
+    np.testing.assert_allclose(values, 2 * np.exp(z[:, 0] / 2), rtol=1e-6)
+    np.testing.assert_allclose(dz, np.exp(z / 2), rtol=1e-6)
+    assert fastmlp.tweedie(z, np.zeros(3), 1.0)[0] == pytest.approx(np.exp(z).mean(), rel=1e-6)
+    for power in (0.99, 2.01, np.nan):
+        with pytest.raises(ValueError, match="power"):
+            fastmlp.Tweedie(power)
+    with pytest.raises(ValueError, match="y has values of 0 or less, but tweedie takes only"):
+        fastmlp.tweedie(z, np.zeros(3), 2.0)
+    with pytest.raises(ValueError, match=r"y has values outside 0 \.\. infinity, which tweedie"):
+        fastmlp.tweedie(z, -np.ones(3))
+    tiny = np.full(3, 1e-44, dtype)  # above 0 in float32 too
+    assert np.isfinite(fastmlp.tweedie(np.full((3, 1), -90, dtype), tiny, 2.0)[0])
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
+def test_tweedie_regression_is_that_of_statsmodels(power, is_weighted, rng):
+    """Deviance and coefficients of a generalized linear model with the log link."""
+    sm = pytest.importorskip("statsmodels.api")
+    families, log = sm.families, sm.families.links.Log()
+    X, weights = rng.standard_normal((200, 3)), rng.integers(1, 5, 200) * 1.0
+    mean = np.exp(X @ [0.5, -0.3, 0.2] + 1)
+    y = rng.gamma(2.0, mean / 2)
+    if power < 2:
+        y = np.round(y)  # zeros among them
+    family = {
+        1.0: families.Poisson(log),
+        1.5: families.Tweedie(log, var_power=1.5),
+        2.0: families.Gamma(log),
+    }[power]
+    how = weights if is_weighted else None
+    theirs = sm.GLM(y, sm.add_constant(X), family=family, freq_weights=how).fit(tol=1e-14)
+    net = Sequential([Linear(3, 1)], dtype="float64")
+    net.params[:] = 0
+    loss = fastmlp.Tweedie(power)
+    net.fit(X, y, loss=loss, sample_weight=how, epochs=200, optimizer=fastmlp.LBFGS())
+    got = [net.layers[0].bias[0], *net.layers[0].weight[:, 0]]
+    np.testing.assert_allclose(got, theirs.params, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(net.predict_response(X)[:, 0], theirs.fittedvalues, rtol=1e-5)
+    z = np.log(theirs.fittedvalues)[:, None]
+    value = fastmlp.tweedie(z, y, power, sample_weight=how, reduction="sum")[0]
+    assert 2 * value == pytest.approx(theirs.deviance, rel=1e-12)
+
+
 def test_gradients_of_scikit_learn():
     """Its private losses of boosted trees and linear models, one output each."""
     theirs = pytest.importorskip("sklearn._loss")
@@ -472,12 +552,16 @@ def test_gradients_of_scikit_learn():
         ("absolute_error", theirs.AbsoluteError(), y, 1),
         ("pinball-low", theirs.PinballLoss(quantile=0.05), y, 1),
         ("poisson", theirs.HalfPoissonLoss(), counts, 1),
+        ("tweedie-1.1", theirs.HalfTweedieLoss(power=1.1), counts, None),
         ("binary_cross_entropy", theirs.HalfBinomialLoss(), binary, 1),
         ("squared_error", theirs.HalfSquaredError(), y, 2),
     ):
         losses_, slopes = loss.loss_gradient(y_true=target, raw_prediction=z)
         value, dz = loss_function(case)(z[:, None], target)
-        assert value == pytest.approx(factor * losses_.mean(), rel=1e-12)
+        if factor is None:  # it leaves out the terms of y alone
+            factor = 1
+        else:
+            assert value == pytest.approx(factor * losses_.mean(), rel=1e-12)
         np.testing.assert_allclose(dz[:, 0], factor * slopes / 60, rtol=1e-11)
 
 

@@ -24,12 +24,14 @@ from helpers import (
 )
 
 from fastmlp import (
+    GLU,
     Adam,
     BatchNorm,
     Dropout,
     Layer,
     LayerNorm,
     Linear,
+    PReLU,
     ReLU,
     Residual,
     RMSNorm,
@@ -100,6 +102,11 @@ PARTS: dict[str, Callable[[int], list[Layer]]] = {
     "linear": lambda n: [Linear(n, n)],
     "no bias": lambda n: [Linear(n, n, bias=False), ReLU()],
     "dropout": lambda n: [Dropout(0.4)],
+    "prelu": lambda n: [PReLU(-0.3)],
+    **{
+        f"glu {gate}": lambda n, gate=gate: [Linear(n, 2 * n), GLU(gate)]
+        for gate in ("sigmoid", "swish", "gelu")
+    },
     **{name: lambda n, norm=norm: [norm()] for name, norm in ROW_NORMS.items()},
     "residual": lambda n: [Residual([Linear(n, n), Tanh(), Dropout(0.2)]), Tanh()],
     "norms in a residual": lambda n: [Residual([LayerNorm(), Linear(n, n), RMSNorm()])],
@@ -123,6 +130,7 @@ def test_standardize(dtype: str) -> None:
 
 def test_every_op_of_the_registry_stands_in_these_tests() -> None:
     here = {"linear", "activation", "dropout", "layer_norm", "rms_norm", "standardize"}
+    here |= {"prelu", "glu"}
     assert here | {"branch", "add", "batch_norm"} == set(_core.OPS)
 
 

@@ -40,6 +40,7 @@ from fastmlp import (
     LinearWarmup,
     NAdam,
     OneCycle,
+    RAdam,
     RMSprop,
     Rprop,
     Sequential,
@@ -59,6 +60,7 @@ TORCH_ACTIVATIONS = {
     "relu": torch.nn.ReLU,
     "leaky_relu": torch.nn.LeakyReLU,
     "elu": torch.nn.ELU,
+    "celu": torch.nn.CELU,
     "selu": torch.nn.SELU,
     "gelu": torch.nn.GELU,
     "gelu_tanh": functools.partial(torch.nn.GELU, approximate="tanh"),
@@ -96,6 +98,18 @@ def torch_gaussian_nll(z, y, min_variance, reduction):
     return F.gaussian_nll_loss(mean, y, variance, full=True, eps=1e-300, reduction=reduction)
 
 
+def torch_tweedie(z, y, power, reduction):
+    """They have it for no power but 1, without the terms of y alone."""
+    m, a, b = torch.exp(z), 1 - power, 2 - power
+    if power == 1:
+        loss = F.poisson_nll_loss(z, y, reduction="none") + torch.xlogy(y, y) - y
+    elif power == 2:
+        loss = y / m - torch.log(y / m) - 1
+    else:
+        loss = y**b / (a * b) - y * m**a / a + m**b / b
+    return getattr(loss, reduction)()
+
+
 def torch_cross_entropy(z, y, ignore_index, **settings):
     """Its default names a label that we have none of."""
     return F.cross_entropy(
@@ -125,6 +139,7 @@ TORCH_LOSSES = {
     "absolute_error": F.l1_loss,
     "huber": F.huber_loss,
     "poisson": F.poisson_nll_loss,
+    "tweedie": torch_tweedie,
     "pinball": torch_pinball,
     "gaussian_nll": torch_gaussian_nll,
     "focal": torch_focal,
@@ -184,6 +199,18 @@ OPTIMIZERS = {
         NAdam(lr=0.01, weight_decay=0.1),
         torch.optim.NAdam,
         {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ),
+    "radam": (RAdam(lr=0.01), torch.optim.RAdam, {"lr": 0.01}),
+    "radam-decay": (
+        RAdam(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-4, weight_decay=0.1),
+        torch.optim.RAdam,
+        {
+            "lr": 0.01,
+            "betas": (0.8, 0.95),
+            "eps": 1e-4,
+            "weight_decay": 0.1,
+            "decoupled_weight_decay": True,
+        },
     ),
     "adagrad": (AdaGrad(lr=0.05), torch.optim.Adagrad, {"lr": 0.05}),
     "adagrad-l2": (
@@ -538,6 +565,7 @@ def test_attributes_mean_the_same():
     pairs = [
         (fastmlp.LeakyReLU(0.3), torch.nn.LeakyReLU(0.3)),
         (fastmlp.ELU(0.7), torch.nn.ELU(0.7)),
+        (fastmlp.CELU(0.25), torch.nn.CELU(0.25)),  # its gradient rounds 1 / alpha to float32
         (fastmlp.Softplus(0.3), torch.nn.Softplus(0.3)),
         (fastmlp.Softplus(beta=5.0), torch.nn.Softplus(5.0, threshold=500)),
     ]

@@ -28,6 +28,10 @@ INLINE vec leaky_relu_slope(vec y, vec a) { return pick(y <= 0, a, splat(1)); }
 INLINE vec elu_of(vec z, vec a) { return pick(z <= 0, a * vexpm1_negative(z), z); }
 INLINE vec elu_slope(vec y, vec a) { return pick(y <= 0, y + a, splat(1)); }
 
+/* Like elu, but its slope is 1 at 0 for every alpha. */
+INLINE vec celu_of(vec z, vec a) { return pick(z <= 0, a * vexpm1_negative(z / a), z); }
+INLINE vec celu_slope(vec y, vec a) { return pick(y <= 0, y / a + 1, splat(1)); }
+
 INLINE vec selu_of(vec z, vec a) { return (void)a, SELU_SCALE * elu_of(z, splat(SELU_ALPHA)); }
 INLINE vec selu_slope(vec y, vec a) {
     return (void)a, pick(y <= 0, y + SELU_SCALE * SELU_ALPHA, splat(SELU_SCALE));

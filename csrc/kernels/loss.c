@@ -350,6 +350,39 @@ INLINE loss_term poisson_term(vec z, vec y, fm_loss_settings s) {
     return (loss_term){.loss = rate - pick(y == 0, y, y * z), .slope = rate - y};
 }
 
+/* exp(x) - 1 for |x| <= 1, without cancellation */
+INLINE vec expm1_small(vec x) {
+    const vec below = vexpm1_negative(-vabs(x));
+    return pick(x > 0, -below / (1 + below), below);
+}
+
+/* y^(2-p) (exp(c u) - 1) / c, or y^(2-p) u if c = 0: `far` is y^(2-p) exp(c u), computed in one
+ * piece, for all but small c u */
+INLINE vec tweedie_part(vec y_power, vec u, vec far, double c) {
+    const vec step = (real)c * u;
+    if (c == 0)
+        return y_power * u;
+    return pick((step < 1) & (step > -1), y_power * expm1_small(step), far - y_power) / (real)c;
+}
+
+/* Half of the deviance of a Tweedie distribution with the mean m = exp(z) and a variance
+ * proportional to m^p, 1 <= p <= 2 (Jorgensen 1987), which is 0 if m = y:
+ *   y^(2-p) / ((1-p) (2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p)
+ *   p = 1: y log(y / m) - y + m   p = 2: log(m / y) + y / m - 1      slope m^(2-p) - y m^(1-p)
+ *
+ * With u = z - log(y), it is y^(2-p) times the difference of (exp(c u) - 1) / c for c = 2-p and
+ * c = 1-p. Both have the limit u at c = 0. */
+INLINE loss_term tweedie_term(vec z, vec y, fm_loss_settings s) {
+    const double a = 1 - s.power, b = 2 - s.power;
+    const vec mean_power = vexp((real)b * z), root = vexp((real)(a / 2) * z);
+    const vec pull = pick(y == 0, (vec){0}, y * root * root); /* y m^(1-p): no early overflow */
+    const vec log_y = vlog(pick(y == 0, splat(1), y));
+    const vec y_power = s.power == 1 ? y : vexp((real)b * log_y), u = z - log_y;
+    const vec loss = tweedie_part(y_power, u, mean_power, b) - tweedie_part(y_power, u, pull, a);
+    return (loss_term){.loss = pick(y == 0, mean_power / (real)b, loss),
+                       .slope = mean_power - pull};
+}
+
 #define ELEMENTWISE(name)                                                                          \
     static void name##_rows(double *row_loss, void *dz, const void *z, const void *target,         \
                             const int64_t *order, double scale, int64_t n, int64_t n_out,          \
@@ -363,6 +396,7 @@ ELEMENTWISE(squared_error)
 ELEMENTWISE(absolute_error)
 ELEMENTWISE(huber)
 ELEMENTWISE(poisson)
+ELEMENTWISE(tweedie)
 
 static void binary_cross_entropy_rows(double *row_loss, void *dz, const void *z, const void *target,
                                       const int64_t *order, double scale, int64_t n, int64_t n_out,

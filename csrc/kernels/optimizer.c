@@ -63,6 +63,18 @@ INLINE void nadam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - ahead / corrected_root(s[1], h);
 }
 
+/* Liu et al. 2020, with PyTorch's place of eps: m and v as in Adam, r = `rectification` (step.h),
+ * p -= lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps), without the last two if r = 0 */
+INLINE void radam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
+    const double r = h->rectification, rate = h->lr / h->correction1;
+    s[0] = mean_of(h->beta1, s[0], g);
+    s[1] = mean_of(h->beta2, s[1], g * g);
+    const vec by =
+        r > 0 ? splat((real)(rate * r * h->correction2)) / (vsqrt(s[1]) + splat((real)h->eps))
+              : splat((real)rate);
+    *p = decayed(*p, h) - by * s[0];
+}
+
 /* Duchi, Hazan, Singer 2011: v += g^2, p -= lr g / (sqrt(v) + eps) */
 INLINE void adagrad_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = fma_(g, g, s[0]);

@@ -11,11 +11,13 @@ from .ground.errors import CheckpointError, ConvergenceWarning, DivergenceError,
 from .ground.runtime import default_threads, get_config, show_config
 from .layers import (
     ACTIVATION_CLASSES,
+    GLU,
     BatchNorm,
     Dropout,
     Layer,
     LayerNorm,
     Linear,
+    PReLU,
     Residual,
     RMSNorm,
     Standardize,
@@ -37,6 +39,7 @@ from .loss_functions import (
     poisson,
     soft_cross_entropy,
     squared_error,
+    tweedie,
 )
 from .losses import (
     AbsoluteError,
@@ -51,6 +54,7 @@ from .losses import (
     Poisson,
     SoftCrossEntropy,
     SquaredError,
+    Tweedie,
 )
 from .losses.custom import CustomLoss
 from .optimizers import (
@@ -64,6 +68,7 @@ from .optimizers import (
     Lion,
     NAdam,
     Optimizer,
+    RAdam,
     RMSprop,
     Rprop,
     ScheduleFreeAdamW,
@@ -117,6 +122,7 @@ __all__ = [
     *ACTIVATION_CLASSES,
     "BFGS",
     "EMA",
+    "GLU",
     "LBFGS",
     "SGD",
     "SWA",
@@ -163,6 +169,8 @@ __all__ = [
     "NAdam",
     "OneCycle",
     "Optimizer",
+    "PReLU",
+    "RAdam",
     "Pinball",
     "PiecewiseDecay",
     "Poisson",
@@ -182,6 +190,7 @@ __all__ = [
     "SquaredError",
     "Standardize",
     "StepDecay",
+    "Tweedie",
     "absolute_error",
     "binary_cross_entropy",
     "binary_focal",
@@ -200,6 +209,7 @@ __all__ = [
     "poisson",
     "show_config",
     "squared_error",
+    "tweedie",
 ]
 
 explain_construction(*(own for own in map(globals().get, __all__) if isinstance(own, type)))

@@ -10,6 +10,7 @@ from .network.network import Network
 from .optimizers import Optimizer
 
 OPS: Final[dict[str, int]]
+OP_FACTS: Final[list[dict[str, Any]]]
 ACTIVATIONS: Final[dict[str, dict[str, Any]]]
 LOSSES: Final[dict[str, dict[str, Any]]]
 FUNCTIONS: Final[dict[str, dict[str, Any]]]
@@ -50,6 +51,7 @@ class LossSettings:
         positives: Any = (),
         negatives: Any = (),
         ignore_index: int | None = None,
+        power: float = 1.5,
     ) -> Self: ...
 
 def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...

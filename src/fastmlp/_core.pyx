@@ -36,6 +36,11 @@ cdef extern from "fastmlp.h" nogil:
         FM_PANELS_always
         FM_PANELS_never
 
+    ctypedef struct fm_op_info:
+        const char *name
+        const char *form
+        double kink
+
     ctypedef struct fm_activation_info:
         const char *name
         const char *class_name
@@ -70,7 +75,7 @@ cdef extern from "fastmlp.h" nogil:
         const char *name
         double value
 
-    const char *fm_op_names[]
+    const fm_op_info fm_op_infos[]
     const fm_activation_info fm_activation_infos[]
     const fm_function_info fm_function_infos[]
     const fm_loss_info fm_loss_infos[]
@@ -138,6 +143,7 @@ cdef extern from "fastmlp.h" nogil:
         double positive
         double negative
         double min_variance
+        double power
         const double *quantiles
         int64_t n_quantiles
         const double *positives
@@ -284,7 +290,8 @@ cdef extern from "blas_info.h" nogil:
 
 # ---- the lists of registry.h -----------------------------------------------------------------------
 
-OPS = {fm_op_names[i].decode(): i for i in range(FM_N_OPS)}
+OPS = {fm_op_infos[i].name.decode(): i for i in range(FM_N_OPS)}
+OP_FACTS = [{"form": fm_op_infos[i].form.decode(), "kink": fm_op_infos[i].kink} for i in range(FM_N_OPS)]
 ACTIVATIONS = {
     fm_activation_infos[i].name.decode(): {
         "index": i,
@@ -577,6 +584,7 @@ cdef class LossSettings:
     gamma: focal; exponent of the probability of a wrong answer.
     positive, negative: binary_focal; weights of targets 1 and 0.
     min_variance: gaussian_nll; least variance.
+    power: tweedie; of the mean, to which the variance is proportional.
     quantiles: pinball; ascending numbers in (0, 1).
     positives, negatives: binary_cross_entropy; weights of targets 1 and 0, one per output or one for all.
     ignore_index: rows with this label count for nothing; None: every row counts.
@@ -588,10 +596,11 @@ cdef class LossSettings:
 
     def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
                   double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=(),
-                  positives=(), negatives=(), ignore_index=None):
+                  positives=(), negatives=(), ignore_index=None, double power=1.5):
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
         self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
         self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
+        self.c.power = power
         self.c.quantiles = <const double *>cnp.PyArray_DATA(self.quantiles)
         self.c.n_quantiles = cnp.PyArray_SIZE(self.quantiles)
         self.positives = np.array(positives, np.float64).reshape(-1)

@@ -124,6 +124,18 @@ def poisson(
     return _result(losses.Poisson, z, y, sample_weight, reduction)
 
 
+def tweedie(
+    z: ArrayLike,
+    y: ArrayLike,
+    power: float = 1.5,
+    *,
+    sample_weight: Weight = None,
+    reduction: str = "mean",
+) -> Result:
+    """See `Tweedie`."""
+    return _result(losses.Tweedie, z, y, sample_weight, reduction, power)
+
+
 def pinball(
     z: ArrayLike,
     y: ArrayLike,

@@ -278,6 +278,31 @@ class NAdam(Optimizer):
 
 
 @dataclass(frozen=True, repr=False)
+class RAdam(Optimizer):
+    """Adam that rectifies the variance of its first steps (Liu et al. 2020), in PyTorch's form.
+
+    r = sqrt((rho_t - 4) (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t)), rho = 2 / (1 - beta2) - 1,
+    rho_t = rho - 2 t beta2^t / (1 - beta2^t),
+    p -= lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps)
+
+    While rho_t <= 5, the first 5 steps by default, p -= lr m / (1 - beta1^t).
+
+    lr, beta1, beta2: as in `Adam`.
+    eps: keeps the divisor above 0, >= 1e-30.
+    weight_decay: as in `AdamW`.
+
+    The other settings are those of `Optimizer`. Raises ValueError for a value outside its range.
+    """
+
+    name: ClassVar[str] = "radam"
+    lr: float | Schedule = 1e-3
+    beta1: float = number(0.9, below=1)
+    beta2: float = number(0.999, below=1)
+    eps: float = number(1e-8, _LEAST_EPS)
+    weight_decay: float = number(0.0)
+
+
+@dataclass(frozen=True, repr=False)
 class AdaGrad(Optimizer):
     """AdaGrad (Duchi, Hazan, Singer 2011): v += g^2, p -= lr g / (sqrt(v) + eps).
 
@@ -509,6 +534,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
         AdamW,
         AMSGrad,
         NAdam,
+        RAdam,
         AdaGrad,
         RMSprop,
         Lion,

@@ -11,6 +11,7 @@ input of a bend with a kink moves by only a millionth of its usual size.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,12 @@ _LAYER_NORM, _RMS_NORM, _ACTIVATION = (
     _core.OPS[name] for name in ("layer_norm", "rms_norm", "activation")
 )
 _ACTIVATIONS = list(_core.ACTIVATIONS.values())
+
+
+def _facts(op: Array) -> dict[str, Any]:
+    """Return form and kink of an op as the registry has them."""
+    kind = int(op["kind"])
+    return _ACTIVATIONS[int(op["variant"])] if kind == _ACTIVATION else _core.OP_FACTS[kind]
 
 
 def step_along(objective: Objective, params: Vector, v: Vector) -> float:
@@ -69,9 +76,7 @@ def _rows_at_kinks(objective: Objective, params: Vector) -> list[int]:
         executor.context.forward(x, False, objective.threads)
         near = np.zeros(len(x), bool)
         for i, op in enumerate(executor.layout.ops):
-            if int(op["kind"]) != _ACTIVATION:
-                continue
-            kink = _ACTIVATIONS[int(op["variant"])]["kink"]
+            kink = _facts(op)["kink"]
             if not math.isnan(kink):
                 values = executor.input_of(i, x)
                 size = float(np.sqrt(np.mean(np.square(values))))
@@ -111,10 +116,11 @@ def _inputs_of_bends(objective: Objective, x: Array) -> list[tuple[Array, Array 
             center = values.mean(axis=1, keepdims=True) if kind == _LAYER_NORM else 0.0
             square = np.square(values - center).mean(axis=1, keepdims=True)
             found.append((values.copy(), _SMOOTH * np.sqrt(square + op["attr0"])))
-        elif kind == _ACTIVATION:
-            facts = _ACTIVATIONS[int(op["variant"])]
-            room = _room(values, facts["form"], not math.isnan(facts["kink"]))
-            found.append((values.copy(), room))
+            continue
+        facts = _facts(op)
+        is_kinked = not math.isnan(facts["kink"])
+        if kind == _ACTIVATION or is_kinked or facts["form"] != "straight":
+            found.append((values.copy(), _room(values, facts["form"], is_kinked)))
     # Nothing is known about a user's own loss, so it may have kinks.
     facts = _core.LOSSES.get(objective.loss.name, {"form": "curved", "kinked": True})
     return [*found, (out, _room(out, facts["form"], facts["kinked"]))]

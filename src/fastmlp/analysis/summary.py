@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..layers import Dropout, Layer, Linear
+from ..layers import Dropout, Layer
 from ..layers.residual import Residual
 from ..network.network import Network
 
@@ -34,7 +34,7 @@ def _lines(net: Network, layers: Sequence[Layer], width: int, indent: str = "") 
     """Return one row per layer; the layers inside a block follow it, indented."""
     rows = []
     for layer in layers:
-        n_out = layer.n_out if isinstance(layer, Linear) else width
+        n_out = layer.width_out(width) or width
         arrays = [a for _, leaf in layer.named_leaves("") for a in leaf.arrays().values()]
         size = sum(a.size for a in arrays if np.may_share_memory(a, net.params))  # no statistics
         name = type(layer).__name__ + (f"({layer.p:g})" if isinstance(layer, Dropout) else "")

@@ -55,6 +55,9 @@ class Planned(Protocol):
     def record(self, n_in: int, index: int) -> Array:
         """Return the layer as one op for an input of n_in features, without offsets."""
 
+    def width_out(self, n_in: int | None) -> int | None:
+        """Return the number of outputs for n_in features; None if it depends on an unknown n_in."""
+
     def width_hint(self, n_in: int) -> str:
         """Return the advice if n_in features come in and the layer has another width."""
 
@@ -74,6 +77,16 @@ P = TypeVar("P", bound=Planned)
 def leaves_of(layers: Sequence[P]) -> list[P]:
     """Return the layers that are ops of the program, in its order, with those inside blocks."""
     return [leaf for layer in layers for leaf in layer.leaves()]
+
+
+def width_behind(layers: Sequence[Planned], n_in: int | None) -> int | None:
+    """Return the number of outputs of layers one after another; None if n_in decides and is None.
+
+    The layers of a block count one by one, so it tells its width if one of them does.
+    """
+    for leaf in leaves_of(layers):
+        n_in = leaf.width_out(n_in)
+    return n_in
 
 
 def plan(

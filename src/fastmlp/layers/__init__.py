@@ -7,7 +7,7 @@
 The activation classes (ReLU, Tanh, ...) are made from the list in `csrc/registry.h`.
 """
 
-from .activation import ACTIVATION_CLASSES, Activation
+from .activation import ACTIVATION_CLASSES, GLU, Activation, PReLU
 from .base import Home, Layer, check_dtype, check_width
 from .dropout import Dropout
 from .linear import Linear
@@ -21,6 +21,7 @@ globals().update(ACTIVATION_CLASSES)
 __all__ = [
     *ACTIVATION_CLASSES,
     "ACTIVATION_CLASSES",
+    "GLU",
     "LAYERS",
     "Activation",
     "BatchNorm",
@@ -29,6 +30,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Linear",
+    "PReLU",
     "RMSNorm",
     "Residual",
     "Standardize",

@@ -50,6 +50,7 @@ class Layer(Translated, dialect="layer"):
     one raises AttributeError.
     """
 
+    bends = False  # whether a network of such layers is more than a linear model
     keeps_scale = False  # if True, the next layer decides on the first weights of the Linear before
     init_before: str = _core.ACTIVATIONS["identity"]["init"]  # initializer of a Linear before it
     _n_in: int | None = None
@@ -78,6 +79,10 @@ class Layer(Translated, dialect="layer"):
     def record(self, n_in: int, index: int) -> Array:
         """Return this layer as one op for n_in features, at place `index`, without offsets."""
         raise TypeError(OWN_LAYER.format(self))
+
+    def width_out(self, n_in: int | None) -> int | None:
+        """Return the number of outputs for n_in features; None if it depends on an unknown n_in."""
+        return n_in
 
     def width_hint(self, n_in: int) -> str:
         """Return the advice if n_in features come in and this layer has another width."""
@@ -202,6 +207,50 @@ class Layer(Translated, dialect="layer"):
 
     def _mask_seed(self) -> int:
         return 0
+
+
+class LayerOfParts(Layer):
+    """Base of layers whose arrays have an element for each feature.
+
+    Those at one place of the op stand one behind the other.
+    """
+
+    @property
+    def parts(self) -> tuple[tuple[str, str, float], ...]:
+        """Of each array its name, its place ("b": parameters, "s": statistics), its first value."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, Array]:
+        """See Layer.arrays."""
+        return {name: self._part(name) for name, _, _ in self.parts}
+
+    def initial_arrays(
+        self, rng: np.random.Generator, n_in: int, follower: Layer | None
+    ) -> dict[str, Any]:
+        """See Layer.initial_arrays."""
+        own = super().initial_arrays(rng, n_in, follower)
+        return own or {name: value for name, _, value in self.parts}
+
+    def _part(self, name: str, grad: bool = False) -> Array:
+        home = self._home
+        if home is None:
+            raise ValueError(
+                f"the input width of {self!r} is not known yet; put it into a network, or pass "
+                "data first"
+            )
+        place = next(place for part, place, _ in self.parts if part == name)
+        before = [part for part, where, _ in self.parts if where == place].index(name)
+        op = home.layout.ops[home.op]
+        n, flat = int(op["n_in"]), home.grads if grad else home.params
+        first = int(op[place]) + before * n
+        return (flat if place == "b" else home.stats)[first : first + n]
+
+    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
+        home = super()._make_home(n_in, dtype)
+        self._home, self._n_in = home, n_in
+        for name, _, value in self.parts:
+            self._part(name)[:] = value
+        return home
 
 
 def make_record(

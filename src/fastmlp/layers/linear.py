@@ -53,6 +53,10 @@ class Linear(Layer):
         variant = _core.ACTIVATIONS["identity"]["index"]
         return make_record("linear", variant, n_in, self.n_out, b=0 if self.has_bias else ABSENT)
 
+    def width_out(self, n_in: int | None) -> int | None:
+        """See Layer.width_out."""
+        return self.n_out
+
     def width_hint(self, n_in: int) -> str:
         """See Layer.width_hint."""
         return f"use Linear({n_in}, {self.n_out}) or Linear({self.n_out})"

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..engine.plan import Layout, leaves_of
-from .activation import ACTIVATION_CLASSES
+from .activation import ACTIVATION_CLASSES, GLU, PReLU
 from .base import OWN_LAYER, Layer
 from .dropout import Dropout
 from .linear import Linear
 from .normalization import BatchNorm, LayerNorm, RMSNorm, Standardize
 
 LAYERS: dict[str, type[Layer]] = {
-    **{c.__name__: c for c in (Linear, Dropout, BatchNorm, LayerNorm, RMSNorm, Standardize)},
+    **{
+        c.__name__: c
+        for c in (Linear, GLU, PReLU, Dropout, BatchNorm, LayerNorm, RMSNorm, Standardize)
+    },
     **ACTIVATION_CLASSES,
 }
 

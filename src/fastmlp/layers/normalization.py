@@ -13,7 +13,7 @@ from ..ground.checks import check_flag, check_number
 from ..ground.conversion import as_finite, as_numbers
 from ..ground.errors import warn
 from ..ground.frames import ColumnNames
-from .base import Home, Layer, make_record
+from .base import LayerOfParts, make_record
 
 _BLOCK = 4096  # adapt holds float64 copies of this many rows at a time
 _TRACE = 4 * float(np.finfo(np.float64).eps)  # a constant column has at most this std / |mean|
@@ -21,19 +21,14 @@ _TINY = float(np.finfo(np.float32).smallest_subnormal)
 _COARSE = 32  # a column gets a warning if its std is below this many steps of the network's type
 
 
-class Normalization(Layer):
-    """Base of the normalizations; `parts` names their arrays in the order of the flat buffers."""
+class Normalization(LayerOfParts):
+    """Base of the normalizations: their kind and what is added to a variance."""
 
     keeps_scale = True
     kind: str
 
     def __init__(self, *, eps: float = 1e-5) -> None:
         self.eps = check_number(eps, "eps", 1e-30, 1)
-
-    @property
-    def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """(name, place, first value) of each array; place "b" means parameters, "s" statistics."""
-        raise NotImplementedError
 
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""
@@ -42,38 +37,6 @@ class Normalization(Layer):
     def config(self) -> dict[str, Any]:
         """See Layer.config."""
         return {"eps": self.eps}
-
-    def arrays(self) -> dict[str, Array]:
-        """See Layer.arrays."""
-        return {name: self._part(name) for name, _, _ in self.parts}
-
-    def initial_arrays(
-        self, rng: np.random.Generator, n_in: int, follower: Layer | None
-    ) -> dict[str, Any]:
-        """See Layer.initial_arrays."""
-        own = super().initial_arrays(rng, n_in, follower)
-        return own or {name: value for name, _, value in self.parts}
-
-    def _part(self, name: str, grad: bool = False) -> Array:
-        home = self._home
-        if home is None:
-            raise ValueError(
-                f"the input width of {self!r} is not known yet; put it into a network, or pass "
-                "data first"
-            )
-        place = next(place for part, place, _ in self.parts if part == name)
-        before = [part for part, where, _ in self.parts if where == place].index(name)
-        op = home.layout.ops[home.op]
-        n, flat = int(op["n_in"]), home.grads if grad else home.params
-        first = int(op[place]) + before * n
-        return (flat if place == "b" else home.stats)[first : first + n]
-
-    def _make_home(self, n_in: int, dtype: np.dtype[Any]) -> Home:
-        home = super()._make_home(n_in, dtype)
-        self._home, self._n_in = home, n_in
-        for name, _, value in self.parts:
-            self._part(name)[:] = value
-        return home
 
 
 class _Scaled(Normalization):
@@ -98,7 +61,7 @@ class _Scaled(Normalization):
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """See Normalization.parts."""
+        """See LayerOfParts.parts."""
         return (("scale", "b", 1.0),) * self.has_scale + (("shift", "b", 0.0),) * self.has_shift
 
     @property
@@ -213,7 +176,7 @@ class BatchNorm(_Shifted):
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """See Normalization.parts."""
+        """See LayerOfParts.parts."""
         return (*super().parts, ("running_mean", "s", 0.0), ("running_var", "s", 1.0))
 
     def record(self, n_in: int, index: int) -> Array:
@@ -266,7 +229,7 @@ class Standardize(Normalization):
 
     @property
     def parts(self) -> tuple[tuple[str, str, float], ...]:
-        """See Normalization.parts."""
+        """See LayerOfParts.parts."""
         return (("mean", "s", 0.0), ("std", "s", 0.0))  # std is 0 until adapt has run
 
     @property

@@ -26,6 +26,7 @@ from .named import (
     Poisson,
     SoftCrossEntropy,
     SquaredError,
+    Tweedie,
 )
 
 LOSSES: tuple[str, ...] = tuple(_core.LOSSES)
@@ -96,6 +97,7 @@ __all__ = [
     "Poisson",
     "SoftCrossEntropy",
     "SquaredError",
+    "Tweedie",
     "from_config",
     "get_loss",
     "probabilities",

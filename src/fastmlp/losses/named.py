@@ -5,6 +5,7 @@ The gradients dz are those of the mean without weights.
 
 from __future__ import annotations  # signatures that can be read
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -355,6 +356,40 @@ class Poisson(Loss):
 
 
 @dataclass(frozen=True, repr=False)
+class Tweedie(Loss):
+    """Half of the deviance of a Tweedie distribution with the mean m = exp(z), for y >= 0.
+
+    y^(2-p) / ((1-p) (2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p), where p is the power. Its limits
+    are y log(y / m) - y + m for p = 1 and log(m / y) + y / m - 1 for p = 2 (Jorgensen 1987). The
+    gradient is m^(2-p) - y m^(1-p).
+
+    power: p in [1, 2], with which the variance grows: it is proportional to m^p. 1 is Poisson, 2 is
+        Gamma, which takes y > 0 alone. Between them y may be 0, as the sums of claims of insurance
+        are: a random number of random amounts.
+    reduction: "mean" or "sum", see `Loss`.
+
+    The loss is 0 if m = y; twice its sum is the deviance that statsmodels reports. Its gradients
+    for p = 1 are those of `Poisson`, which leaves out the terms of y alone. Response: the mean m.
+
+    Raises ValueError for a power outside its range.
+    """
+
+    name: ClassVar[str] = "tweedie"
+    link: ClassVar[str] = "takes logarithms of means and applies exp itself"
+    power: float = number(1.5, 1, 2)
+
+    @property
+    def low(self) -> float:  # type: ignore[override]
+        """The least target: 0, or the least number above it."""
+        return math.ulp(0.0) if self.power == 2 else 0.0
+
+    def response(self, z: Array) -> Array:
+        """The mean exp(z)."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(z))
+
+
+@dataclass(frozen=True, repr=False)
 class Pinball(Loss):
     """max(t (y - q), (t - 1) (y - q)) for the t-quantile q of y (Koenker, Bassett 1978).
 
@@ -440,6 +475,7 @@ LOSS_CLASSES: dict[str, type[Loss]] = {
         AbsoluteError,
         Huber,
         Poisson,
+        Tweedie,
         Pinball,
         GaussianNLL,
         Focal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # signatures that can be read
 
+import math
 from typing import Any
 
 import numpy as np
@@ -201,8 +202,11 @@ def as_values(
 
 
 def check_range(values: Array, low: float, high: float, name: str, loss: str) -> None:
-    """Raise ValueError for targets outside low .. high."""
-    if values.min() < low or values.max() > high:
+    """Raise ValueError for targets outside low .. high; low is math.ulp(0) if 0 is outside."""
+    least = float(values.min())
+    if low == math.ulp(0.0) and least < low:
+        raise ValueError(f"{name} has values of 0 or less, but {loss} takes only those above 0")
+    if least < low or values.max() > high:
         end = "infinity" if np.isinf(high) else f"{high:g}"
         raise ValueError(f"{name} has values outside {low:g} .. {end}, which {loss} takes")
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
 from ..engine.executor import Executor
-from ..engine.plan import leaves_of, plan
+from ..engine.plan import leaves_of, plan, width_behind
 from ..ground.arrays import Array
 from ..ground.checks import check_seed
 from ..ground.conversion import as_finite, as_matrix, as_numbers, as_row, check_finite
@@ -21,7 +21,6 @@ from ..ground.runtime import resolve_threads
 from ..layers import (
     Home,
     Layer,
-    Linear,
     check_dtype,
     check_layers,
     check_width,
@@ -58,13 +57,14 @@ class Network(NetworkState):
         self.metadata: dict[str, Any] = {}
         self._loss: str | Loss | None = None
         self.metrics: Sequence[str | Metric] | None = None
-        # The layers before the first Linear keep the width.
-        first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
+        # The layers before the first that changes the width keep it.
+        changing = (leaf for leaf in leaves if type(leaf).width_out is not Layer.width_out)
+        first = next(changing, layers[0])
         self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
         if self.standardize is not None:  # `adapt` may have learned the names of the columns
             self.column_names = self.standardize.column_names
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
-        if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
+        if width is None and width_behind(layers, None) is None:
             raise ValueError(
                 "without a Linear the layers do not tell the input width; pass "
                 "Sequential([...], n_in=...)"
@@ -101,8 +101,9 @@ class Network(NetworkState):
     def n_out(self) -> int:
         """The number of outputs of the last layer."""
         if self._executor is None:
-            leaves = [leaf for layer in self.layers for leaf in layer.leaves()]
-            return [leaf.n_out for leaf in leaves if isinstance(leaf, Linear)][-1]
+            width = width_behind(self.layers, None)
+            assert width is not None  # because the constructor refuses layers that do not tell it
+            return width
         return int(self._executor.program.n_out)
 
     def _build(self, n_in: int) -> Executor:

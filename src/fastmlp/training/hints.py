@@ -65,7 +65,7 @@ class Hints:
         leaves = leaves_of(net.layers)
         if self._is_new and not self._sees_all and isinstance(leaves[0], Linear):
             self._look_at_inputs(data)
-        is_bent = any(isinstance(leaf, Activation) for leaf in leaves)
+        is_bent = any(leaf.bends for leaf in leaves)
         if self._is_new and loss.has_unit and is_bent and isinstance(leaves[-1], Linear):
             self._look_at_targets(data, isinstance(run.optimizer, LevenbergMarquardt))
 
