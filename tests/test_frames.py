@@ -115,7 +115,7 @@ def test_a_basis_refuses_columns_in_another_order(basis):
     with pytest.raises(ValueError, match=ORDER):
         basis.transform(TURNED)
     np.testing.assert_array_equal(basis.transform(X.to_numpy()), phi)
-    with pytest.raises(ValueError, match="columns of centres are in another order"):
+    with pytest.raises(ValueError, match="columns of centers are in another order"):
         RBFBasis(TURNED[:3]).fit(X)
     assert PolynomialBasis(2).fit(X).names()[:4] == ["age", "income", "height", "age^2"]
     assert PolynomialBasis(2).fit(X).names(["a", "b", "c"])[:2] == ["a", "b"]

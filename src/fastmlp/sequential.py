@@ -325,7 +325,7 @@ class Sequential(Network):
         assert self.optimizer is not None
         return divergence(self.epoch + 1, self.step + 1, self._lr(self.optimizer))
 
-    def update(self, optimizer: str | Optimizer, threads: int | None = None) -> None:
+    def update(self, optimizer: str | Optimizer, *, threads: int | None = None) -> None:
         """Take one step of the optimizer along `grads`.
 
         optimizer: an Optimizer or a name.

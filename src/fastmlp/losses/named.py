@@ -315,6 +315,10 @@ class Poisson(Loss):
     link: ClassVar[str] = "takes logarithms of rates and applies exp itself"
     low: ClassVar[float] = 0.0
 
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs."""
+        return "logarithms of rates"
+
     def response(self, z: Array) -> Array:
         """The rate exp(z)."""
         with np.errstate(over="ignore"):
@@ -360,6 +364,10 @@ class Pinball(Loss):
         """See Loss.is_narrowed_by; a single quantile has no gap that could be narrowed."""
         return len(self.quantiles) > 1 and super().is_narrowed_by(activation)
 
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs; a single quantile is the output itself."""
+        return "lowest quantiles and gaps before softplus" * (len(self.quantiles) > 1)
+
     def response(self, z: Array) -> Array:
         """The quantiles (rows, n_out), ascending for each column of y."""
         k = len(self.quantiles)
@@ -400,6 +408,10 @@ class GaussianNLL(Loss):
 
     def _outputs(self) -> str:
         return "two outputs (mean and variance) for each column of y"
+
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs."""
+        return "means and variances before softplus"
 
     def response(self, z: Array) -> Array:
         """Means, then standard deviations."""

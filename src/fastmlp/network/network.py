@@ -17,6 +17,7 @@ from ..engine.plan import leaves_of, plan
 from ..ground.arrays import Array
 from ..ground.checks import check_seed
 from ..ground.conversion import as_finite, as_matrix, as_numbers, as_row, check_finite
+from ..ground.errors import LearningHint, warn
 from ..ground.runtime import resolve_threads
 from ..layers import (
     Home,
@@ -57,6 +58,8 @@ class Network(NetworkState):
         self.history: dict[str, list[float]] | None = None
         self.metadata: dict[str, Any] = {}
         self._loss: str | Loss | None = None
+        self._seen_loss: str | Loss | None = None  # the loss at the last predict
+        self._told_of_raw = False
         self.metrics: Sequence[str | Metric] | None = None
         # The layers before the first Linear keep the width.
         first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
@@ -126,7 +129,9 @@ class Network(NetworkState):
                 array[...] = initial[name]
         return executor
 
-    def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
+    def forward(
+        self, x: ArrayLike, training: bool = False, *, threads: int | None = None
+    ) -> Array:
         """Compute the raw output (rows, n_out), and keep what `backward` needs.
 
         x: inputs (rows, n_in).
@@ -138,7 +143,7 @@ class Network(NetworkState):
         self._see(x)
         return self.executor.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
 
-    def backward(self, dz: ArrayLike, threads: int | None = None) -> Array:
+    def backward(self, dz: ArrayLike, *, threads: int | None = None) -> Array:
         """Fill `grads`; returns dx (rows, n_in), the gradient by the input of the last forward.
 
         dz: the gradient (rows, n_out) by the output of the last forward.
@@ -148,8 +153,24 @@ class Network(NetworkState):
         """
         return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
 
-    def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> Array:
         """Compute the raw output (rows, n_out) of the last layer: logits or predictions.
+
+        `predict_response` and `predict_proba` compute what it means under the loss.
+
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises ValueError and TypeError for bad input, NaN and infinity included. A LearningHint
+        warns once if the last loss was poisson, gaussian_nll or pinball with several quantiles,
+        because the raw output can be mistaken for what it means. `predict_raw` never warns.
+        """
+        if self._loss is not self._seen_loss:
+            self._warn_of_raw()
+        return self.predict_raw(X, threads=threads)
+
+    def predict_raw(self, X: ArrayLike, *, threads: int | None = None) -> Array:
+        """Compute the raw output (rows, n_out) as `predict` does, for code that wants just that.
 
         X: inputs (rows, n_in).
         threads: the number of threads. If left out: `default_threads()`.
@@ -194,8 +215,8 @@ class Network(NetworkState):
     def predict_proba(
         self,
         X: ArrayLike,
-        threads: int | None = None,
         *,
+        threads: int | None = None,
         loss: str | Loss | None = None,
     ) -> Array:
         """Compute probabilities (rows, n_out): the softmax or sigmoid of `predict`, by the loss.
@@ -208,32 +229,52 @@ class Network(NetworkState):
         """
         chosen = self._trained_loss("predict_proba") if loss is None else get_loss(loss)
         chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values early
-        return chosen.probabilities(self.predict(X, threads))
+        return chosen.probabilities(self.predict_raw(X, threads=threads))
 
-    def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:
-        """Compute what `predict` means under the loss of the last training, (rows, n_out).
+    def predict_response(
+        self,
+        X: ArrayLike,
+        *,
+        threads: int | None = None,
+        loss: str | Loss | None = None,
+    ) -> Array:
+        """Compute what `predict` means under the loss, (rows, n_out).
 
         That is probabilities, values, rates (poisson), quantiles (pinball), or means and then
         standard deviations (gaussian_nll): the `response` of the loss.
 
         X: inputs (rows, n_in).
         threads: the number of threads. If left out: `default_threads()`.
+        loss: a name or an object. If left out: that of the last fit or train_step.
 
-        Raises ValueError for a custom loss.
+        Raises ValueError for a custom loss, or if no loss is known.
         """
-        loss = self._trained_loss("predict_response")
-        loss.response(np.zeros((1, self.n_out)))
-        return loss.response(self.predict(X, threads))
+        chosen = self._trained_loss("predict_response") if loss is None else get_loss(loss)
+        chosen.response(np.zeros((1, self.n_out)))
+        return chosen.response(self.predict_raw(X, threads=threads))
+
+    def _warn_of_raw(self) -> None:
+        """Warn once if the raw output can be mistaken for what it means under the loss."""
+        self._seen_loss = self._loss
+        raw = "" if self._loss is None else get_loss(self._loss).raw_outputs()
+        if raw and not self._told_of_raw:
+            self._told_of_raw = True
+            warn(
+                f"predict returns raw outputs, under {get_loss(self._loss).name} {raw}; "
+                "net.predict_response(X) computes what they mean, and net.predict_raw(X) does "
+                "without this hint",
+                LearningHint,
+            )
 
     def _trained_loss(self, caller: str) -> Loss:
         if self.loss is None:
             raise ValueError(
                 f"{caller} goes by the loss, and this network has not been trained with one yet"
-                + ('; pass loss="cross_entropy", for instance' * (caller == "predict_proba"))
+                '; pass loss="cross_entropy", for instance'
             )
         return get_loss(self.loss)
 
-    def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
+    def update_statistics(self, X: ArrayLike, *, threads: int | None = None) -> None:
         """Set the running statistics of every BatchNorm to mean and variance of its input for X.
 
         Dropout is off. Use it after weights were set by hand, for example. PyTorch's update_bn.

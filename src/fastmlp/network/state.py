@@ -106,7 +106,7 @@ class NetworkState(Translated, dialect="network"):
         """All weights, then all biases, scales and shifts, flat.
 
         Writing changes the network, but neither averages of the weights nor the moments.
-        `set_params` changes the averages too.
+        `load_params` changes the averages too.
         """
         return self.executor.context.params
 
@@ -138,14 +138,18 @@ class NetworkState(Translated, dialect="network"):
             assign(place, values, name)
 
     @property
-    def epoch(self) -> int:
+    def n_epochs(self) -> int:
         """Whole passes over the data so far."""
         return self.executor.context.epoch
 
+    epoch = n_epochs  # the older name
+
     @property
-    def step(self) -> int:
+    def n_steps(self) -> int:
         """Optimizer updates so far."""
         return self.executor.context.updates
+
+    step = n_steps  # the older name
 
     @property
     def interrupted_batches(self) -> tuple[int, int, bool, int] | None:
@@ -398,7 +402,7 @@ class NetworkState(Translated, dialect="network"):
             after every epoch. After steps of another kind a BatchNorm needs them.
 
         At the end the weights in training come back, so training inside raises RuntimeError. To
-        keep the averaged weights: net.set_params(net.averaged_params, net.averaged_stats). Raises
+        keep the averaged weights: net.load_params(net.averaged_params, net.averaged_stats). Raises
         ValueError if none are kept, or X is missing.
         """
         with self.executor.turns.changing:
@@ -414,7 +418,7 @@ class NetworkState(Translated, dialect="network"):
             interrupt: KeyboardInterrupt | None = None
             try:
                 self._shows_average = True
-                self.set_params(averaged, stats)
+                self.load_params(averaged, stats)
                 yield self
             finally:
                 while self._shows_average:
@@ -427,7 +431,7 @@ class NetworkState(Translated, dialect="network"):
             if interrupt is not None:
                 raise interrupt
 
-    def set_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
+    def load_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
         """Replace all weights and biases, and their average as well if one is kept.
 
         params: a flat array (n_params,) in the layout of `params`.
@@ -444,6 +448,8 @@ class NetworkState(Translated, dialect="network"):
             self.average_stats = None
             if statistics is not None:
                 self._set_stats(statistics, are_of_average=True)
+
+    set_params = load_params  # the older name, which means settings in scikit-learn
 
     def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
         array = as_numbers(values, name)

@@ -182,7 +182,7 @@ class EarlyStopping(_Monitor):
         best, stats = self._best_params, self._best_stats
         self._best_params = self._best_stats = None
         if best is not None:
-            net.set_params(best, stats)
+            net.load_params(best, stats)
         return best is not None
 
 
