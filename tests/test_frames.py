@@ -162,7 +162,7 @@ def test_model_files_keep_the_names(tmp_path):
     plain.fit(X.to_numpy(), Y, epochs=1)
     plain.save(tmp_path / "m")
     assert not hasattr(Sequential.load(tmp_path / "m"), "feature_names_in_")
-    net.known_names = ["age"]
+    net._known_names = ["age"]
     with pytest.raises(ValueError, match="names are not those"):
         net.save(tmp_path / "m")
 
@@ -191,7 +191,7 @@ def test_standardize_and_its_network_know_the_same_names():
     with pytest.raises(ValueError, match=ORDER):
         net.layers[0].adapt(TURNED)
     twin = copy.copy(layer)
-    assert twin.column_names is not layer.column_names
+    assert twin._column_names is not layer.column_names
 
 
 def test_one_row_with_names():

@@ -89,9 +89,9 @@ def target(loss: str, rows: int) -> Any:
 
 def snapshot(net: Sequential) -> tuple[Any, ...]:
     """All that a further training depends on."""
-    context = net.executor.context
-    arrays = [net.params, net.stats, *(net.state or ())]
-    arrays += [] if net.average is None else [net.average]
+    context = net._engine.context
+    arrays = [net.params, net.stats, *(net._state or ())]
+    arrays += [] if net._average is None else [net._average]
     names = ("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged")
     counters = [getattr(context, name) for name in names]
     return [a.tobytes() for a in arrays], counters, context.running, net.optimizer, net.loss

@@ -32,7 +32,7 @@ _ROUNDINGS = 8  # units of rounding of the loss that a difference may contain
 def _executor(net: Network, X: ArrayLike) -> Executor:
     """Return the executor of the network; X fixes an input width that is still open."""
     net._see(X)
-    return net.executor
+    return net._engine
 
 
 def gradient(
@@ -45,7 +45,7 @@ def gradient(
 ) -> tuple[float, Array]:
     """See Sequential.gradient."""
     with _executor(net, X).turns.changing:
-        objective = _objective(net, X, y, loss, sample_weight, threads, net.executor)
+        objective = _objective(net, X, y, loss, sample_weight, threads, net._engine)
         point = objective.at(objective.params())
     return point.loss, point.grad.astype(net.dtype)
 

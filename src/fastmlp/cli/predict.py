@@ -163,7 +163,7 @@ def info(options: Namespace) -> int:
 def _optimizer(net: Sequential) -> str:
     if net.optimizer is None:
         return "-"
-    return repr(net.optimizer) + ("" if net.state is not None else ", without what it has kept")
+    return repr(net.optimizer) + ("" if net._state is not None else ", without what it has kept")
 
 
 def _of_reading(reading: Reading) -> str:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, TypeVar
 
 from .dialects import Translated, explained
 
-
 _C = TypeVar("_C", bound=type)
 
 

@@ -204,9 +204,7 @@ class Linear(Layer):
         return home
 
 
-def _named(
-    widths: tuple[int, ...], n_in: int | None, n_out: int | None
-) -> tuple[int | None, int]:
+def _named(widths: tuple[int, ...], n_in: int | None, n_out: int | None) -> tuple[int | None, int]:
     """Return n_in and n_out of widths given by place or by name; TypeError if they do not fit."""
     if len(widths) > 2:
         raise TypeError("Linear takes n_in and n_out by place; name the others: init=..., bias=...")

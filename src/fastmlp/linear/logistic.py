@@ -202,9 +202,7 @@ class Classifier(Estimator):
         places = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[places])
 
-    def score(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy: the share of rows whose label `predict` returns.
 
         X: the inputs, (rows, n_in).

@@ -51,9 +51,7 @@ class LinearModel(Estimator):
     coef_: Matrix
     intercept_: float | Matrix
 
-    def score(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R^2, which is 1 - squared error / variance, averaged over the columns of y.
 
         X: the inputs, (rows, n_in).

@@ -63,9 +63,9 @@ class Network(NetworkState):
         self.metrics: Sequence[str | Metric] | None = None
         # The layers before the first Linear keep the width.
         first = next((leaf for leaf in leaves if isinstance(leaf, Linear)), layers[0])
-        self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
-        if self.standardize is not None:  # `adapt` may have learned the names of the columns
-            self.column_names = self.standardize.column_names
+        self._standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
+        if self._standardize is not None:  # `adapt` may have learned the names of the columns
+            self._column_names = self._standardize.column_names
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and not any(isinstance(leaf, Linear) for leaf in leaves):
             raise ValueError(
@@ -98,7 +98,7 @@ class Network(NetworkState):
     @property
     def n_in(self) -> int:
         """The number of input features."""
-        return int(self.executor.program.n_in)
+        return int(self._engine.program.n_in)
 
     @property
     def n_out(self) -> int:
@@ -129,9 +129,7 @@ class Network(NetworkState):
                 array[...] = initial[name]
         return executor
 
-    def forward(
-        self, x: ArrayLike, training: bool = False, *, threads: int | None = None
-    ) -> Array:
+    def forward(self, x: ArrayLike, training: bool = False, *, threads: int | None = None) -> Array:
         """Compute the raw output (rows, n_out), and keep what `backward` needs.
 
         x: inputs (rows, n_in).
@@ -141,7 +139,7 @@ class Network(NetworkState):
         Raises ValueError and TypeError for bad input, NaN and infinity included.
         """
         self._see(x)
-        return self.executor.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
+        return self._engine.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
 
     def backward(self, dz: ArrayLike, *, threads: int | None = None) -> Array:
         """Fill `grads`; returns dx (rows, n_in), the gradient by the input of the last forward.
@@ -151,7 +149,7 @@ class Network(NetworkState):
 
         Raises RuntimeError without a forward pass before, ValueError for another shape.
         """
-        return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
+        return self._engine.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
 
     def predict(self, X: ArrayLike, *, threads: int | None = None) -> Array:
         """Compute the raw output (rows, n_out) of the last layer: logits or predictions.
@@ -182,8 +180,8 @@ class Network(NetworkState):
             if out is not None:
                 return out
         self._check_ready()
-        self.column_names.check(X)
-        return self.executor.predict(as_finite(X, self.dtype, self.n_in), threads)
+        self._column_names.check(X)
+        return self._engine.predict(as_finite(X, self.dtype, self.n_in), threads)
 
     def predict_row(self, x: ArrayLike, out: Array | None = None) -> Array:
         """Compute the raw output (n_out,) for one row, for control loops: microseconds a call.
@@ -196,14 +194,14 @@ class Network(NetworkState):
         Returns the array. Raises ValueError and TypeError for other shapes and types, ValueError
         for NaN and infinity.
         """
-        executor = self.executor
+        executor = self._engine
         quick = executor.quick.predict_row(x, out)
         if quick is not None:
             return quick
         self._check_ready()
         row = as_row(x, self.dtype, executor.program.n_in)
         if row is not x:
-            self.column_names.check_row(x)
+            self._column_names.check_row(x)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
         elif not isinstance(out, np.ndarray):
@@ -285,7 +283,7 @@ class Network(NetworkState):
         Raises ValueError and TypeError for bad input and fewer than 2 rows.
         """
         self._see(X)
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             stats = self._stats_from(X, self.params, resolve_threads(threads))
             self._set_stats(stats, are_of_average=self._shows_average)
 
@@ -320,7 +318,7 @@ class Network(NetworkState):
         """
         _core.check_stack()
         if type(x) is not np.ndarray:
-            self.column_names.check(x)
+            self._column_names.check(x)
         if self._executor is None:
             self._learn_width(x, y, loss)
         if not learns:
@@ -340,8 +338,8 @@ class Network(NetworkState):
                 self._executor = self._build(matrix.shape[1])
 
     def _check_ready(self) -> None:
-        if self.standardize is not None:
-            self.standardize.check_adapted()
+        if self._standardize is not None:
+            self._standardize.check_adapted()
 
     def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
         given = self.loss if loss is None else loss

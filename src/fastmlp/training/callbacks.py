@@ -157,7 +157,7 @@ class EarlyStopping(_Monitor):
         if self._improves(run):
             self.best_epoch = run.epoch
             if self.restore_best:
-                self._best_params, self._best_stats = run.net.scored_weights()
+                self._best_params, self._best_stats = run.net._scored_weights()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
