@@ -3,7 +3,8 @@
 The network holds the moments, so one optimizer serves any number of networks.
 """
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
+from dataclasses import field as setting
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -215,7 +216,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
 
     if TYPE_CHECKING:
-        dampened: bool = field(default=False, kw_only=True)
+        dampened: bool = setting(default=False, kw_only=True)
     else:
 
         @property

@@ -254,11 +254,13 @@ class Network(NetworkState):
     def _warn_of_raw(self) -> None:
         """Warn once if the raw output can be mistaken for what it means under the loss."""
         self._seen_loss = self._loss
-        raw = "" if self._loss is None else get_loss(self._loss).raw_outputs()
-        if raw and not self._told_of_raw:
+        if self._loss is None or self._told_of_raw:
+            return
+        loss = get_loss(self._loss)
+        if raw := loss.raw_outputs():
             self._told_of_raw = True
             warn(
-                f"predict returns raw outputs, under {get_loss(self._loss).name} {raw}; "
+                f"predict returns raw outputs, under {loss.name} {raw}; "
                 "net.predict_response(X) computes what they mean, and net.predict_raw(X) does "
                 "without this hint",
                 LearningHint,
