@@ -331,7 +331,7 @@ def test_a_reading_that_ctrl_c_never_let_leave_does_not_lock_the_network():
 
 
 def test_a_turn_left_twice_is_still_one_thread_s():
-    turns = small(1).executor.turns
+    turns = small(1)._engine.turns
     with turns.changing:
         turns.leave_changing()
     turns.only_reading.__enter__()  # a loss that Ctrl-C never let leave
