@@ -89,7 +89,7 @@ def c_door() -> Call:
     """The Cython function alone: what a caller in C pays, and one call from Python."""
     x, out = weights()[0], np.empty(WIDTHS[-1], np.float32)
     net = own_net()
-    call, turns = net.executor.context.predict_row, net.executor.turns
+    call, turns = net._engine.context.predict_row, net._engine.turns
 
     def run() -> Array:
         call(x, out, turns)

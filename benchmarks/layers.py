@@ -133,7 +133,7 @@ def optimizer_works() -> dict[str, tuple[int, Callable[[], Any]]]:
         index, settings = _core.OPTIMIZERS[name]["index"], optimizer.settings
         works[name] = (
             net.n_params,
-            lambda c=net.executor.context, i=index, s=settings, keep=net: c.update(i, s, 1),
+            lambda c=net._engine.context, i=index, s=settings, keep=net: c.update(i, s, 1),
         )
     return works
 

@@ -22,9 +22,9 @@ start, direction = net.params.copy(), rng.standard_normal(net.n_params)
 
 def loss_at(h):
     """Return the loss after a step h along the direction."""
-    net.set_params(start + h * direction)
+    net.load_params(start + h * direction)
     loss, _ = net.gradient(X, y)
-    net.set_params(start)
+    net.load_params(start)
     return loss
 
 
@@ -37,7 +37,7 @@ print(f"best forward difference, error: {min(forward):.2e}")
 print(f"best central difference, error: {min(central):.2e}")
 change, h = [], 1e-5  # changes of outputs and gradient along the direction
 for side in (h, -h):
-    net.set_params(start + side * direction)
+    net.load_params(start + side * direction)
     change.append((net.predict(X), net.gradient(X, y)[1]))
 outputs, slopes = ((plus - minus) / (2 * h) for plus, minus in zip(*change, strict=True))
 print(f"Jacobian, largest difference: {np.abs(jacobian @ direction - outputs).max():.2e}")

@@ -28,7 +28,7 @@ def height(pred, target):
 def descend(optimizer):
     """Return the thetas before every step and after the last one."""
     net = Sequential([Linear(1, 2, bias=False)], dtype="float64")
-    net.set_params(START)
+    net.load_params(START)
     path = [net.params.copy()]
     for _ in range(STEPS):  # with the input 1 the outputs are the weights
         net.train_step([[1.0]], [[0.0]], loss=height, optimizer=optimizer)

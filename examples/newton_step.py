@@ -30,7 +30,7 @@ left.contour(t0, t1, cost, levels=np.geomspace(0.15, 60, 12), colors="0.75", lin
 starts = ((0.0, 0.0, BLUE), (4.0, -1.2, ORANGE), (-0.5, 3.5, GREEN), (3.6, 3.6, PURPLE))
 for theta_1, theta_0, color in starts:
     net = Sequential([Linear(1, 1)], dtype="float64")
-    net.set_params([theta_1, theta_0])
+    net.load_params([theta_1, theta_0])
     _, gradient = net.gradient(x, y, loss="squared_error")
     hessian = net.hessian(x, y, loss="squared_error")
     newton = net.params - np.linalg.solve(hessian, gradient)

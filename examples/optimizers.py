@@ -20,7 +20,7 @@ y = np.zeros((2, 1))
 def descend(optimizer):
     """Return costs and thetas before each step."""
     net = Sequential([Linear(2, 1, bias=False)], dtype="float64")
-    net.set_params(START)
+    net.load_params(START)
     costs, path = [], []
     for _ in range(STEPS + 1):
         path.append(net.params.copy())

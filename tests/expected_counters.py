@@ -47,7 +47,7 @@ class ExpectedCounters:
 
     def check(self, net: Any) -> None:
         """AssertionError where the network counts otherwise."""
-        context = net.executor.context
+        context = net._engine.context
         assert (net.step, net.epoch, context.position) == (self.step, self.epoch, self.position)
         assert net.optimizer == self.optimizer
         assert (context.t, context.n_averaged) == (self.t, self.n_averaged)

@@ -299,7 +299,7 @@ def settings(optimizer) -> tuple[str, dict]:
 
 def everything(net) -> list[np.ndarray]:
     """Parameters, the optimizer's state, averaged weights."""
-    return [net.params, *net.state] + ([] if net.average is None else [net.average])
+    return [net.params, *net._state] + ([] if net._average is None else [net._average])
 
 
 def digest(*arrays) -> str:

@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "averaged statistics are of any step",
         STATE,
-        "self.average_stats is None or self.average_stats[0] != self.step",
-        "self.average_stats is None",
+        "self._average_stats is None or self._average_stats[0] != self.step",
+        "self._average_stats is None",
     ),
     Mutant(
         "set_params: the average stays behind",
@@ -57,14 +57,14 @@ MUTANTS = [
     Mutant(
         "set_params: statistics of the average outlive it",
         STATE,
-        "                place[:] = values\n            self.average_stats = None",
+        "                place[:] = values\n            self._average_stats = None",
         "                place[:] = values",
     ),
     Mutant(
         "use_optimizer: moments outlive their kind",
         STATE,
-        "if self.state is None or before is None or not same_kind:",
-        "if self.state is None or before is None:",
+        "if self._state is None or before is None or not same_kind:",
+        "if self._state is None or before is None:",
     ),
     Mutant(
         "use_optimizer: the count of steps outlives the moments",
@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "use_optimizer: the number of averaged steps outlives the average",
         STATE,
-        "        if average is not self.average:\n            context.n_averaged = 0",
+        "        if average is not self._average:\n            context.n_averaged = 0",
         "        if False:\n            context.n_averaged = 0",
     ),
     Mutant(
@@ -129,25 +129,25 @@ MUTANTS = [
     Mutant(
         "a file forgets which batches a pass has",
         FILE,
-        "    net.interrupted_batches = what.batches\n",
+        "    net._unfinished_batches = what.batches\n",
         "",
     ),
     Mutant(
         "a file forgets running products",
         FILE,
-        "    net.executor.context.running = what.running\n",
+        "    net._engine.context.running = what.running\n",
         "",
     ),
     Mutant(
         "a file holds statistics of an average that is over",
         FILE,
-        "net.average_stats is not None and net.average_stats[0] == net.step:",
-        "net.average_stats is not None:",
+        "net._average_stats is not None and net._average_stats[0] == net.step:",
+        "net._average_stats is not None:",
     ),
     Mutant(
         "a pass over other batches goes on in the middle",
         EPOCHS,
-        "if net.executor.context.position and net.interrupted_batches != self.batches():",
+        "if net._engine.context.position and net._unfinished_batches != self.batches():",
         "if False:",
     ),
     Mutant(

@@ -35,15 +35,15 @@ class NoQuickWay:
 
 
 def slow(net):
-    net.executor.quick = NoQuickWay()
+    net._engine.quick = NoQuickWay()
     return net
 
 
 def state_of(net):
     """All that a step may change, and what the network knows of it."""
-    context = net.executor.context
-    arrays = [net.params, net.grads, net.stats, *(net.state or ())]
-    arrays += [] if net.average is None else [net.average]
+    context = net._engine.context
+    arrays = [net.params, net.grads, net.stats, *(net._state or ())]
+    arrays += [] if net._average is None else [net._average]
     return (
         [array.tobytes() for array in arrays],
         [getattr(context, name) for name in COUNTERS],
@@ -78,8 +78,8 @@ STACKS = {
 
 def make(stack, loss, dtype="float32", n_in=6):
     net = Sequential(STACKS[stack](fitting(loss, 4)), n_in=n_in, seed=3, dtype=dtype)
-    if net.standardize is not None:
-        net.standardize.adapt(3 * inputs(50, n_in) + 1)
+    if net._standardize is not None:
+        net._standardize.adapt(3 * inputs(50, n_in) + 1)
     return net
 
 

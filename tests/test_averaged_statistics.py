@@ -116,7 +116,7 @@ def test_statistics_of_averages_do_not_change_training(name):
         b.fit(X, Y, optimizer=AVERAGES[name], epochs=1)
         with b.averaged(X):
             b.predict(X)
-    assert digest(a.params, a.stats, *a.state) == digest(b.params, b.stats, *b.state)
+    assert digest(a.params, a.stats, *a._state) == digest(b.params, b.stats, *b._state)
 
 
 def test_averages_without_statistics_of_their_own_are_refused():
@@ -155,7 +155,7 @@ def test_without_batch_norm_there_is_nothing_to_keep():
     with net.averaged():
         pass
     net.set_params(net.averaged_params, net.averaged_stats)
-    assert net.average_stats is None
+    assert net._average_stats is None
 
 
 def test_a_file_holds_them(tmp_path):

@@ -66,12 +66,12 @@ def test_rbf_of_the_lecture():
 def test_rbf_centres_default_to_the_training_points():
     X = inputs(8, 2)
     basis = RBFBasis(lam=2.0).fit(X)
-    np.testing.assert_array_equal(basis.centres_, X)
+    np.testing.assert_array_equal(basis.centers_, X)
     phi = basis.transform(X)
     np.testing.assert_array_equal(np.diagonal(phi), np.ones(8))
     np.testing.assert_array_equal(phi, phi.T)
     X[0] += 1
-    assert not np.array_equal(basis.centres_, X)  # a copy
+    assert not np.array_equal(basis.centers_, X)  # a copy
 
 
 def test_rbf_far_from_the_origin_keeps_its_digits():
@@ -124,7 +124,7 @@ def test_bad_settings_are_named():
     for lam in (0, -1.0, np.inf, np.nan, None):
         with pytest.raises(ValueError, match="lam must be"):
             RBFBasis(lam=lam).fit(X)
-    with pytest.raises(ValueError, match="centres have 3 columns, but X has 2"):
+    with pytest.raises(ValueError, match="centers have 3 columns, but X has 2"):
         RBFBasis(inputs(2, 3)).fit(X)
-    with pytest.raises(ValueError, match="centres holds infinity"):
+    with pytest.raises(ValueError, match="centers holds infinity"):
         RBFBasis([[np.inf, 0.0]]).fit(X)

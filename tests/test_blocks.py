@@ -98,10 +98,10 @@ def test_activations_have_room_for_a_block_only() -> None:
     x, y = data(20_000)
     net = Sequential(nets()["linear"])
     net.fit(x, y, batch_size=20_000, epochs=1, threads=2, loss="cross_entropy")
-    assert net.executor.context.capacity == 1024
+    assert net._engine.context.capacity == 1024
     net = Sequential(nets()["batch norm"])  # needs all rows of a column
     net.fit(x, y, batch_size=20_000, epochs=1, threads=2, loss="cross_entropy")
-    assert net.executor.context.capacity == 20_000
+    assert net._engine.context.capacity == 20_000
 
 
 @pytest.mark.parametrize("rows", [64, ROWS])
@@ -132,7 +132,7 @@ def slow_net(*between: Layer) -> tuple[Sequential, np.ndarray, np.ndarray]:
 
 
 def state_of(net: Sequential) -> list:
-    context = net.executor.context
+    context = net._engine.context
     counters = [context.t, context.updates, context.epoch, context.position, context.passes]
     return [net.params.tobytes(), net.stats.tobytes(), *counters]
 
@@ -201,7 +201,7 @@ def test_counters_move_with_the_weights_before_a_handler_looks() -> None:
     net = Sequential(layers, seed=1)
 
     def handler(*_: object) -> None:
-        context = net.executor.context
+        context = net._engine.context
         seen.append((context.t, context.position, net.params.tobytes()))
 
     before = signal.signal(signal.SIGVTALRM, handler)
@@ -265,7 +265,7 @@ def test_a_broken_off_forward_draws_the_same_masks_again(alarm: None) -> None:
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.15)
     with pytest.raises(ToldError):
         net.forward(x, training=True)
-    assert net.executor.context.passes == 0
+    assert net._engine.context.passes == 0
 
 
 FORKS = """

@@ -380,7 +380,7 @@ def test_a_file_that_does_not_say_which_pass_was_interrupted_begins_one():
             lambda h, p, b=batches: p["training"].update(position=50, interrupted_batches=b)
         )
         net = checkpoint.from_bytes(Sequential, content)
-        assert net.executor.context.position == 0
+        assert net._engine.context.position == 0
         net.fit(X, Y, batch_size=50, epochs=1)
         assert net.epoch == 2
 
@@ -431,7 +431,7 @@ def test_setting_the_optimizer_makes_its_state(optimizer, tmp_path):
         one.fit(OWN_X, OWN_Y, epochs=2, batch_size=7)
     assert len({digest(*everything(one)) for one in (twin, *copies)}) == 1
     net.optimizer = None
-    assert net.state is None
+    assert net._state is None
     for bad in (fastmlp.LBFGS(), 3, "lbfgs"):
         with pytest.raises((TypeError, ValueError), match="optimizer"):
             net.optimizer = bad

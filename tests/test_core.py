@@ -272,9 +272,9 @@ def test_exact_arrays_at_the_door():
 def test_a_label_or_row_outside_is_refused_by_the_door():
     net = small()
     net.use_optimizer(Adam())
-    net.executor.reserve(8)
+    net._engine.reserve(8)
     loss = _core.LOSSES["cross_entropy"]["index"]
-    train = net.executor.context.train
+    train = net._engine.context.train
     for labels, order in (([0, 1, 3], [0, 1, 2]), ([0, -1, 2], [0, 1, 2]), ([0, 1, 2], [0, 3, 2])):
         args = np.array(labels), np.array(order)
         with pytest.raises(IndexError):
@@ -323,10 +323,10 @@ def test_a_network_in_use_refuses_a_second_thread_and_stays_usable():
 def test_a_reading_that_ctrl_c_never_let_leave_does_not_lock_the_network():
     """The interrupt may come behind the entry and before the block that leaves."""
     net = small(1)
-    net.executor.turns.enter_reading()
+    net._engine.turns.enter_reading()
     net.fit(X, LABELS, epochs=1)
     net.predict(X)
-    other = threading.Thread(target=net.executor.turns.enter_reading)
+    other = threading.Thread(target=net._engine.turns.enter_reading)
     other.start()
     other.join()
     with pytest.raises(RuntimeError, match="another thread"):  # that one may still be reading
@@ -334,7 +334,7 @@ def test_a_reading_that_ctrl_c_never_let_leave_does_not_lock_the_network():
 
 
 def test_a_turn_left_twice_is_still_one_thread_s():
-    turns = small(1).executor.turns
+    turns = small(1)._engine.turns
     with turns.changing:
         turns.leave_changing()
     turns.only_reading.__enter__()  # a loss that Ctrl-C never let leave

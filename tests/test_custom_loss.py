@@ -91,7 +91,7 @@ def test_a_custom_squared_error_trains_as_the_built_in_one(optimizer):
     assert difference <= rounding("float64", 12, c=64)
     assert (ours.step, ours.epoch) == (theirs.step, theirs.epoch) == (9, 3)
     counters = ("t", "updates", "epoch", "position", "passes")
-    a, b = ours.executor.context, theirs.executor.context
+    a, b = ours._engine.context, theirs._engine.context
     assert [getattr(a, name) for name in counters] == [getattr(b, name) for name in counters]
 
 
@@ -122,7 +122,7 @@ def test_train_step_and_evaluate_equal_the_built_in_one(reduction):
         scale = ROWS if reduction == "sum" else 1
         if i == 0 or reduction == "mean":  # Adam's eps sees the size of the gradient
             assert got == pytest.approx(scale * want, **near)
-    assert ours.executor.context.passes == theirs.executor.context.passes == 5
+    assert ours._engine.context.passes == theirs._engine.context.passes == 5
     if reduction == "mean":
         got = ours.evaluate(X, y, sample_weight=WEIGHTS)["loss"]
         assert got == pytest.approx(theirs.evaluate(X, y, sample_weight=WEIGHTS)["loss"], **near)
@@ -160,7 +160,7 @@ def test_fit_in_pieces_equals_fit_in_one():
     whole.fit(X, y, loss=squared, batch_size=50, epochs=4)
     for epochs in (1, 3):
         parts.fit(X, y, loss=squared, batch_size=50, epochs=epochs)
-    assert digest(whole.params, *whole.state) == digest(parts.params, *parts.state)
+    assert digest(whole.params, *whole._state) == digest(parts.params, *parts._state)
 
 
 def test_the_function_may_spoil_its_arguments():
@@ -213,10 +213,10 @@ def test_an_exception_in_the_function_leaves_whole_steps():
     net, undisturbed = build(), build()
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, loss=failing, **STEPS)
-    assert (net.step, net.epoch, net.executor.context.position) == (5, 1, 50)
+    assert (net.step, net.epoch, net._engine.context.position) == (5, 1, 50)
     net.fit(X, y, loss=squared, batch_size=50, epochs=2)  # the rest of this pass, and one more
     undisturbed.fit(X, y, loss=squared, **STEPS)
-    assert digest(net.params, *net.state) == digest(undisturbed.params, *undisturbed.state)
+    assert digest(net.params, *net._state) == digest(undisturbed.params, *undisturbed._state)
     assert (net.step, net.epoch) == (undisturbed.step, undisturbed.epoch) == (12, 3)
 
 
@@ -321,7 +321,7 @@ def test_wrong_functions_are_told_and_change_nothing(case):
         with pytest.raises(error, match=message):
             getattr(net, method)(X, y, loss=function, **how)
         assert np.array_equal(net.params, before)
-        assert (net.step, net.executor.context.passes) == (0, 0)
+        assert (net.step, net._engine.context.passes) == (0, 0)
 
 
 def test_the_name_is_in_the_message():
@@ -476,14 +476,14 @@ def saved(tmp_path):
 
 
 def state_of(net):
-    context = net.executor.context
+    context = net._engine.context
     counters = (context.t, context.updates, context.epoch, context.position, context.passes)
-    more = (context.schedule_start, context.n_averaged, context.running, net.interrupted_batches)
+    more = (context.schedule_start, context.n_averaged, context.running, net._unfinished_batches)
     arrays = (
         net.params,
         net.stats,
-        *(net.state or ()),
-        *([] if net.average is None else [net.average]),
+        *(net._state or ()),
+        *([] if net._average is None else [net._average]),
     )
     kept = (net.loss, net.metrics, net.history, net.optimizer, net.keeps_average)
     return *counters, *more, *kept, digest(*arrays)
@@ -513,10 +513,10 @@ def test_a_loss_that_fails_in_its_first_step_changes_nothing(way, trained, saved
         twin = Sequential.load(saved(net))
         for each in (net, twin):
             each.fit(X, y, epochs=1)
-        assert digest(net.params, *net.state) == digest(twin.params, *twin.state)
+        assert digest(net.params, *net._state) == digest(twin.params, *twin._state)
     else:
         assert (net.loss, net.optimizer, net.history) == (None, None, None)
-        assert net.standardize.is_adapted == (way == "train_step")
+        assert net._standardize.is_adapted == (way == "train_step")
 
 
 def test_a_loss_that_fails_later_leaves_what_was_trained():

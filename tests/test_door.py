@@ -19,13 +19,13 @@ def test_labels_that_change_after_the_look_through_end_the_step(label, n_out, lo
     """Another thread may overwrite the user's array at any moment: `again` skips the look."""
     net = Sequential([Linear(5, 16), ReLU(), Linear(16, n_out)], dtype=dtype)
     net.use_optimizer(Adam())
-    net.executor.reserve(70)
+    net._engine.reserve(70)
     before, x, y = net.params.copy(), X.astype(dtype), LABELS.copy()
     y[37] = n_out if label == "n_out" else label
     index, order = _core.LOSSES[loss]["index"], np.arange(70)[::-1].copy()
     settings_ = Adam().settings
     for rows in (None, order):
-        _, done, finite = net.executor.context.train(
+        _, done, finite = net._engine.context.train(
             x, y, rows, 70, index, 1, settings_, None, 2, 1.0, again=True
         )
         assert (done, finite, net.step) == (0, False, 0)
@@ -36,12 +36,12 @@ def test_none_is_refused_by_every_door():
     """Where Cython looked into it unasked, the interpreter died."""
     net = Sequential([Linear(5, 16), ReLU(), Linear(16, 3)])
     net.use_optimizer(Adam())
-    net.executor.reserve(8)
-    context, program, x = net.executor.context, net.executor.program, X[:8].copy()
+    net._engine.reserve(8)
+    context, program, x = net._engine.context, net._engine.program, X[:8].copy()
     out, settings_ = np.empty((8, 3), np.float32), Adam().settings
     arrays = np.empty(8, np.float32)
     doors = [
-        (_core.Program, [net.executor.layout.ops, 0, 0, 8, 8], [0]),
+        (_core.Program, [net._engine.layout.ops, 0, 0, 8, 8], [0]),
         (_core.Context, [program, net.params, net.grads, 0], [0, 1, 2]),
         (context.reserve, [8, arrays, arrays, arrays, arrays], [1, 2, 3, 4]),
         (context.set_state, [(), None], [0]),
@@ -50,13 +50,13 @@ def test_none_is_refused_by_every_door():
         (context.jacobian, [x, None, arrays, None, arrays, 1], [0, 2, 4]),
         (context.update, [1, settings_, 1], [1]),
         (context.predict, [x, out, arrays, 8, 0, 1, 1.0, _core.Pace()], [0, 1, 2, 7]),
-        (context.predict_row, [x[0].copy(), out[0].copy(), net.executor.turns], [0, 1, 2]),
+        (context.predict_row, [x[0].copy(), out[0].copy(), net._engine.turns], [0, 1, 2]),
         (context.train, [x, LABELS[:8].copy(), None, 8, 0, 1, settings_, None, 1, 1.0], [0, 1, 6]),
         (_core.loss_and_grad, [0, out, LABELS[:8].copy(), None], [1, 2]),
         (_core.target_columns, [0, _core.LossSettings(), 3], [1]),
         (_core.elementwise, [0, arrays, arrays], [1, 2]),
         (_core.cholesky_solve, [np.eye(8), np.ones(8)], [0, 1]),
-        (_core.QuickWay, [context, net.executor.turns], [0, 1]),
+        (_core.QuickWay, [context, net._engine.turns], [0, 1]),
         (_core.first_nonfinite, [arrays], [0]),
         (_core.first_outside, [arrays, 0.0, 1.0], [0]),
         (_core.first_bad_label, [LABELS, 3], [0]),

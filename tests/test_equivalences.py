@@ -227,8 +227,8 @@ def test_predict_equals_forward():
 def test_fused_equals_unfused(name, dtype):
     X, y = data(dtype=dtype)
     a, b = (build(name, dtype=dtype, p=0.2, kind=kind) for kind in (Sequential, Unfused))
-    assert len(b.executor.layout.ops) == 7
-    assert len(a.executor.layout.ops) == 7 - 2 * _core.ACTIVATIONS[name]["from_y"]
+    assert len(b._engine.layout.ops) == 7
+    assert len(a._engine.layout.ops) == 7 - 2 * _core.ACTIVATIONS[name]["from_y"]
     how = {"loss": "cross_entropy", "optimizer": Adam(lr=0.01), "batch_size": 50, "epochs": 3}
     assert a.fit(X, y, **how)["loss"] == b.fit(X, y, **how)["loss"]
     assert_same(a, b)

@@ -43,9 +43,9 @@ def trained() -> Sequential:
 
 
 def state_of(net: Sequential) -> tuple[Any, ...]:
-    assert net.state is not None
-    context = net.executor.context
-    arrays = [net.params.tobytes(), *(part.tobytes() for part in net.state)]
+    assert net._state is not None
+    context = net._engine.context
+    arrays = [net.params.tobytes(), *(part.tobytes() for part in net._state)]
     return *arrays, net.optimizer, net.loss, id(net.history), context.t, context.position
 
 
@@ -81,8 +81,8 @@ def test_a_batch_that_is_too_small_for_batch_norm_changes_nothing() -> None:
     fresh = Sequential([Standardize(), Linear(4, 8), BatchNorm(), Linear(8, 3)], seed=1)
     with pytest.raises(ValueError, match="BatchNorm needs at least 2 rows"):
         fresh.fit(X, Y, batch_size=19)
-    assert fresh.standardize is not None
-    assert not fresh.standardize.is_adapted
+    assert fresh._standardize is not None
+    assert not fresh._standardize.is_adapted
 
 
 @pytest.mark.parametrize(

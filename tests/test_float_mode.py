@@ -63,9 +63,9 @@ def results(bits, threads):
     a, x = A.copy(), B.copy()
     w, slope, G = np.zeros(40), B * 1e-310, np.cov(rows) * 1e-150  # slopes: subnormal numbers
     set_mode(bits)
-    context = net.executor.context
+    context = net._engine.context
     net.use_optimizer(sgd)
-    net.executor.reserve(256)
+    net._engine.reserve(256)
     index = _core.LOSSES["squared_error"]["index"], _core.OPTIMIZERS["sgd"]["index"]
     settings, order = sgd.settings, np.arange(256)[::-1].copy()
     call("train", context.train, X, Y, order, 64, *index, settings, None, threads, 60.0)
@@ -76,7 +76,7 @@ def results(bits, threads):
     out, one = np.empty((256, 6), "f"), np.empty(6, "f")
     acts, pace = np.empty(threads * 64 * context.program.acts_width, "f"), _core.Pace()
     call("predict", lambda: context.predict(X, out, acts, 64, 0, threads, 60.0, pace) and out)
-    call("predict_row", lambda: context.predict_row(X[0].copy(), one, net.executor.turns) and one)
+    call("predict_row", lambda: context.predict_row(X[0].copy(), one, net._engine.turns) and one)
     block = np.empty((2 * 6, net.n_params), "f")
     scratch = np.empty(threads * (context.program.acts_width + context.program.dacts_width), "f")
     call("jacobian", lambda: context.jacobian(X[:2].copy(), None, block, None, scratch, threads))

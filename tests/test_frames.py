@@ -115,7 +115,7 @@ def test_a_basis_refuses_columns_in_another_order(basis):
     with pytest.raises(ValueError, match=ORDER):
         basis.transform(TURNED)
     np.testing.assert_array_equal(basis.transform(X.to_numpy()), phi)
-    with pytest.raises(ValueError, match="columns of centres are in another order"):
+    with pytest.raises(ValueError, match="columns of centers are in another order"):
         RBFBasis(TURNED[:3]).fit(X)
     assert PolynomialBasis(2).fit(X).names()[:4] == ["age", "income", "height", "age^2"]
     assert PolynomialBasis(2).fit(X).names(["a", "b", "c"])[:2] == ["a", "b"]
@@ -162,7 +162,7 @@ def test_model_files_keep_the_names(tmp_path):
     plain.fit(X.to_numpy(), Y, epochs=1)
     plain.save(tmp_path / "m")
     assert not hasattr(Sequential.load(tmp_path / "m"), "feature_names_in_")
-    net.known_names = ["age"]
+    net._known_names = ["age"]
     with pytest.raises(ValueError, match="names are not those"):
         net.save(tmp_path / "m")
 
@@ -191,7 +191,7 @@ def test_standardize_and_its_network_know_the_same_names():
     with pytest.raises(ValueError, match=ORDER):
         net.layers[0].adapt(TURNED)
     twin = copy.copy(layer)
-    assert twin.column_names is not layer.column_names
+    assert twin._column_names is not layer.column_names
 
 
 def test_one_row_with_names():

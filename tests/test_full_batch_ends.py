@@ -201,15 +201,15 @@ def test_units_of_damping_are_those_of_the_targets():
     y = np.array([[10.0, 7, 0.1], [30, 7, 0.3], [10, 7, 0.1], [99, -7, 5]])
     weights = np.array([1.0, 1, 2, 0])  # as if the last row were not there
     net = Sequential([Linear(3, 2), Tanh(), Linear(2, 3)], dtype="float64")
-    units = Objective(net.executor, x, y, loss, 1, weights=weights).units
+    units = Objective(net._engine, x, y, loss, 1, weights=weights).units
     std = np.sqrt(75)
     np.testing.assert_allclose(units[6:12].reshape(2, 3), [[std, 7, 1]] * 2, rtol=1e-14)
     np.testing.assert_allclose(units[14:], [np.sqrt(300), 7, 1], rtol=1e-14)
     assert np.all(np.delete(units, [*range(6, 12), *range(14, 17)]) == 1)
-    huge = Objective(net.executor, x, 1e300 * y, loss, 1).units
+    huge = Objective(net._engine, x, 1e300 * y, loss, 1).units
     assert np.all(np.isfinite(huge**2))
     bounded = Sequential([Linear(3, 2), Tanh(), Linear(2, 3), Tanh()], dtype="float64")
-    assert np.all(Objective(bounded.executor, x, y, loss, 1).units == 1)
+    assert np.all(Objective(bounded._engine, x, y, loss, 1).units == 1)
 
 
 class Curve:
@@ -309,7 +309,7 @@ def test_curves_of_nist(curve, start, certified, squares):
 def test_the_promise_is_minpacks_cosine():
     x, y = inputs(30, 6), inputs(30, 1, seed=1)[:, 0]
     net = hidden(6)
-    objective = Objective(net.executor, x, y[:, np.newaxis], get_loss("squared_error"), 1)
+    objective = Objective(net._engine, x, y[:, np.newaxis], get_loss("squared_error"), 1)
     start = objective.at(net.params.copy())
     got = DampedGaussNewton(objective, 1e-3).promise(start)
     J, r = net.jacobian(x)[:, 0], net.predict(x)[:, 0] - y
@@ -331,9 +331,9 @@ def test_weighted_normal_equations_are_those_of_repeated_rows(dtype, n_out, monk
         7 * n_out * (net.n_params + 1),
     )
     loss = get_loss("squared_error")
-    ours = Objective(net.executor, x, y, loss, 1, weights=w.astype(float))
+    ours = Objective(net._engine, x, y, loss, 1, weights=w.astype(float))
     gram, gradient = ours.normal_equations()
-    many = Objective(net.executor, np.repeat(x, w, axis=0), np.repeat(y, w, axis=0), loss, 1)
+    many = Objective(net._engine, np.repeat(x, w, axis=0), np.repeat(y, w, axis=0), loss, 1)
     want, moment = many.normal_equations()
     upper = np.triu(np.ones_like(gram)) > 0
     near = rounding(dtype, 40, 32) * np.abs(want).max()

@@ -453,7 +453,7 @@ def test_columns_that_float32_cannot_tell_apart_are_named():
         Sequential([Standardize(), Linear(1, 1)], seed=0).fit(times, np.arange(200.0), epochs=1)
     net = Sequential([Standardize(), Linear(1, 1)], seed=0, dtype="float64")
     net.fit(times, np.arange(200.0), epochs=1)
-    assert net.standardize.std[0] == pytest.approx(times.std(), rel=1e-6)
+    assert net._standardize.std[0] == pytest.approx(times.std(), rel=1e-6)
 
 
 def test_small_differences_of_large_numbers_are_no_constant():
@@ -473,7 +473,7 @@ def test_a_column_that_float32_makes_constant_is_named(by_hand, middle, width):
     how = () if by_hand else (np.arange(200.0),)
     with pytest.warns(UserWarning, match="column 2 of X holds values that float32"):
         learn(x.tolist(), *how)
-    assert net.standardize.std[2] == 1
+    assert net._standardize.std[2] == 1
 
 
 def test_constant_columns_are_no_reason_to_warn(recwarn):

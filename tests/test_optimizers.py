@@ -214,7 +214,7 @@ def test_values_whose_sum_overflows_are_still_finite(dtype):
     net.params[:], net.grads[:] = large, large
     net.update(SGD(lr=1e-3, momentum=0.5))
     assert_within(net.params, np.full(net.n_params, 0.999 * large))
-    assert (net.state[0] == net.grads).all()
+    assert (net._state[0] == net.grads).all()
     net.grads[1::2] = 1.5 * large  # + momentum: too much
     before = net.params.copy()
     with pytest.raises(fastmlp.DivergenceError):
@@ -230,8 +230,8 @@ def test_centering_begins_anew():
         same = net.optimizer is not None and net.optimizer.centered == centered
         optimizer = fastmlp.RMSprop(centered=centered)
         net.train_step(x, np.zeros((4, 3)), loss="squared_error", optimizer=optimizer)
-        assert len(net.state) == (3 if centered else 2)
-        assert net.executor.context.t == (2 if same else 1)
+        assert len(net._state) == (3 if centered else 2)
+        assert net._engine.context.t == (2 if same else 1)
     assert optimizers.from_config(fastmlp.RMSprop(centered=True).config()).centered
 
 

@@ -61,13 +61,13 @@ class TwoWays:
         self.nets = [Sequential(layers(), seed=3, dtype=dtype) for _ in range(2)]
         self.dtype = dtype
         for net, panels in zip(self.nets, (True, False), strict=True):
-            net.executor.context.panels = panels
+            net._engine.context.panels = panels
 
     def fit(self, rows: int, loss: str = "squared_error", threads: int = 1, **settings) -> None:
         """Train both on `rows` rows: all that is left behind agrees to the bit."""
         first, second = (self._fit(net, rows, loss, threads, settings) for net in self.nets)
         batch = settings.get("batch_size", rows)
-        assert [net.executor.context.in_panels(batch) for net in self.nets] == [True, False]
+        assert [net._engine.context.in_panels(batch) for net in self.nets] == [True, False]
         assert first.keys() == second.keys()
         for name in first:
             assert np.isfinite(first[name]).all(), name
@@ -80,7 +80,7 @@ class TwoWays:
         history = net.fit(x, y, loss=LOSSES[loss], threads=threads, **(known | settings))
         found = {f"history {name}": values for name, values in history.items()}
         found |= {"params": net.params, "grads": net.grads, "stats": net.stats}
-        found |= {f"state {i}": array for i, array in enumerate(net.state)}
+        found |= {f"state {i}": array for i, array in enumerate(net._state)}
         return {name: np.array(array) for name, array in found.items()}
 
 
@@ -137,9 +137,9 @@ def test_every_op_of_the_registry_stands_in_these_tests() -> None:
 @pytest.mark.parametrize("scale", [True, False])
 def test_batch_norm_goes_the_other_way(scale: bool) -> None:
     net = Sequential(mlp(lambda: [BatchNorm(scale=scale, shift=scale)])())
-    net.executor.context.panels = True
+    net._engine.context.panels = True
     net.fit(inputs(50, N_IN), targets("squared_error", 50, 3), loss="squared_error", epochs=1)
-    assert not net.executor.context.in_panels(50)
+    assert not net._engine.context.in_panels(50)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -191,7 +191,7 @@ def test_wide_nets_and_few_rows_go_row_by_row() -> None:
         net = Sequential(mlp(lambda: [ReLU(), Linear(width, width), ReLU()], width=width)())
         x, y = inputs(rows, N_IN), targets("squared_error", rows, 3)
         net.fit(x, y, loss="squared_error", epochs=1, batch_size=rows)
-        return net.executor.context.in_panels(rows)
+        return net._engine.context.in_panels(rows)
 
     assert in_panels(64, 33)
     assert in_panels(5000, 33)
@@ -205,7 +205,7 @@ def test_outputs_of_a_step_and_what_follows_it() -> None:
     x, y = inputs(100, N_IN, "float32"), targets("cross_entropy", 100, 3)
     nets = [Sequential(mlp(lambda: [Tanh(), LayerNorm()])(), seed=1) for _ in range(2)]
     for net, panels in zip(nets, (True, False), strict=True):
-        net.executor.context.panels = panels
+        net._engine.context.panels = panels
     for _ in range(3):
         values = [net.train_step(x, y, loss="cross_entropy", optimizer=Adam(0.1)) for net in nets]
         assert values[0] == values[1]

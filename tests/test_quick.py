@@ -157,7 +157,7 @@ def test_moments_that_are_given_up_are_free():
     net = small()
     for _ in range(3):
         net.train_step(X, LABELS, optimizer=Adam())
-    moments = weakref.ref(net.state[0])
+    moments = weakref.ref(net._state[0])
     net.optimizer = None
     assert moments() is None
 

@@ -125,12 +125,12 @@ def test_a_standardize_that_does_not_know_the_data_refuses(dtype):
     for call in calls * 2:
         call()
     tiny = np.full(6, np.finfo(dtype).smallest_subnormal)
-    net.standardize.std[:] = tiny  # the least that is known
+    net._standardize.std[:] = tiny  # the least that is known
     with contextlib.suppress(DivergenceError):
         calls[0]()
     for call in calls[1:]:
         call()
-    net.standardize.std[-1] = 0
+    net._standardize.std[-1] = 0
     before = state_of(net)
     for call in calls:
         assert "does not know the data" in refusal(call)[1]

@@ -301,7 +301,7 @@ def test_a_network_in_use_by_another_thread_is_left_alone(holds):
     for _ in range(2):
         net.train_step(X, LABELS)
     before = state_of(net)
-    with getattr(net.executor.turns, holds):
+    with getattr(net._engine.turns, holds):
         busy = in_another_thread(lambda: net.train_step(X, LABELS))
         assert "already running in another thread" in busy
         for call in (lambda: net.predict(X[:1]), lambda: net.predict_row(X[0])):
@@ -410,7 +410,7 @@ except KeyboardInterrupt:
 for _ in range(a.step):
     b.train_step(X, y)
 same = a.params.tobytes() == b.params.tobytes()
-same &= all(p.tobytes() == q.tobytes() for p, q in zip(a.state, b.state))
+same &= all(p.tobytes() == q.tobytes() for p, q in zip(a._state, b._state))
 a.train_step(X, y)
 print("the same" if same and a.step == b.step + 1 > 100 else (a.step, b.step, same))
 """

@@ -88,29 +88,29 @@ REFUSED = {
 def test_a_refused_fit_changes_nothing(name):
     net = make()
     history = net.fit(X, LABELS, epochs=2, optimizer=Adam(), metrics=["accuracy"])
-    net.executor.context.position, net.interrupted_batches = 128, (200, 128, True, 0)
-    state = [array.copy() for array in net.state]
-    before = (net.optimizer, net.loss, net.metrics, net.interrupted_batches, net.params.copy())
+    net._engine.context.position, net._unfinished_batches = 128, (200, 128, True, 0)
+    state = [array.copy() for array in net._state]
+    before = (net.optimizer, net.loss, net.metrics, net._unfinished_batches, net.params.copy())
     settings = {"optimizer": SGD(), "loss": "squared_error", **REFUSED[name]}
     with pytest.raises((ValueError, TypeError)):
         net.fit(X, np.eye(3)[LABELS], **settings)
-    after = (net.optimizer, net.loss, net.metrics, net.interrupted_batches)
+    after = (net.optimizer, net.loss, net.metrics, net._unfinished_batches)
     assert after == before[:4]
-    assert net.executor.context.position == 128
+    assert net._engine.context.position == 128
     assert net.history is history
     assert len(history["loss"]) == 2
     assert np.array_equal(net.params, before[4])
-    assert all(map(np.array_equal, net.state, state))
+    assert all(map(np.array_equal, net._state, state))
 
 
 def test_a_refused_update_changes_nothing():
     net = make()
     net.fit(X, LABELS, epochs=1)
-    optimizer, moments = net.optimizer, net.state[0].copy()
+    optimizer, moments = net.optimizer, net._state[0].copy()
     with pytest.raises(ValueError, match="threads"):
         net.update(SGD(), threads=0)
     assert net.optimizer is optimizer
-    assert np.array_equal(net.state[0], moments)
+    assert np.array_equal(net._state[0], moments)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def huge_step():
 def test_an_update_that_overflows_is_no_step(how, kind):
     net, y = huge_step()
     net.train_step(X, y, loss="squared_error", optimizer=kind(lr=1e-6))
-    context = net.executor.context
+    context = net._engine.context
     counts = context.t, context.updates, context.epoch, context.running, context.n_averaged
     net.grads[:] = 1e30
     call = {
@@ -181,12 +181,12 @@ def test_a_refused_update_is_written_where_it_is_finite():
     """As the docstring of DivergenceError says."""
     net = make()
     net.train_step(X, LABELS, optimizer=Adam())
-    before = [a.copy() for a in (net.params, *net.state)]
+    before = [a.copy() for a in (net.params, *net._state)]
     net.grads[:], net.grads[5] = 0.1, np.inf
     with pytest.raises(DivergenceError):
         net.update(net.optimizer)
     refused = np.arange(net.n_params) == 5
-    for old, new in zip(before, (net.params, *net.state), strict=True):
+    for old, new in zip(before, (net.params, *net._state), strict=True):
         assert np.array_equal(old == new, refused)
 
 
@@ -216,10 +216,10 @@ class CountSteps(Callback):
         self.steps = []
 
     def on_fit_begin(self, run):
-        self.before = run.net.executor.context.updates
+        self.before = run.net._engine.context.updates
 
     def on_epoch_end(self, run):
-        updates = run.net.executor.context.updates
+        updates = run.net._engine.context.updates
         self.steps.append(updates - self.before)
         self.before = updates
 
@@ -227,7 +227,7 @@ class CountSteps(Callback):
 @contextlib.contextmanager
 def stop_after(net, steps):
     """Ctrl-C after so many steps of the next pass."""
-    context = net.executor.context
+    context = net._engine.context
 
     class Stopping:
         def __getattr__(self, name):
@@ -241,11 +241,11 @@ def stop_after(net, steps):
                 context.train(*args[:-1], 0.0, **kwargs)  # in no time: one step
             raise KeyboardInterrupt
 
-    net.executor.context = Stopping()
+    net._engine.context = Stopping()
     try:
         yield
     finally:
-        net.executor.context = context
+        net._engine.context = context
 
 
 OTHERS = {
@@ -264,7 +264,7 @@ def test_only_the_same_pass_goes_on_where_it_stopped(name):
     net, counter = make(), CountSteps()
     with stop_after(net, 2), pytest.raises(KeyboardInterrupt):
         net.fit(**data)
-    assert net.executor.context.position == 64
+    assert net._engine.context.position == 64
     net = copy.deepcopy(net)  # as a model file keeps it
     net.fit(**(data | change), epochs=2, callbacks=[counter])
     assert counter.steps == [steps, 7]
@@ -424,11 +424,11 @@ def test_parameters_that_are_not_finite_are_refused():
 def test_one_row_before_a_batch_norm_changes_nothing():
     net = Sequential([Linear(4, 8), BatchNorm(), ReLU(), Linear(8, 3)])
     net.fit(X, LABELS, optimizer=Adam(), epochs=1)
-    moments = net.state[0].copy()
+    moments = net._state[0].copy()
     with pytest.raises(ValueError, match="BatchNorm needs at least 2 rows"):
         net.train_step(X[:1], np.ones((1, 3)), loss="squared_error", optimizer=SGD())
     assert (net.loss, net.optimizer) == ("cross_entropy", Adam())
-    np.testing.assert_array_equal(net.state[0], moments)
+    np.testing.assert_array_equal(net._state[0], moments)
 
 
 @pytest.mark.parametrize("method", ["lbfgs", LBFGS(), LevenbergMarquardt()])

@@ -418,17 +418,17 @@ def test_without_an_average_there_is_none():
 def test_another_average_begins_anew_and_the_same_goes_on():
     net = small()
     net.fit(X, Y, optimizer=Adam(weight_average=SWA(start=0)), epochs=2, batch_size=50)
-    assert net.executor.context.n_averaged == 8
+    assert net._engine.context.n_averaged == 8
     net.fit(X, Y, optimizer=Adam(lr=0.01, weight_average=SWA(start=0)), epochs=1, batch_size=50)
-    assert net.executor.context.n_averaged == 12
+    assert net._engine.context.n_averaged == 12
     before, weights = net.params.copy(), []
     for _ in range(3):
         net.train_step(X, Y, optimizer=Adam(lr=0.01, weight_average=SWA(start=1)))
         weights.append(net.params.astype(float))
-    assert net.executor.context.n_averaged == 3
+    assert net._engine.context.n_averaged == 3
     assert_within(net.averaged_params, np.mean(weights, axis=0), np.abs(before) + 0.1, n=3)
     net.fit(X, Y, optimizer=Adam(), epochs=1)
-    assert net.average is None
+    assert net._average is None
 
 
 def test_validation_and_early_stopping_see_the_averaged_weights():
@@ -478,7 +478,7 @@ def test_schedule_free_with_another_beta1_begins_anew():
     for one in (net, twin):
         one.grads[:] = 0.1
         one.update(ScheduleFreeAdamW(lr=0.01, beta1=0.5))
-    assert digest(net.params, *net.state) == digest(twin.params, *twin.state)
-    state = net.state
+    assert digest(net.params, *net._state) == digest(twin.params, *twin._state)
+    state = net._state
     net.use_optimizer(ScheduleFreeAdamW(lr=0.02, beta1=0.5))  # goes on
-    assert net.state is state
+    assert net._state is state

@@ -132,7 +132,7 @@ def test_a_file_saved_between_any_two_lines_goes_on_with_the_same_bits(name, mon
     positions = set()
     for content, place in files.items():
         net = checkpoint.from_bytes(Sequential, content)
-        positions.add(net.executor.context.position)
+        positions.add(net._engine.context.position)
         net.fit(X, y, epochs=first + EPOCHS - net.epoch, **how)
         assert digest(*everything(net), net.stats) == digest(
             *everything(undisturbed), undisturbed.stats
@@ -181,7 +181,7 @@ def test_a_pass_goes_on_after_any_exception(error, saved):
     net, undisturbed = normed(), normed()
     with pytest.raises(error):
         net.fit(X, TARGET, loss=failing, optimizer=Adam(), batch_size=BATCH, epochs=EPOCHS)
-    assert (net.epoch, net.step, net.executor.context.position) == (1, 6, 40)
+    assert (net.epoch, net.step, net._engine.context.position) == (1, 6, 40)
     if saved:
         net = checkpoint.from_bytes(Sequential, checkpoint.to_bytes(net, {}))
     for one, epochs in ((net, 2), (undisturbed, 3)):
@@ -197,9 +197,9 @@ def test_a_pass_that_diverged_is_over():
     bad[60:] = 3e38
     with pytest.raises(DivergenceError):
         net.fit(bad, Y, batch_size=BATCH, shuffle=False, loss="cross_entropy")
-    assert net.executor.context.position == 0
+    assert net._engine.context.position == 0
     assert (
-        checkpoint.from_bytes(Sequential, checkpoint.to_bytes(net, {})).interrupted_batches is None
+        checkpoint.from_bytes(Sequential, checkpoint.to_bytes(net, {}))._unfinished_batches is None
     )
 
 
@@ -246,11 +246,11 @@ assert net.params.tobytes() == undisturbed.params.tobytes()
 middle = 0
 for file in files:
     saved = Sequential.load(file)
-    middle += saved.executor.context.position > 0
+    middle += saved._engine.context.position > 0
     saved.fit(X, y, epochs=epochs - saved.epoch, **how)
     assert saved.params.tobytes() == net.params.tobytes(), file
     assert saved.step == net.step
-    assert [a.tobytes() for a in saved.state] == [a.tobytes() for a in net.state]
+    assert [a.tobytes() for a in saved._state] == [a.tobytes() for a in net._state]
 print("equal", middle)
 """
 

@@ -283,7 +283,7 @@ def test_an_interrupted_pass_goes_on_with_its_schedule(monkeypatch):
 
 def test_the_schedule_goes_on_and_another_one_begins_at_its_first_step():
     net = build()
-    start = net.executor.context
+    start = net._engine.context
     net.fit(X, Y, optimizer=SGD(lr=StepDecay(0.1, every=5)), epochs=1, batch_size=25)
     net.fit(X, Y, optimizer=SGD(lr=StepDecay(0.1, every=5)), epochs=1, batch_size=25)
     assert (start.t, start.schedule_start) == (8, 0)
@@ -412,11 +412,11 @@ def test_the_ways_out_of_an_own_schedule_work(tmp_path):
     advice = "net.use_optimizer(dataclasses.replace(net.optimizer, lr=0.001))"
     assert advice in str(refused.value)
     assert "pickle" in str(refused.value)
-    moments = net.state[0].copy()
+    moments = net._state[0].copy()
     exec(advice, {"net": net, "dataclasses": dataclasses})
     net.save(tmp_path / "m")
     loaded = Sequential.load(tmp_path / "m")
-    np.testing.assert_array_equal(loaded.state[0], moments)
+    np.testing.assert_array_equal(loaded._state[0], moments)
     assert moments.any()
     assert loaded.optimizer == SGD(lr=0.001, momentum=0.9)
     assert twin.optimizer.lr == Inverse(0.1, (30,))

@@ -167,7 +167,7 @@ def test_normal_equations(width, dtype, monkeypatch):
     randomize(net)
     x, y = curve(40, dtype)
     monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_NUMBERS", 7 * 2 * (net.n_params + 1))
-    objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
+    objective = Objective(net._engine, x, y, get_loss("squared_error"), 1)
     gram, gradient = objective.normal_equations()
     jacobian = net.jacobian(x).reshape(-1, net.n_params).astype(np.float64)
     residual = (net.predict(x).astype(np.float64) - y).reshape(-1)
@@ -208,7 +208,7 @@ def test_convex_problems_reach_the_minimum_that_scipy_finds(method, loss):
     net = Sequential([Linear(5, 3)], dtype="float64")
     history = net.fit(x, y, loss=loss, optimizer=method, epochs=200)
     other = Sequential([Linear(5, 3)], dtype="float64")
-    objective = Objective(other.executor, x, y, get_loss(loss), 1, l2=0.01)
+    objective = Objective(other._engine, x, y, get_loss(loss), 1, l2=0.01)
 
     def value(p):
         point = objective.at(p)
@@ -287,7 +287,7 @@ def test_bits_do_not_depend_on_threads(method, dtype, monkeypatch):
 
 def test_blocks_of_rows_change_rounding_only(monkeypatch):
     net, (x, y) = network(), curve(700)
-    objective = Objective(net.executor, x, y, get_loss("squared_error"), 1)
+    objective = Objective(net._engine, x, y, get_loss("squared_error"), 1)
     assert len(x) < BLOCK_ROWS
     whole = objective.at(objective.params())
     monkeypatch.setattr("fastmlp.second_order.objective.BLOCK_ROWS", 128)

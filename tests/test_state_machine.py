@@ -89,9 +89,9 @@ def target(loss: str, rows: int) -> Any:
 
 def snapshot(net: Sequential) -> tuple[Any, ...]:
     """All that a further training depends on."""
-    context = net.executor.context
-    arrays = [net.params, net.stats, *(net.state or ())]
-    arrays += [] if net.average is None else [net.average]
+    context = net._engine.context
+    arrays = [net.params, net.stats, *(net._state or ())]
+    arrays += [] if net._average is None else [net._average]
     names = ("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged")
     counters = [getattr(context, name) for name in names]
     return [a.tobytes() for a in arrays], counters, context.running, net.optimizer, net.loss
@@ -242,7 +242,7 @@ class NetworkMachine(RuleBasedStateMachine):
     @rule(rows=some_rows, training=st.booleans(), form=forms)
     def forward(self, rows: int, training: bool, form: str) -> None:
         x = given(form, rows)
-        out = self.both(lambda net, threads: net.forward(x, training, threads).tobytes())[0]
+        out = self.both(lambda net, threads: net.forward(x, training, threads=threads).tobytes())[0]
         if not training:
             assert self.net.predict(x).tobytes() == out
         self.is_forward = rows
@@ -251,7 +251,7 @@ class NetworkMachine(RuleBasedStateMachine):
     @rule(seed=st.integers(0, 9))
     def backward(self, seed: int) -> None:
         dz = np.random.default_rng(seed).standard_normal((self.is_forward, N_OUT))
-        self.both(lambda net, threads: net.backward(dz, threads).tobytes())
+        self.both(lambda net, threads: net.backward(dz, threads=threads).tobytes())
         assert self.net.grads.tobytes() == self.twin.grads.tobytes()
 
     @rule(optimizer=optimizers)
@@ -259,7 +259,7 @@ class NetworkMachine(RuleBasedStateMachine):
         for net in (self.net, self.twin):
             net.grads = np.clip(self.net.grads, -10, 10)
         self.expected.use(optimizer)
-        self.trained(self.both(lambda net, threads: net.update(optimizer, threads))[0], 1)
+        self.trained(self.both(lambda net, threads: net.update(optimizer, threads=threads))[0], 1)
 
     @rule(optimizer=st.none() | optimizers)
     def use_optimizer(self, optimizer: Any) -> None:
@@ -308,7 +308,7 @@ class NetworkMachine(RuleBasedStateMachine):
     @rule(form=forms, rows=some_rows)
     def look(self, form: str, rows: int) -> None:
         before, x = snapshot(self.net), given(form, rows)
-        self.both(lambda net, threads: net.predict(x, threads).tobytes())
+        self.both(lambda net, threads: net.predict(x, threads=threads).tobytes())
         row = np.asarray(x, self.net.dtype)[0]
         assert np.array_equal(self.net.predict_row(row), self.net.predict(row[None])[0])
         self.both(

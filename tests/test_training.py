@@ -303,11 +303,11 @@ def test_two_fits_equal_one_long_one():
 def test_a_change_of_optimizer_starts_its_state_anew_and_a_change_of_rate_does_not():
     net = classifier()
     net.fit(X, LABELS, optimizer=Adam(lr=0.01), epochs=1)
-    moments = net.state[0].copy()
+    moments = net._state[0].copy()
     net.fit(X, LABELS, optimizer=Adam(lr=0.0), epochs=0)
-    assert np.array_equal(net.state[0], moments)
+    assert np.array_equal(net._state[0], moments)
     net.use_optimizer(SGD())
-    assert not net.state[0].any()
+    assert not net._state[0].any()
 
 
 def test_a_callback_that_raises_leaves_a_usable_network():

@@ -4,8 +4,9 @@ The network holds the moments, so one optimizer serves any number of networks.
 """
 
 from dataclasses import KW_ONLY, dataclass
+from dataclasses import field as setting
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from . import _core, schedules
 from .averages import AVERAGES, EMA, SWA
 from .ground.arrays import Array
 from .ground.checks import check_fields, check_number, declared, flag, number
-from .ground.frozen import Settings
+from .ground.frozen import Settings, also_called
 from .schedules import Schedule
 
 _LEAST_EPS = 1e-30  # a smaller one gives 0 / 0 if a gradient has always been 0
@@ -158,6 +159,7 @@ class Optimizer(Settings):
         return ()
 
 
+@also_called("averaged", "dampened")
 @dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with v = 0 at the start and g the gradient of the mean loss.
@@ -171,7 +173,8 @@ class SGD(Optimizer):
     lr: the learning rate, or a schedule.
     momentum: the share of v that is kept, in [0, 1).
     nesterov: whether to use the second form, which needs momentum > 0.
-    averaged: whether to use the third form.
+    averaged, dampened: whether to use the third form, under two names. PyTorch writes it as
+        dampening=momentum.
     weight_decay: the decoupled weight decay, >= 0.
 
     The other settings are those of `Optimizer`. Raises ValueError for a value outside its range,
@@ -184,6 +187,15 @@ class SGD(Optimizer):
     nesterov: bool = flag(False)
     averaged: bool = flag(False)
     weight_decay: float = number(0.0)
+
+    if TYPE_CHECKING:
+        dampened: bool = setting(default=False, kw_only=True)
+    else:
+
+        @property
+        def dampened(self):
+            """Another name of `averaged`."""
+            return self.averaged
 
     def __post_init__(self) -> None:
         super().__post_init__()

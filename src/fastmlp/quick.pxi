@@ -112,7 +112,7 @@ cdef class QuickWay:
         self.turns.enter_changing()
         try:
             # Until here another thread may have changed the network. Without a state C has no addresses of its arrays.
-            if self.loss is not known or self.optimizer is not used or net._optimizer is not used or net.state is None:
+            if self.loss is not known or self.optimizer is not used or net._optimizer is not used or net._state is None:
                 return None
             net._loss, net._optimizer, self.optimizer = loss, optimizer, optimizer
             rates = optimizer.rates(c.t - c.schedule_start, 1) if self.has_schedule else None

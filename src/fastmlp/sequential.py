@@ -157,9 +157,9 @@ class Sequential(Network):
         of the pass. A LearningHint warns if a new network can hardly learn with these arguments.
         """
         self._see(X, y, loss, learns=True)
-        self.executor.context.check_idle()
+        self._engine.context.check_idle()
         self._check_trainable()
-        with self.executor.turns.changing, self.unchanged_before_a_step():
+        with self._engine.turns.changing, self._unchanged_before_a_step():
             chosen = self._choose_loss(loss, y)
             chosen_optimizer = self._choose_method(optimizer)
             if isinstance(chosen_optimizer, FullBatchMethod):
@@ -236,23 +236,23 @@ class Sequential(Network):
     ) -> float:
         """Take a step with any arguments of train_step, and raise the errors for bad ones."""
         self._see(x, y, loss)
-        self.executor.context.check_idle()
+        self._engine.context.check_idle()
         self._check_trainable()
         chosen, chosen_optimizer = self._choose_loss(loss, y), self._choose_optimizer(optimizer)
         matrix = as_finite(x, self.dtype, self.n_in, "x")
         target = get_loss(chosen).as_target(y, len(matrix), self.n_out, self.dtype)
         weights = as_weights(sample_weight, len(matrix))
-        self.executor.context.check_rows(len(matrix), len(matrix))
+        self._engine.context.check_rows(len(matrix), len(matrix))
         # Only a Python loss can fail after this point. The others skip the snapshot, which would
         # cost more than their step of a few microseconds.
         careful = isinstance(chosen, CustomLoss)
         with (
-            self.executor.turns.changing,
-            self.unchanged_before_a_step() if careful else nullcontext(),
+            self._engine.turns.changing,
+            self._unchanged_before_a_step() if careful else nullcontext(),
         ):
             self.loss = chosen
             if type(x) is not np.ndarray:
-                self.column_names.learn(x)
+                self._column_names.learn(x)
             value = self._train_step(
                 matrix,
                 target,
@@ -273,7 +273,7 @@ class Sequential(Network):
         threads: int,
         weights: Weights | None,
     ) -> float:
-        executor = self.executor
+        executor = self._engine
         executor.reserve_batches(len(matrix), threads)
         self.use_optimizer(optimizer)
         rates = executor.rates(optimizer, 1)
@@ -311,7 +311,7 @@ class Sequential(Network):
         known = LOSS_CLASSES.get(loss.name), OPTIMIZERS.get(optimizer.name)
         if (type(loss), type(optimizer)) == known:
             name = given if isinstance(given, str) else None
-            self.executor.quick.remember(
+            self._engine.quick.remember(
                 chosen, loss, name, optimizer, most_threads(), SLICE_SECONDS
             )
 
@@ -324,7 +324,7 @@ class Sequential(Network):
         assert self.optimizer is not None
         return divergence(self.epoch + 1, self.step + 1, self._lr(self.optimizer))
 
-    def update(self, optimizer: str | Optimizer, threads: int | None = None) -> None:
+    def update(self, optimizer: str | Optimizer, *, threads: int | None = None) -> None:
         """Take one step of the optimizer along `grads`.
 
         optimizer: an Optimizer or a name.
@@ -333,13 +333,13 @@ class Sequential(Network):
         Raises DivergenceError if a weight would not be finite.
         """
         chosen, n_threads = self._choose_optimizer(optimizer), resolve_threads(threads)
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             self.use_optimizer(chosen)
-            if not self.executor.update(chosen, n_threads):
+            if not self._engine.update(chosen, n_threads):
                 raise self._divergence()
 
     def _lr(self, optimizer: Optimizer) -> float:
-        context = self.executor.context
+        context = self._engine.context
         return optimizer.lr_at(context.t - context.schedule_start)
 
     def evaluate(

@@ -41,13 +41,13 @@ class Data(NamedTuple):
 def _executor(net: Network, X: ArrayLike) -> Executor:
     """Return the executor of the network; X fixes an input width that is still open."""
     net._see(X)
-    return net.executor
+    return net._engine
 
 
 def gradient(net: Network, data: Data) -> tuple[float, Array]:
     """See Sequential.gradient."""
     with _executor(net, data.X).turns.changing:
-        objective = _objective(net, data, net.executor)
+        objective = _objective(net, data, net._engine)
         point = objective.at(objective.params())
     return point.loss, point.grad.astype(net.dtype)
 

@@ -37,13 +37,13 @@ _Values = dict[Layer, dict[str, Array]]  # the future contents of each new layer
 def fold(net: N) -> N:
     """See Sequential.fold."""
     values: _Values = {}
-    with net.executor.turns.reading:
+    with net._engine.turns.reading:
         layers = _folded(net.layers, values, "layer ")
     new = type(net)(layers, seed=net.seed, dtype=net.dtype, n_in=net.n_in)
     for layer, arrays in values.items():
         for name, place in layer.arrays().items():
             place[...] = arrays[name]
-    new.known_names = net.known_names
+    new._known_names = net._known_names
     new.loss, new.metrics, new.metadata = net.loss, net.metrics, dict(net.metadata)
     return new
 

@@ -41,7 +41,7 @@ def predict(options: Namespace) -> int:
     table = _name_columns(table, preparation)
     matrix, counts = preparation.encode(table)
     _tell_counts(table, preparation, counts)
-    out = net.predict(matrix.astype(net.dtype), threads=options.threads)
+    out = net.predict_raw(matrix.astype(net.dtype), threads=options.threads)
     target = preparation.target
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -163,7 +163,7 @@ def info(options: Namespace) -> int:
 def _optimizer(net: Sequential) -> str:
     if net.optimizer is None:
         return "-"
-    return repr(net.optimizer) + ("" if net.state is not None else ", without what it has kept")
+    return repr(net.optimizer) + ("" if net._state is not None else ", without what it has kept")
 
 
 def _of_reading(reading: Reading) -> str:

@@ -369,7 +369,7 @@ def _test(
     if len(test.y) == 0:
         return {}, [f"{'test':<11}no rows were set aside (--test-size 0)"]
     name, base = reports.baseline(target, parts["train"].raw, test.raw)
-    out = net.predict(test.X)
+    out = net.predict_raw(test.X)
     if target.task == "regression":
         predicted = out[:, 0].astype(np.float64) * target.std + target.mean
         scores = reports.value_scores(test.raw, predicted)

@@ -62,7 +62,7 @@ def save(
     net: Network, path: str | os.PathLike[str], metadata: dict[str, Any], optimizer: bool
 ) -> None:
     """See Sequential.save."""
-    with net.executor.turns.reading:  # wait for the end of another thread's step
+    with net._engine.turns.reading:  # wait for the end of another thread's step
         content = _to_bytes(net, metadata, True, optimizer, is_file=True)
     write_safely(Path(path), content)
 
@@ -72,7 +72,7 @@ def to_bytes(net: Network, metadata: dict[str, Any], holds_schedule: bool = True
 
     Unless `holds_schedule`, a schedule is replaced by its highest learning rate.
     """
-    with net.executor.turns.reading:
+    with net._engine.turns.reading:
         return _to_bytes(net, metadata, holds_schedule)
 
 
@@ -83,8 +83,8 @@ def _to_bytes(
     holds_state: bool = True,
     is_file: bool = False,
 ) -> bytes:
-    holds_state = holds_state and net.state is not None
-    tensors = {name: net.as_saved(array) for name, array in _tensors(net, holds_state)}
+    holds_state = holds_state and net._state is not None
+    tensors = {name: net._as_saved(array) for name, array in _tensors(net, holds_state)}
     header: dict[str, Any] = {"__metadata__": _metadata(net, metadata, holds_schedule, holds_state)}
     offset = 0
     for name, array in tensors.items():
@@ -130,18 +130,18 @@ def _tensors(net: Network, holds_state: bool = True) -> Iterator[tuple[str, Arra
                 yield f"{path}.{name}", array
     if not holds_state:
         return
-    for index, array in enumerate(net.state or ()):
+    for index, array in enumerate(net._state or ()):
         yield f"optimizer.state{index}", array
-    if net.average is not None:
-        yield "optimizer.average", net.average
-    if net.average_stats is not None and net.average_stats[0] == net.step:
-        yield _AVERAGE_STATS, net.average_stats[1]
+    if net._average is not None:
+        yield "optimizer.average", net._average
+    if net._average_stats is not None and net._average_stats[0] == net.step:
+        yield _AVERAGE_STATS, net._average_stats[1]
 
 
 def _metadata(
     net: Network, user: dict[str, Any], holds_schedule: bool, holds_state: bool
 ) -> dict[str, str]:
-    context, optimizer = net.executor.context, net.optimizer
+    context, optimizer = net._engine.context, net.optimizer
     if optimizer is not None and isinstance(optimizer.lr, Schedule) and not holds_schedule:
         optimizer = dataclasses.replace(optimizer, lr=optimizer.lr.lr)
     layers = [{"type": type(layer).__name__, **layer.config()} for layer in net.layers]
@@ -150,12 +150,12 @@ def _metadata(
         "optimizer": optimizer and optimizer.config(),
         "running": context.running,
         "metrics": [metric for metric in net.metrics or () if isinstance(metric, str)],
-        "interrupted_batches": net.interrupted_batches,
+        "interrupted_batches": net._unfinished_batches,
         **{name: getattr(context, name) for name in _PROGRESS},
     }
     network = {"layers": layers, "n_in": net.n_in, "seed": net.seed, "dtype": net.dtype.name}
-    if net.known_names is not None:
-        network["feature_names"] = net.known_names
+    if net._known_names is not None:
+        network["feature_names"] = net._known_names
     if optimizer is not None and not holds_state:
         training |= dict.fromkeys(_OF_OPTIMIZER, 0)
         training |= {"running": (0.0, 0.0), "holds_state": False}
@@ -276,21 +276,21 @@ def _restore(cls: type[N], header: dict[str, Any], memory: Memory, file: BinaryI
         raise CheckpointError("the model file is damaged: layers and data differ in size")
     net = cls._make(what.layers, what.seed, dtype, what.n_in, draws=False)
     net.metadata = what.user
-    net.known_names = what.names
+    net._known_names = what.names
     if what.holds_state and what.optimizer is not None:
         net.use_optimizer(what.optimizer)
     elif what.optimizer is not None:
-        net.remember_optimizer(what.optimizer)
+        net._remember_optimizer(what.optimizer)
     if _AVERAGE_STATS in header:
-        net.average_stats = net.step, np.empty_like(net.stats)
+        net._average_stats = net.step, np.empty_like(net.stats)
     _fill(net, header, file)
     net.loss, net.metrics = what.loss, what.metrics
     for name, value in what.progress.items():
-        setattr(net.executor.context, name, value)
-    if net.average_stats is not None:
-        net.average_stats = net.step, net.average_stats[1]
-    net.interrupted_batches = what.batches
-    net.executor.context.running = what.running
+        setattr(net._engine.context, name, value)
+    if net._average_stats is not None:
+        net._average_stats = net.step, net._average_stats[1]
+    net._unfinished_batches = what.batches
+    net._engine.context.running = what.running
     return net
 
 

@@ -54,7 +54,8 @@ def check_number(
     if number is not None and not too_low and number <= high and number < below:
         return number
     if min(high, below) == math.inf:
-        range_ = f"be a finite number {'above 0' if positive else f'>= {low:g}'}"
+        least = "" if low == -math.inf else f" >= {low:g}"
+        range_ = f"be a finite number{' above 0' if positive else least}"
     elif positive and below < math.inf:
         range_ = f"lie between 0 and {below:g}"
     else:

@@ -60,7 +60,7 @@ WAYS: dict[str, dict[str, str]] = {
         "partial_fit": "fit goes on from where it stands; net.train_step(x, y) is one mini-batch",
         "predict_classes": "use net.predict(X).argmax(axis=1), or > 0 where there is one output",
         "score": "use net.evaluate(X, y)",
-        "set_weights": "use net.set_params(params)",
+        "set_weights": "use net.load_params(params)",
         "state_dict": "use net.save(path), or net.params",
         "train": "net.fit(X, y) trains; net.forward(x, training=True) is a pass with dropout",
         "train_on_batch": "use net.train_step(x, y)",

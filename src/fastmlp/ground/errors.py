@@ -36,9 +36,10 @@ class CheckpointError(ValueError):
 
 
 class LearningHint(UserWarning):
-    """A warning that a `fit` can hardly learn with its arguments.
+    """A warning that a call is legal but hardly meant.
 
-    The inputs are too large, the loss has grown, or the defaults are too few steps for so few rows.
+    A `fit` can hardly learn: the inputs are too large, the loss has grown, or the defaults are too
+    few steps for so few rows. Or `predict` returns logarithms of rates that look like rates.
     To silence it: warnings.simplefilter("ignore", LearningHint).
     """
 

@@ -60,10 +60,7 @@ class PReLU(LayerOfParts):
     init_before = _core.ACTIVATIONS["leaky_relu"]["init"]
 
     def __init__(self, init: float = 0.25) -> None:
-        number = as_real(init)
-        if number is None:
-            raise ValueError(f"init must be a finite number, not {init!r}")
-        self.init = number
+        self.init = check_number(init, "init", -math.inf)
 
     def record(self, n_in: int, index: int) -> Array:
         """See Layer.record."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # so that numpy.random, slow to load, loads on first use
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -18,8 +18,10 @@ from .base import Home, Layer, check_dtype, check_width, make_record
 class Linear(Layer):
     """z = x W + b, with W (n_in, n_out) and b (n_out). The lecture, "Linear layer".
 
-    n_in, n_out: the numbers of input and output features. `Linear(n_out)` takes its input width
-        from the layer before, or from the data.
+    Linear(n_in, n_out) has n_in input and n_out output features. Linear(n_out) takes its input
+    width from the layer before, or from the data. Both widths may be given by name.
+
+    n_in, n_out: the numbers of input and output features.
     init: a name from `fastmlp.initializers.INITIALIZERS` or a function (rng, n_in, n_out) -> array.
         If left out, it is xavier_normal before SELU, glorot_uniform before Sigmoid, Tanh or no
         activation, and he_normal before the others.
@@ -27,21 +29,54 @@ class Linear(Layer):
     seed: fixes the weights, in a network too. Without it a network's own seed does.
     dtype: "float32" or "float64", for a layer alone; in a network the network's counts.
 
-    Raises ValueError for a value outside its range.
+    Raises ValueError for a value outside its range, TypeError without n_out.
     """
 
+    @overload
     def __init__(
         self,
-        n_in: int,
-        n_out: int | None = None,
+        n_out: int,
+        /,
         *,
         init: str | Initializer | None = None,
         bias: bool = True,
         seed: int | None = None,
         dtype: DTypeLike = "float32",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        init: str | Initializer | None = None,
+        bias: bool = True,
+        seed: int | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        *,
+        n_out: int,
+        init: str | Initializer | None = None,
+        bias: bool = True,
+        seed: int | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> None: ...
+    def __init__(
+        self,
+        *widths: int,
+        n_in: int | None = None,
+        n_out: int | None = None,
+        init: str | Initializer | None = None,
+        bias: bool = True,
+        seed: int | None = None,
+        dtype: DTypeLike = "float32",
     ) -> None:
-        self.n_out = check_width(n_in if n_out is None else n_out, "n_out")
-        self._n_in = None if n_out is None else check_width(n_in, "n_in")
+        n_in, n_out = _named(widths, n_in, n_out)
+        self.n_out = check_width(n_out, "n_out")
+        self._n_in = None if n_in is None else check_width(n_in, "n_in")
         if init is not None:
             get_initializer(init)
         self.init, self.has_bias = init, bias
@@ -171,3 +206,20 @@ class Linear(Layer):
         home.params[: weight.size] = weight.ravel()
         self._home, self._n_in = home, n_in
         return home
+
+
+def _named(widths: tuple[int, ...], n_in: int | None, n_out: int | None) -> tuple[int | None, int]:
+    """Return n_in and n_out of widths given by place or by name; TypeError if they do not fit."""
+    if len(widths) > 2:
+        raise TypeError("Linear takes n_in and n_out by place; name the others: init=..., bias=...")
+    if len(widths) == 2 and n_in is None and n_out is None:
+        return widths
+    if len(widths) == 1 and n_in is None:
+        return (None, widths[0]) if n_out is None else (widths[0], n_out)
+    if not widths and n_out is not None:
+        return n_in, n_out
+    if len(widths) == 1 and n_out is None:  # Linear(8, n_in=4)
+        return n_in, widths[0]
+    if not widths:
+        raise TypeError("Linear needs n_out; write Linear(n_out) or Linear(n_in, n_out)")
+    raise TypeError("Linear got a width twice, by place and by name; give each once")

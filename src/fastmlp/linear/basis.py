@@ -29,6 +29,7 @@ _MOST_COLUMNS = 10_000_000  # columns of phi; a larger degree is a mistake: one 
 class Basis(Estimator):
     """Base of the bases: `fit` determines the functions, `transform` evaluates them."""
 
+    _estimator_type = "transformer"
     n_out_: int
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
@@ -138,23 +139,34 @@ class PolynomialBasis(Basis):
 class RBFBasis(Basis):
     """Radial basis functions exp(-|x - mu|^2 / lam), one for each center mu.
 
-    centres: the centers mu, (n_centres, n_in). Default: one center on each row passed to `fit`
+    centers: the centers mu, (n_centers, n_in). Default: one center on each row passed to `fit`
         (the lecture's "SVM-like" case).
     lam: the lecture's lambda, above 0, in the squared unit of x. The shape of a normal density
         with standard deviation s has lam = 2 s^2.
     bias: whether a column of ones comes first.
+    centres: another name of `centers`.
 
     Learned by `fit`:
 
     n_in_: the number of inputs.
-    centres_: (n_centres, n_in), the centers.
+    centers_: (n_centers, n_in), the centers.
     n_out_: the number of columns of phi.
     """
 
     def __init__(
-        self, centres: ArrayLike | None = None, *, lam: float = 1.0, bias: bool = False
+        self,
+        centers: ArrayLike | None = None,
+        *,
+        lam: float = 1.0,
+        bias: bool = False,
+        centres: ArrayLike | None = None,
     ) -> None:
-        self.centres, self.lam, self.bias = centres, lam, bias
+        self.centers, self.lam, self.bias, self.centres = centers, lam, bias, centres
+
+    @property
+    def centres_(self) -> Matrix:
+        """Another name of `centers_`."""
+        return self.centers_
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Check the centers, or take the rows of X (rows, n_in) if none were given; y is not used.
@@ -163,15 +175,18 @@ class RBFBasis(Basis):
         NaN and infinity.
         """
         check_number(self.lam, "lam", positive=True)
+        if self.centers is not None and self.centres is not None:
+            raise ValueError("centers and centres are two names of one setting; give one")
+        given = self.centers if self.centres is None else self.centres
         matrix = inputs(X)
-        centres = matrix.copy() if self.centres is None else inputs(self.centres, "centres")
-        ColumnNames(column_names(X)).check(self.centres, "centres")
-        if centres.shape[1] != matrix.shape[1]:
+        centers = matrix.copy() if given is None else inputs(given, "centers")
+        ColumnNames(column_names(X)).check(given, "centers")
+        if centers.shape[1] != matrix.shape[1]:
             raise ValueError(
-                f"centres have {centres.shape[1]} columns, but X has {matrix.shape[1]}"
+                f"centers have {centers.shape[1]} columns, but X has {matrix.shape[1]}"
             )
-        self.n_in_, self.centres_ = matrix.shape[1], centres
-        self.n_out_ = len(centres) + bool(self.bias)
+        self.n_in_, self.centers_ = matrix.shape[1], centers
+        self.n_out_ = len(centers) + bool(self.bias)
         self._learn_names(X)
         return self
 
@@ -184,8 +199,8 @@ class RBFBasis(Basis):
         first = int(bool(self.bias))
         phi = np.ones((len(matrix), self.n_out_))
         # Sum squared differences: |x|^2 - 2 x mu + |mu|^2 cancels if x is close to mu.
-        squares = np.zeros((len(matrix), len(self.centres_)))
-        for x, mu in zip(matrix.T, self.centres_.T, strict=True):
+        squares = np.zeros((len(matrix), len(self.centers_)))
+        for x, mu in zip(matrix.T, self.centers_.T, strict=True):
             squares += np.subtract.outer(x, mu) ** 2
         phi[:, first:] = np.exp(-squares / self.lam)
         return phi

@@ -7,14 +7,17 @@ Unlike the results of networks, the last digits therefore depend on the number o
 from __future__ import annotations  # signatures that can be read
 
 import inspect
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..ground.arrays import Matrix
+from ..ground.arrays import Array, Matrix
 from ..ground.conversion import Weights, as_finite, as_weights
 from ..ground.frames import ColumnNames, column_names
-from ..losses.targets import as_values
+from ..losses.targets import as_values, check_missing
 from .products import by_rows
 
 FLOAT64 = np.dtype(np.float64)
@@ -30,22 +33,80 @@ class Estimator:
     The last digits of fitted parameters depend on the number of threads of NumPy's BLAS. Setting
     OPENBLAS_NUM_THREADS=1 before NumPy is imported fixes them.
 
+    scikit-learn's `clone`, `Pipeline`, `cross_val_score` and `GridSearchCV` take all of them.
+
     Learned by `fit`:
 
-    n_in_: the number of columns of X.
+    n_in_, n_features_in_: the number of columns of X.
     feature_names_in_: (n_in_,), the column names; set only if X was a frame with names.
     """
 
+    _estimator_type: ClassVar[str]  # "regressor", "classifier" or "transformer", for scikit-learn
     n_in_: int
     feature_names_in_: NDArray[np.object_]  # set only if X was a frame with column names
 
     def __repr__(self) -> str:
         given = [
             f"{name}={getattr(self, name)!r}"
-            for name, parameter in inspect.signature(type(self)).parameters.items()
+            for name, parameter in self._parameters().items()
             if not np.array_equal(getattr(self, name), parameter.default)
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+    @classmethod
+    def _parameters(cls) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(cls).parameters
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings by name, as given to the constructor.
+
+        deep: has no effect, because no setting is an estimator; scikit-learn passes it.
+        """
+        return {name: getattr(self, name) for name in self._parameters()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change settings by name, for the next `fit`; returns the estimator itself.
+
+        Raises ValueError for a name that is no setting, and then changes nothing.
+        """
+        known = self._parameters()
+        for name in params:
+            if name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has no setting {name!r}; use one of {', '.join(known)}"
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns of X in `fit`; AttributeError before it, as in scikit-learn."""
+        try:
+            return self.n_in_
+        except AttributeError:
+            raise AttributeError(
+                f"n_features_in_: this {type(self).__name__} is not fitted yet"
+            ) from None
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn asks of an estimator; it is installed if this is called."""
+        from sklearn import utils
+
+        kind = self._estimator_type
+        return utils.Tags(
+            estimator_type=None if kind == "transformer" else kind,
+            target_tags=utils.TargetTags(
+                required=kind != "transformer", multi_output=kind == "regressor"
+            ),
+            regressor_tags=utils.RegressorTags() if kind == "regressor" else None,
+            classifier_tags=(
+                utils.ClassifierTags(multi_class=not getattr(self, "_binary", False))
+                if kind == "classifier"
+                else None
+            ),
+            transformer_tags=utils.TransformerTags() if kind == "transformer" else None,
+        )
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_in_"):
@@ -110,6 +171,50 @@ def weighted(A: Matrix, weights: Weights | None) -> Matrix:
     if weights is None:
         return A
     return by_rows(lambda a, w: a * np.sqrt(w)[:, np.newaxis], A.shape[1], A, weights)
+
+
+def r2_score(y: ArrayLike, predicted: Matrix, sample_weight: ArrayLike | None) -> float:
+    """Return 1 - squared error / variance, averaged over the columns of y.
+
+    A column that does not vary counts 1 if it is met exactly and 0 otherwise, and a single row
+    gives NaN, as in scikit-learn. Raises ValueError for shapes that do not match.
+    """
+    target, _ = values(y, len(predicted))
+    mean = predicted.reshape(len(predicted), -1)
+    if target.shape != mean.shape:
+        raise ValueError(f"y has {target.shape[1]} columns, but the predictions {mean.shape[1]}")
+    weights = None
+    if (counted := used_rows(sample_weight, len(target))) is not None:
+        used, weights = counted
+        target, mean = target[used], mean[used]
+    if len(target) < 2:
+        return math.nan
+    error = np.average((target - mean) ** 2, axis=0, weights=weights)
+    center = np.average(target, axis=0, weights=weights)
+    spread = np.average((target - center) ** 2, axis=0, weights=weights)
+    varies = target.max(axis=0) > target.min(axis=0)
+    scores = np.where(error == 0, 1.0, 0.0)
+    scores[varies] = 1 - error[varies] / spread[varies]
+    return float(scores.mean())
+
+
+def accuracy_score(y: ArrayLike, predicted: Array, sample_weight: ArrayLike | None) -> float:
+    """Return the share of rows, by weight, whose label is right.
+
+    Labels that were not in `fit` are wrong. Raises ValueError for shapes that do not match.
+    """
+    check_missing(y, "y")
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    rows = len(predicted)
+    if labels.shape != (rows,):
+        raise ValueError(f"y has the shape {labels.shape}, expected ({rows},): one label a row")
+    right = labels == predicted
+    if (counted := used_rows(sample_weight, rows)) is not None:
+        used, weights = counted
+        return float(np.average(right[used], weights=weights))
+    return float(np.mean(right))
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:

@@ -34,7 +34,7 @@ from ..sample_weights import class_weights, combined
 from ..schedules import CosineDecay
 from ..sequential import Sequential
 from ..training.run import History
-from .estimator import Estimator, check_choice, inputs, used_rows
+from .estimator import Estimator, accuracy_score, check_choice, inputs, used_rows
 from .softmax_cost import SoftmaxCost, minimize_lbfgs, minimize_newton
 from .sparse_classes import minimize_sparse
 
@@ -81,6 +81,7 @@ class Classifier(Estimator):
         sample_weight. Class and sample weights are multiplied.
     """
 
+    _estimator_type = "classifier"
     _binary: ClassVar[bool]  # whether the model has one logit, with a sigmoid
     classes_: Array
     coef_: Matrix
@@ -201,6 +202,17 @@ class Classifier(Estimator):
         """
         places = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[places])
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy: the share of rows whose label `predict` returns.
+
+        X: the inputs, (rows, n_in).
+        y: the labels, (rows,).
+        sample_weight: (rows,), how often each row counts.
+
+        Raises ValueError as `predict` does, and for shapes that do not match.
+        """
+        return accuracy_score(y, self.predict(X), sample_weight)
 
     def predict_proba(self, X: ArrayLike) -> Matrix:
         """Return the probabilities of X (rows, n_in): (rows, n_classes), ordered as `classes_`.

@@ -23,7 +23,16 @@ from numpy.typing import ArrayLike
 from ..ground.arrays import Matrix
 from ..ground.checks import check_number
 from ..ground.conversion import Weights
-from .estimator import Estimator, check_choice, inputs, used_rows, values, weighted, with_ones
+from .estimator import (
+    Estimator,
+    check_choice,
+    inputs,
+    r2_score,
+    used_rows,
+    values,
+    weighted,
+    with_ones,
+)
 from .least_squares import Solution, solve_minimum_norm, solve_normal, solve_qr
 
 _SOLVERS = ("qr", "svd", "normal")
@@ -38,8 +47,21 @@ class LinearModel(Estimator):
     intercept_: a float for y (rows,), and (n_out,) for y (rows, n_out).
     """
 
+    _estimator_type = "regressor"
     coef_: Matrix
     intercept_: float | Matrix
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return R^2, which is 1 - squared error / variance, averaged over the columns of y.
+
+        X: the inputs, (rows, n_in).
+        y: the targets, (rows,) or (rows, n_out).
+        sample_weight: (rows,), how often each row counts.
+
+        A column of y that does not vary counts 1 if it is met exactly and 0 otherwise; a single row
+        gives NaN. Raises ValueError as `predict` does, and for shapes that do not match.
+        """
+        return r2_score(y, self.predict(X), sample_weight)
 
     def predict(self, X: ArrayLike) -> Matrix:
         """Return X coef_ + intercept_ for X (rows, n_in): (rows,) or (rows, n_out), as y was.

@@ -186,6 +186,13 @@ class Loss(Settings):
             dz *= self.counted(target)
         return values
 
+    def raw_outputs(self) -> str:
+        """Return what raw outputs are if they can be mistaken for their `response`, or "".
+
+        Logits cannot: their argmax, or sign, is the class that has the highest probability.
+        """
+        return ""
+
     def response(self, z: Array) -> Array:
         """Return what raw outputs z (rows, n_out) mean: the inverse of the loss's link."""
         return z

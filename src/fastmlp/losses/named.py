@@ -349,6 +349,10 @@ class Poisson(Loss):
     link: ClassVar[str] = "takes logarithms of rates and applies exp itself"
     low: ClassVar[float] = 0.0
 
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs."""
+        return "logarithms of rates"
+
     def response(self, z: Array) -> Array:
         """The rate exp(z)."""
         with np.errstate(over="ignore"):
@@ -383,6 +387,10 @@ class Tweedie(Loss):
         """The least target: 0, or the least number above it."""
         return math.ulp(0.0) if self.power == 2 else 0.0
 
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs."""
+        return "logarithms of means"
+
     def response(self, z: Array) -> Array:
         """The mean exp(z)."""
         with np.errstate(over="ignore"):
@@ -415,6 +423,10 @@ class Pinball(Loss):
     def is_narrowed_by(self, activation: str) -> bool:
         """See Loss.is_narrowed_by; a single quantile has no gap that could be narrowed."""
         return len(self.quantiles) > 1 and super().is_narrowed_by(activation)
+
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs; a single quantile is the output itself."""
+        return "lowest quantiles and gaps before softplus" * (len(self.quantiles) > 1)
 
     def response(self, z: Array) -> Array:
         """The quantiles (rows, n_out), ascending for each column of y."""
@@ -453,6 +465,10 @@ class GaussianNLL(Loss):
 
     def _outputs(self) -> str:
         return "two outputs (mean and variance) for each column of y"
+
+    def raw_outputs(self) -> str:
+        """See Loss.raw_outputs."""
+        return "means and variances before softplus"
 
     def response(self, z: Array) -> Array:
         """Means, then standard deviations."""

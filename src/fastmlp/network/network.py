@@ -17,6 +17,7 @@ from ..engine.plan import leaves_of, plan, width_behind
 from ..ground.arrays import Array
 from ..ground.checks import check_seed
 from ..ground.conversion import as_finite, as_matrix, as_numbers, as_row, check_finite
+from ..ground.errors import LearningHint, warn
 from ..ground.runtime import resolve_threads
 from ..layers import (
     Home,
@@ -56,13 +57,15 @@ class Network(NetworkState):
         self.history: dict[str, list[float]] | None = None
         self.metadata: dict[str, Any] = {}
         self._loss: str | Loss | None = None
+        self._seen_loss: str | Loss | None = None  # the loss at the last predict
+        self._told_of_raw = False
         self.metrics: Sequence[str | Metric] | None = None
         # The layers before the first that changes the width keep it.
         changing = (leaf for leaf in leaves if type(leaf).width_out is not Layer.width_out)
         first = next(changing, layers[0])
-        self.standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
-        if self.standardize is not None:  # `adapt` may have learned the names of the columns
-            self.column_names = self.standardize.column_names
+        self._standardize = leaves[0] if leaves and isinstance(leaves[0], Standardize) else None
+        if self._standardize is not None:  # `adapt` may have learned the names of the columns
+            self._column_names = self._standardize.column_names
         width = first.n_in if n_in is None else check_width(n_in, "n_in")
         if width is None and width_behind(layers, None) is None:
             raise ValueError(
@@ -95,7 +98,7 @@ class Network(NetworkState):
     @property
     def n_in(self) -> int:
         """The number of input features."""
-        return int(self.executor.program.n_in)
+        return int(self._engine.program.n_in)
 
     @property
     def n_out(self) -> int:
@@ -127,7 +130,7 @@ class Network(NetworkState):
                 array[...] = initial[name]
         return executor
 
-    def forward(self, x: ArrayLike, training: bool = False, threads: int | None = None) -> Array:
+    def forward(self, x: ArrayLike, training: bool = False, *, threads: int | None = None) -> Array:
         """Compute the raw output (rows, n_out), and keep what `backward` needs.
 
         x: inputs (rows, n_in).
@@ -137,9 +140,9 @@ class Network(NetworkState):
         Raises ValueError and TypeError for bad input, NaN and infinity included.
         """
         self._see(x)
-        return self.executor.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
+        return self._engine.forward(as_finite(x, self.dtype, self.n_in, "x"), training, threads)
 
-    def backward(self, dz: ArrayLike, threads: int | None = None) -> Array:
+    def backward(self, dz: ArrayLike, *, threads: int | None = None) -> Array:
         """Fill `grads`; returns dx (rows, n_in), the gradient by the input of the last forward.
 
         dz: the gradient (rows, n_out) by the output of the last forward.
@@ -147,10 +150,26 @@ class Network(NetworkState):
 
         Raises RuntimeError without a forward pass before, ValueError for another shape.
         """
-        return self.executor.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
+        return self._engine.backward(as_matrix(dz, self.dtype, None, "dz"), threads)
 
-    def predict(self, X: ArrayLike, threads: int | None = None) -> Array:
+    def predict(self, X: ArrayLike, *, threads: int | None = None) -> Array:
         """Compute the raw output (rows, n_out) of the last layer: logits or predictions.
+
+        `predict_response` and `predict_proba` compute what it means under the loss.
+
+        X: inputs (rows, n_in).
+        threads: the number of threads. If left out: `default_threads()`.
+
+        Raises ValueError and TypeError for bad input, NaN and infinity included. A LearningHint
+        warns once if the last loss was poisson, gaussian_nll or pinball with several quantiles,
+        because the raw output can be mistaken for what it means. `predict_raw` never warns.
+        """
+        if self._loss is not self._seen_loss:
+            self._warn_of_raw()
+        return self.predict_raw(X, threads=threads)
+
+    def predict_raw(self, X: ArrayLike, *, threads: int | None = None) -> Array:
+        """Compute the raw output (rows, n_out) as `predict` does, for code that wants just that.
 
         X: inputs (rows, n_in).
         threads: the number of threads. If left out: `default_threads()`.
@@ -162,8 +181,8 @@ class Network(NetworkState):
             if out is not None:
                 return out
         self._check_ready()
-        self.column_names.check(X)
-        return self.executor.predict(as_finite(X, self.dtype, self.n_in), threads)
+        self._column_names.check(X)
+        return self._engine.predict(as_finite(X, self.dtype, self.n_in), threads)
 
     def predict_row(self, x: ArrayLike, out: Array | None = None) -> Array:
         """Compute the raw output (n_out,) for one row, for control loops: microseconds a call.
@@ -176,14 +195,14 @@ class Network(NetworkState):
         Returns the array. Raises ValueError and TypeError for other shapes and types, ValueError
         for NaN and infinity.
         """
-        executor = self.executor
+        executor = self._engine
         quick = executor.quick.predict_row(x, out)
         if quick is not None:
             return quick
         self._check_ready()
         row = as_row(x, self.dtype, executor.program.n_in)
         if row is not x:
-            self.column_names.check_row(x)
+            self._column_names.check_row(x)
         if out is None:
             out = np.empty(executor.program.n_out, self.dtype)
         elif not isinstance(out, np.ndarray):
@@ -195,8 +214,8 @@ class Network(NetworkState):
     def predict_proba(
         self,
         X: ArrayLike,
-        threads: int | None = None,
         *,
+        threads: int | None = None,
         loss: str | Loss | None = None,
     ) -> Array:
         """Compute probabilities (rows, n_out): the softmax or sigmoid of `predict`, by the loss.
@@ -209,32 +228,54 @@ class Network(NetworkState):
         """
         chosen = self._trained_loss("predict_proba") if loss is None else get_loss(loss)
         chosen.probabilities(np.zeros((1, self.n_out)))  # refuses losses on values early
-        return chosen.probabilities(self.predict(X, threads))
+        return chosen.probabilities(self.predict_raw(X, threads=threads))
 
-    def predict_response(self, X: ArrayLike, threads: int | None = None) -> Array:
-        """Compute what `predict` means under the loss of the last training, (rows, n_out).
+    def predict_response(
+        self,
+        X: ArrayLike,
+        *,
+        threads: int | None = None,
+        loss: str | Loss | None = None,
+    ) -> Array:
+        """Compute what `predict` means under the loss, (rows, n_out).
 
         That is probabilities, values, rates (poisson), quantiles (pinball), or means and then
         standard deviations (gaussian_nll): the `response` of the loss.
 
         X: inputs (rows, n_in).
         threads: the number of threads. If left out: `default_threads()`.
+        loss: a name or an object. If left out: that of the last fit or train_step.
 
-        Raises ValueError for a custom loss.
+        Raises ValueError for a custom loss, or if no loss is known.
         """
-        loss = self._trained_loss("predict_response")
-        loss.response(np.zeros((1, self.n_out)))
-        return loss.response(self.predict(X, threads))
+        chosen = self._trained_loss("predict_response") if loss is None else get_loss(loss)
+        chosen.response(np.zeros((1, self.n_out)))
+        return chosen.response(self.predict_raw(X, threads=threads))
+
+    def _warn_of_raw(self) -> None:
+        """Warn once if the raw output can be mistaken for what it means under the loss."""
+        self._seen_loss = self._loss
+        if self._loss is None or self._told_of_raw:
+            return
+        loss = get_loss(self._loss)
+        if raw := loss.raw_outputs():
+            self._told_of_raw = True
+            warn(
+                f"predict returns raw outputs, under {loss.name} {raw}; "
+                "net.predict_response(X) computes what they mean, and net.predict_raw(X) does "
+                "without this hint",
+                LearningHint,
+            )
 
     def _trained_loss(self, caller: str) -> Loss:
         if self.loss is None:
             raise ValueError(
                 f"{caller} goes by the loss, and this network has not been trained with one yet"
-                + ('; pass loss="cross_entropy", for instance' * (caller == "predict_proba"))
+                '; pass loss="cross_entropy", for instance'
             )
         return get_loss(self.loss)
 
-    def update_statistics(self, X: ArrayLike, threads: int | None = None) -> None:
+    def update_statistics(self, X: ArrayLike, *, threads: int | None = None) -> None:
         """Set the running statistics of every BatchNorm to mean and variance of its input for X.
 
         Dropout is off. Use it after weights were set by hand, for example. PyTorch's update_bn.
@@ -245,7 +286,7 @@ class Network(NetworkState):
         Raises ValueError and TypeError for bad input and fewer than 2 rows.
         """
         self._see(X)
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             stats = self._stats_from(X, self.params, resolve_threads(threads))
             self._set_stats(stats, are_of_average=self._shows_average)
 
@@ -280,7 +321,7 @@ class Network(NetworkState):
         """
         _core.check_stack()
         if type(x) is not np.ndarray:
-            self.column_names.check(x)
+            self._column_names.check(x)
         if self._executor is None:
             self._learn_width(x, y, loss)
         if not learns:
@@ -300,8 +341,8 @@ class Network(NetworkState):
                 self._executor = self._build(matrix.shape[1])
 
     def _check_ready(self) -> None:
-        if self.standardize is not None:
-            self.standardize.check_adapted()
+        if self._standardize is not None:
+            self._standardize.check_adapted()
 
     def _choose_loss(self, loss: str | Loss | LossFunction | None, y: ArrayLike) -> str | Loss:
         given = self.loss if loss is None else loss

@@ -24,8 +24,8 @@ from .batch_norm_statistics import has_batch_norm, statistics_of
 # Attributes that training changes beside weights and statistics: of the network (_KEPT), and of
 # its context (_COUNTERS).
 _KEPT = (
-    *("_loss", "metrics", "history", "_optimizer", "state", "average", "average_stats"),
-    *("_interrupted_batches", "_lacks_state", "known_names"),
+    *("_loss", "metrics", "history", "_optimizer", "_state", "_average", "_average_stats"),
+    *("_interrupted_batches", "_lacks_state", "_known_names"),
 )
 _COUNTERS = (
     *("t", "updates", "epoch", "position", "passes", "schedule_start", "n_averaged", "running"),
@@ -47,15 +47,15 @@ class NetworkState(Translated, dialect="network"):
         self._turns = _core.Turns()
         self._executor: Executor | None = None
         self._optimizer: Optimizer | None = None
-        self.state: tuple[Array, ...] | None = None
-        self.average: Array | None = None
-        self.average_stats: tuple[int, Array] | None = None  # (step, statistics after that step)
+        self._state: tuple[Array, ...] | None = None
+        self._average: Array | None = None
+        self._average_stats: tuple[int, Array] | None = None  # (step, statistics after that step)
         self._shows_average = False
         self._lacks_state = False
         self._kept: tuple[tuple[Array, Array], ...] = ()  # (array, its values in a file)
-        self.pass_under_way: PassUnderWay | None = None
+        self._pass_under_way: PassUnderWay | None = None
         self._interrupted_batches: tuple[int, int, bool, int] | None = None
-        self.column_names = ColumnNames()
+        self._column_names = ColumnNames()
 
     @property
     def seed(self) -> int:
@@ -68,7 +68,7 @@ class NetworkState(Translated, dialect="network"):
         return self._dtype
 
     @property
-    def executor(self) -> Executor:
+    def _engine(self) -> Executor:
         """The executor of this network; ValueError while the input width is not known."""
         if self._executor is None:
             raise ValueError(
@@ -78,13 +78,13 @@ class NetworkState(Translated, dialect="network"):
         return self._executor
 
     @property
-    def known_names(self) -> list[str] | None:
+    def _known_names(self) -> list[str] | None:
         """Names of the columns that the network has learned from; None while no X had any."""
-        return self.column_names.known
+        return self._column_names.known
 
-    @known_names.setter
-    def known_names(self, names: list[str] | None) -> None:
-        self.column_names.known = names
+    @_known_names.setter
+    def _known_names(self, names: list[str] | None) -> None:
+        self._column_names.known = names
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
@@ -92,23 +92,23 @@ class NetworkState(Translated, dialect="network"):
 
         AttributeError while there are none, as in scikit-learn.
         """
-        if self.known_names is None:
+        if self._known_names is None:
             raise AttributeError("feature_names_in_: no X with names of columns was trained on")
-        return np.array(self.known_names, object)
+        return np.array(self._known_names, object)
 
     @property
     def n_params(self) -> int:
         """The number of weights, biases, scales and shifts."""
-        return self.executor.layout.n_params
+        return self._engine.layout.n_params
 
     @property
     def params(self) -> Array:
         """All weights, then all biases, scales and shifts, flat.
 
         Writing changes the network, but neither averages of the weights nor the moments.
-        `set_params` changes the averages too.
+        `load_params` changes the averages too.
         """
-        return self.executor.context.params
+        return self._engine.context.params
 
     @params.setter
     def params(self, values: ArrayLike) -> None:
@@ -117,7 +117,7 @@ class NetworkState(Translated, dialect="network"):
     @property
     def grads(self) -> Array:
         """Gradients in the layout of params, written by the last `backward`."""
-        return self.executor.context.grads
+        return self._engine.context.grads
 
     @grads.setter
     def grads(self, values: ArrayLike) -> None:
@@ -126,7 +126,7 @@ class NetworkState(Translated, dialect="network"):
     @property
     def stats(self) -> Array:
         """Statistics that are not trained, flat: those of BatchNorm and Standardize."""
-        return self.executor.context.stats
+        return self._engine.context.stats
 
     @stats.setter
     def stats(self, values: ArrayLike) -> None:
@@ -134,32 +134,36 @@ class NetworkState(Translated, dialect="network"):
 
     def _write(self, place: Array, values: ArrayLike, name: str) -> None:
         """Copy values into a flat array, for a line such as `net.params -= step`."""
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             assign(place, values, name)
 
     @property
-    def epoch(self) -> int:
+    def n_epochs(self) -> int:
         """Whole passes over the data so far."""
-        return self.executor.context.epoch
+        return self._engine.context.epoch
+
+    epoch = n_epochs  # the older name
 
     @property
-    def step(self) -> int:
+    def n_steps(self) -> int:
         """Optimizer updates so far."""
-        return self.executor.context.updates
+        return self._engine.context.updates
+
+    step = n_steps  # the older name
 
     @property
-    def interrupted_batches(self) -> tuple[int, int, bool, int] | None:
+    def _unfinished_batches(self) -> tuple[int, int, bool, int] | None:
         """What identifies the mini-batches of an interrupted pass; None if there is none."""
-        running = self.pass_under_way
+        running = self._pass_under_way
         return self._interrupted_batches if running is None else running.batches()
 
-    @interrupted_batches.setter
-    def interrupted_batches(self, batches: tuple[int, int, bool, int] | None) -> None:
-        self.pass_under_way, self._interrupted_batches = None, batches
+    @_unfinished_batches.setter
+    def _unfinished_batches(self, batches: tuple[int, int, bool, int] | None) -> None:
+        self._pass_under_way, self._interrupted_batches = None, batches
 
     # ---- contents of a file while the arrays hold something else ---------------------------------
 
-    def as_saved(self, array: Array) -> Array:
+    def _as_saved(self, array: Array) -> Array:
         """Return the values of an array for a model file.
 
         Inside `kept_for_files` these are the values from before it.
@@ -171,7 +175,7 @@ class NetworkState(Translated, dialect="network"):
         return array
 
     @contextmanager
-    def kept_for_files(self, *places: Array) -> Iterator[None]:
+    def _kept_for_files(self, *places: Array) -> Iterator[None]:
         """Inside, flat arrays hold other values for a moment, and files get the values from before.
 
         A signal handler may save the network during that moment.
@@ -196,7 +200,7 @@ class NetworkState(Translated, dialect="network"):
     @optimizer.setter
     def optimizer(self, optimizer: str | Optimizer | None) -> None:
         if optimizer is None:
-            self.drop_optimizer()
+            self._drop_optimizer()
         else:
             self.use_optimizer(optimizer)
 
@@ -211,14 +215,14 @@ class NetworkState(Translated, dialect="network"):
         """
         self._check_trainable()
         optimizer = get_optimizer(optimizer)
-        if optimizer is self.optimizer and self.state is not None:
+        if optimizer is self.optimizer and self._state is not None:
             return
         if self._lacks_state:
             self._tell_lack(optimizer)
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             self._change_optimizer(optimizer)
 
-    def remember_optimizer(self, optimizer: Optimizer) -> None:
+    def _remember_optimizer(self, optimizer: Optimizer) -> None:
         """Keep an optimizer from a file that holds its settings without its state.
 
         Training goes on with these settings, and warns that the state begins anew.
@@ -236,41 +240,41 @@ class NetworkState(Translated, dialect="network"):
             )
 
     def _change_optimizer(self, optimizer: Optimizer) -> None:
-        before, context = self.optimizer, self.executor.context
+        before, context = self.optimizer, self._engine.context
         same_kind = before is not None and optimizer.goes_on_from(before)
-        if self.state is None or before is None or not same_kind:
+        if self._state is None or before is None or not same_kind:
             n = _core.OPTIMIZERS[optimizer.kernel]["n_states"]
             state = tuple(zeros(self.n_params, self.dtype) for _ in range(n))
             average = self._new_average(optimizer)
         else:
-            state, average = self.state, self.average
+            state, average = self._state, self._average
             if before.weight_average != optimizer.weight_average:
                 average = self._new_average(optimizer)
         context.set_state(state, average)
-        if state is not self.state:
+        if state is not self._state:
             context.t, context.running = 0, (0.0, 0.0)
-        if average is not self.average:
+        if average is not self._average:
             context.n_averaged = 0
-        if state is not self.state or average is not self.average:
-            self.average_stats = None
+        if state is not self._state or average is not self._average:
+            self._average_stats = None
         if before is None or not same_kind or before.lr != optimizer.lr:
             context.schedule_start = context.t
-        self.state, self.average, self._optimizer = state, average, optimizer
+        self._state, self._average, self._optimizer = state, average, optimizer
 
-    def drop_optimizer(self) -> None:
+    def _drop_optimizer(self) -> None:
         """Give up the optimizer, its moments and averages.
 
         They would not follow the weights that a full-batch method finds. Raises RuntimeError inside
         `averaged`.
         """
         self._check_trainable()
-        context = self.executor.context
-        with self.executor.turns.changing:
+        context = self._engine.context
+        with self._engine.turns.changing:
             context.set_state((), None)
             context.t = context.position = context.n_averaged = 0
             context.running = (0.0, 0.0)
-            self.state = self.average = self.average_stats = None
-            self._optimizer = self.interrupted_batches = None
+            self._state = self._average = self._average_stats = None
+            self._optimizer = self._unfinished_batches = None
             self._lacks_state = False
 
     def _check_trainable(self) -> None:
@@ -287,13 +291,13 @@ class NetworkState(Translated, dialect="network"):
         return average
 
     @contextmanager
-    def unchanged_before_a_step(self) -> Iterator[None]:
+    def _unchanged_before_a_step(self) -> Iterator[None]:
         """If an error comes before the first step, restore everything that a network keeps.
 
         A custom loss may refuse its first mini-batch, for example. A divergence restores nothing:
         training has begun by then, and its history says how it went.
         """
-        context = self.executor.context
+        context = self._engine.context
         kept = {name: getattr(self, name) for name in _KEPT}
         counters = {name: getattr(context, name) for name in _COUNTERS}
         stats = self.stats.copy()
@@ -303,7 +307,7 @@ class NetworkState(Translated, dialect="network"):
             raise
         except Exception:
             if context.updates == counters["updates"]:
-                context.set_state(kept["state"] or (), kept["average"])
+                context.set_state(kept["_state"] or (), kept["_average"])
                 for place, values in ((self, kept), (context, counters)):
                     for name, value in values.items():
                         setattr(place, name, value)
@@ -320,16 +324,16 @@ class NetworkState(Translated, dialect="network"):
     @property
     def averaged_params(self) -> Array:
         """A copy of the averaged weights, in the layout of params; ValueError if none are kept."""
-        if self.optimizer is None or self.state is None or not self.optimizer.keeps_average:
+        if self.optimizer is None or self._state is None or not self.optimizer.keeps_average:
             raise ValueError(
                 "no averaged weights are kept; train with Adam(weight_average=EMA(0.999)), for "
                 "instance"
             )
-        if self.average is not None:
-            return self.average.copy()
-        if self.executor.context.t == 0:
+        if self._average is not None:
+            return self._average.copy()
+        if self._engine.context.t == 0:
             return self.params.copy()
-        return self.optimizer.average_of(self.params, self.state)
+        return self.optimizer.average_of(self.params, self._state)
 
     @property
     def averaged_stats(self) -> Array:
@@ -338,53 +342,53 @@ class NetworkState(Translated, dialect="network"):
         Raises ValueError if BatchNorm needs them and `fit` has not computed them since the last
         step.
         """
-        if not has_batch_norm(self.executor):
+        if not has_batch_norm(self._engine):
             return self.stats.copy()
-        if self.average_stats is None or self.average_stats[0] != self.step:
+        if self._average_stats is None or self._average_stats[0] != self.step:
             raise ValueError(
                 "BatchNorm needs statistics of the averaged weights, which only whole epochs of "
                 "fit compute; pass the training inputs: with net.averaged(X): ..."
             )
-        return self.average_stats[1].copy()
+        return self._average_stats[1].copy()
 
-    def scored_weights(self) -> tuple[Array, Array]:
+    def _scored_weights(self) -> tuple[Array, Array]:
         """Return copies of the weights and statistics that `fit` scores, averaged ones if kept."""
         if self.keeps_average:
             return self.averaged_params, self.averaged_stats
         return self.params.copy(), self.stats.copy()
 
     @contextmanager
-    def averaged_unless_saved(self) -> Iterator[None]:
+    def _averaged_unless_saved(self) -> Iterator[None]:
         """As `averaged`, for `fit`: a file that a signal handler saves gets the weights in
         training.
         """
-        with self.kept_for_files(*self._weights(), self.stats), self.averaged():
+        with self._kept_for_files(*self._weights(), self.stats), self.averaged():
             yield
 
-    def update_average_statistics(
+    def _update_average_statistics(
         self, matrix: Array, rows: NDArray[np.int64], threads: int
     ) -> None:
         """Compute `averaged_stats` from rows of a checked matrix, if there is a BatchNorm."""
-        if has_batch_norm(self.executor):
+        if has_batch_norm(self._engine):
             params = self.averaged_params
-            stats = statistics_of(self.executor, params, matrix, rows, threads)
-            self.average_stats = self.step, stats
+            stats = statistics_of(self._engine, params, matrix, rows, threads)
+            self._average_stats = self.step, stats
 
     def _stats_from(self, X: ArrayLike, params: Array, threads: int) -> Array:
         """Return the `stats` of these weights, with BatchNorm's computed from X (rows, n_in).
 
         Raises ValueError and TypeError for bad input.
         """
-        self.column_names.check(X)
-        matrix = as_finite(X, self.dtype, self.executor.layout.n_in)
-        if not has_batch_norm(self.executor):
+        self._column_names.check(X)
+        matrix = as_finite(X, self.dtype, self._engine.layout.n_in)
+        if not has_batch_norm(self._engine):
             return self.stats.copy()
-        return statistics_of(self.executor, params, matrix, np.arange(len(matrix)), threads)
+        return statistics_of(self._engine, params, matrix, np.arange(len(matrix)), threads)
 
     def _set_stats(self, stats: Array, are_of_average: bool) -> None:
         self.stats[:] = stats
-        if are_of_average and self.keeps_average and has_batch_norm(self.executor):
-            self.average_stats = self.step, stats.copy()
+        if are_of_average and self.keeps_average and has_batch_norm(self._engine):
+            self._average_stats = self.step, stats.copy()
 
     @contextmanager
     def averaged(self, X: ArrayLike | None = None) -> Iterator[Self]:
@@ -398,23 +402,23 @@ class NetworkState(Translated, dialect="network"):
             after every epoch. After steps of another kind a BatchNorm needs them.
 
         At the end the weights in training come back, so training inside raises RuntimeError. To
-        keep the averaged weights: net.set_params(net.averaged_params, net.averaged_stats). Raises
+        keep the averaged weights: net.load_params(net.averaged_params, net.averaged_stats). Raises
         ValueError if none are kept, or X is missing.
         """
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             if self._shows_average:
                 raise RuntimeError("the network has its averaged weights already")
             averaged, places = self.averaged_params, [*self._weights(), self.stats]
             if X is not None:
                 found = self._stats_from(X, averaged, resolve_threads(None))
-                if has_batch_norm(self.executor):
-                    self.average_stats = self.step, found
+                if has_batch_norm(self._engine):
+                    self._average_stats = self.step, found
             stats = self.averaged_stats
             kept = [place.copy() for place in places]
             interrupt: KeyboardInterrupt | None = None
             try:
                 self._shows_average = True
-                self.set_params(averaged, stats)
+                self.load_params(averaged, stats)
                 yield self
             finally:
                 while self._shows_average:
@@ -427,7 +431,7 @@ class NetworkState(Translated, dialect="network"):
             if interrupt is not None:
                 raise interrupt
 
-    def set_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
+    def load_params(self, params: ArrayLike, stats: ArrayLike | None = None) -> None:
         """Replace all weights and biases, and their average as well if one is kept.
 
         params: a flat array (n_params,) in the layout of `params`.
@@ -438,12 +442,14 @@ class NetworkState(Translated, dialect="network"):
         """
         values = self._flat(params, self.params, "params")
         statistics = None if stats is None else self._flat(stats, self.stats, "stats")
-        with self.executor.turns.changing:
+        with self._engine.turns.changing:
             for place in self._weights():
                 place[:] = values
-            self.average_stats = None
+            self._average_stats = None
             if statistics is not None:
                 self._set_stats(statistics, are_of_average=True)
+
+    set_params = load_params  # the older name, which means settings in scikit-learn
 
     def _flat(self, values: ArrayLike, place: Array, name: str) -> Array:
         array = as_numbers(values, name)
@@ -462,10 +468,10 @@ class NetworkState(Translated, dialect="network"):
 
     def _weights(self) -> list[Array]:
         """Return the flat arrays that hold weights, rather than gradients or moments."""
-        average = () if self.average is None else (self.average,)
+        average = () if self._average is None else (self._average,)
         own: tuple[Array, ...] = ()
-        if self.optimizer is not None and self.state is not None:
-            own = self.optimizer.weights_in(self.state)
+        if self.optimizer is not None and self._state is not None:
+            own = self.optimizer.weights_in(self._state)
         return [self.params, *average, *own]
 
 

@@ -154,7 +154,7 @@ class EarlyStopping(_Monitor):
         if self._improves(run):
             self.best_epoch = run.epoch
             if self.restore_best:
-                self._best_params, self._best_stats = run.net.scored_weights()
+                self._best_params, self._best_stats = run.net._scored_weights()
         elif run.epoch - self.best_epoch >= self.patience:
             self.stopped_epoch = run.epoch
             run.stop(
@@ -179,7 +179,7 @@ class EarlyStopping(_Monitor):
         best, stats = self._best_params, self._best_stats
         self._best_params = self._best_stats = None
         if best is not None:
-            net.set_params(best, stats)
+            net.load_params(best, stats)
         return best is not None
 
 

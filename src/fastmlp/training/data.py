@@ -31,7 +31,7 @@ class TrainingData:
     ) -> None:
         self.given = X
         self.X, self.y = checked_pair(net, X, y, loss, "X", "y")
-        net.column_names.learn(X)
+        net._column_names.learn(X)
         self.weights = as_weights(sample_weight, len(self.X))
         self.rows: NDArray[np.int64] = np.arange(len(self.X))
         self.validation: tuple[Array, Array, Weights | None] | None = None
@@ -104,6 +104,6 @@ def checked_pair(
     net: Network, X: ArrayLike, y: ArrayLike, loss: Loss, x_name: str, y_name: str
 ) -> tuple[Array, Array]:
     """Return X and y in the form that C takes; ValueError or TypeError before any work."""
-    net.column_names.check(X, x_name)
+    net._column_names.check(X, x_name)
     x = as_finite(X, net.dtype, net.n_in, x_name)
     return x, loss.as_target(y, len(x), net.n_out, net.dtype, y_name)

@@ -41,24 +41,24 @@ class EpochLoop:
         self.n = len(data.rows) - (len(data.rows) % self.batch_size if drop_last else 0)
         self.order = data.rows
         self.visited = 0  # rows of the present pass so far
-        net.executor.context.check_rows(self.n, self.batch_size)
-        net.executor.reserve_batches(self.batch_size, threads)
+        net._engine.context.check_rows(self.n, self.batch_size)
+        net._engine.reserve_batches(self.batch_size, threads)
         net.use_optimizer(optimizer)
         if epochs > 0:
-            warn_of_schedule(net.executor.context, optimizer, -(-self.n // self.batch_size))
+            warn_of_schedule(net._engine.context, optimizer, -(-self.n // self.batch_size))
         # An interrupted pass goes on from its last row if this fit has the same mini-batches.
-        if net.executor.context.position and net.interrupted_batches != self.batches():
-            net.executor.context.position = 0
+        if net._engine.context.position and net._unfinished_batches != self.batches():
+            net._engine.context.position = 0
 
     def leave(self, error: BaseException | None) -> None:
         """End the loop, normally or after an error.
 
         An interrupted pass can go on later, unless it diverged.
         """
-        context = self.net.executor.context
+        context = self.net._engine.context
         if isinstance(error, DivergenceError):
             context.position = 0
-        self.net.interrupted_batches = self.batches() if context.position else None
+        self.net._unfinished_batches = self.batches() if context.position else None
 
     def batches(self) -> tuple[int, int, bool, int]:
         """Return what identifies the mini-batches of a pass.
@@ -71,9 +71,9 @@ class EpochLoop:
 
     def run_epoch(self, run: Run, outputs: Array | None, progress: Progress) -> float:
         """Run all mini-batches of the next epoch; returns the loss of its rows."""
-        context, optimizer = self.net.executor.context, run.optimizer
+        context, optimizer = self.net._engine.context, run.optimizer
         assert isinstance(optimizer, Optimizer)
-        self.net.pass_under_way = self  # a file saved from now on names this pass
+        self.net._pass_under_way = self  # a file saved from now on names this pass
         self.net.use_optimizer(optimizer)  # a callback may have taken steps with another
         self.order = self.data.rows
         if self.shuffle:
@@ -83,7 +83,7 @@ class EpochLoop:
         first, loss_sum, counted = context.position, 0.0, 0
         self.visited = 0
         before = context.t
-        rates = self.net.executor.rates(optimizer, -(-(self.n - first) // self.batch_size))
+        rates = self.net._engine.rates(optimizer, -(-(self.n - first) // self.batch_size))
         train = self._train_in_python if isinstance(self.loss, CustomLoss) else self._train
         while first + self.visited < self.n:
             rest = None if rates is None else rates[context.t - before :]
@@ -105,7 +105,7 @@ class EpochLoop:
 
         Returns loss_sum plus their losses, the number of their rows, and whether all is finite.
         """
-        return self.net.executor.context.train(
+        return self.net._engine.context.train(
             self.data.X,
             self.data.y,
             self.order,
@@ -128,7 +128,7 @@ class EpochLoop:
     ) -> tuple[float, int, bool]:
         """Train on one mini-batch with a loss written in Python; returns the same as `_train`."""
         assert isinstance(self.loss, CustomLoss)
-        executor, data = self.net.executor, self.data
+        executor, data = self.net._engine, self.data
         first = executor.context.position
         rows = self.order[first : first + self.batch_size]
         total, out, finite = take_step(

@@ -75,8 +75,8 @@ def fit(
             net, data, loss, optimizer, batch_size, shuffle, drop_last, n_threads, run.epochs
         )
     hints = Hints(run, data, loss, batch_size)
-    if net.standardize is not None and not net.standardize.is_adapted:
-        net.standardize.adapt_rows(data.X, data.rows, data.given)
+    if net._standardize is not None and not net._standardize.is_adapted:
+        net._standardize.adapt_rows(data.X, data.rows, data.given)
     # Outputs of this pass, for the metrics. They are taken while the weights change.
     outputs = np.zeros((len(data.X), net.n_out), net.dtype) if functions else None
     net.loss, net.metrics, net.history = chosen, metrics or None, run.history
@@ -90,10 +90,10 @@ def fit(
                     z, y = outputs[epoch_loop.order], y[epoch_loop.order]
                 run.logs |= {name: f(y, z) for name, f in functions.items()}
             if net.keeps_average:
-                net.update_average_statistics(data.X, data.rows, n_threads)
+                net._update_average_statistics(data.X, data.rows, n_threads)
             if data.validation is not None:
                 Xv, yv, weights = data.validation
-                with net.averaged_unless_saved() if net.keeps_average else nullcontext():
+                with net._averaged_unless_saved() if net.keeps_average else nullcontext():
                     held_out = score(net, Xv, yv, loss, functions, threads, weights)
                 run.logs |= {f"val_{name}": value for name, value in held_out.items()}
             _each(callbacks, "on_epoch_end", run)
@@ -115,7 +115,7 @@ def score(
     by_row: bool = False,
 ) -> dict[str, Any]:
     """Return the loss (of each row: `by_row`) and the metrics of the network's predictions."""
-    out = net.executor.predict(x, threads)
+    out = net._engine.predict(x, threads)
     value = (loss.row_values if by_row else loss.value)(out, y, weights=weights)
     return {"loss": value} | {name: f(y, out) for name, f in metrics.items()}
 

@@ -37,7 +37,7 @@ class FullBatchLoop:
         x, y, weights = data.X, data.y, data.weights
         if self.n < len(x):  # some rows are held out
             x, y, weights = x[data.rows], y[data.rows], weights_at(weights, data.rows)
-        self._objective = Objective(net.executor, x, y, loss, threads, method.l2, weights)
+        self._objective = Objective(net._engine, x, y, loss, threads, method.l2, weights)
         self._stepper = method.begin(self._objective)
         self._point: Point | None = None
 
@@ -48,10 +48,10 @@ class FullBatchLoop:
         """
         objective = self._objective
         if self._point is None:  # all arguments have been checked by now
-            self.net.drop_optimizer()
+            self.net._drop_optimizer()
         start = self._start(run)
         found, least = None, self.method.tolerance**2
-        with self.net.kept_for_files(self.net.params):  # while the step tries other weights
+        with self.net._kept_for_files(self.net.params):  # while the step tries other weights
             try:
                 promise = self._stepper.promise(start)
                 is_over = promise <= least * objective.size(start.value)
@@ -60,7 +60,7 @@ class FullBatchLoop:
             finally:
                 objective.put(start.params if found is None else found.params)
         if found is not None:
-            self.net.executor.context.updates += 1
+            self.net._engine.context.updates += 1
         elif is_over:
             run.stop(f"converged: a step would lower the loss by no more than {least:g} of it")
         elif promise <= objective.rounding(start.value):
@@ -68,9 +68,9 @@ class FullBatchLoop:
         else:
             run.stop(_STUCK)
         self._point = found or start
-        self.net.executor.context.epoch += 1
+        self.net._engine.context.epoch += 1
         if outputs is not None:
-            outputs[self.order] = self.net.executor.predict(objective.x, objective.threads)
+            outputs[self.order] = self.net._engine.predict(objective.x, objective.threads)
         progress.advance(self.n, self._point.loss)
         return self._point.loss
 
