@@ -297,7 +297,7 @@ typedef struct {
     int64_t lanes;     /* elements of a vector */
     int32_t has_blas;
     int64_t panel_rows; /* rows of a panel */
-    /* Panels pay if the work row by row is at least so many times their own (network.c). */
+    /* Panels pay if the work row by row is at least so many times their own (cut.c). */
     double panels_pay;
     /* Copy rows into panels and back. With `order`, the rows of x are taken in that order. */
     void (*panels_of_rows)(void *to, const void *x, const int64_t *order, int64_t rows,
@@ -340,7 +340,8 @@ typedef struct {
 /* All builds, from the simplest to the widest; *n receives their number. */
 const fm_build *fm_builds(int64_t *n);
 
-/* ---- threads (threads.c) --------------------------------------------------------------------- */
+/* ---- threads (team.c, stacks.c, fork.c, processors.c) -----------------------------------------
+ */
 
 typedef struct fm_team fm_team;
 
@@ -383,7 +384,8 @@ void fm_leave_blas(void);
  * a BLAS depend on it. */
 #define FM_BLAS_ROWS 64
 
-/* ---- networks (check.c, network.c) ----------------------------------------------------------- */
+/* ---- networks (check.c, passes.c, update.c, predict.c, train.c) -------------------------------
+ */
 
 /* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */
 fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op);
