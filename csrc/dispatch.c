@@ -2,6 +2,7 @@
  * lists of registry.h. */
 
 #include <math.h>
+#include <stddef.h>
 
 #include "fastmlp.h"
 
@@ -34,15 +35,21 @@ const fm_loss_info fm_loss_infos[FM_N_LOSSES] = {FM_LOSSES(NAME_LOSS)};
 #define NAME_OPTIMIZER(name, n_states) {#name, n_states},
 const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS] = {FM_OPTIMIZERS(NAME_OPTIMIZER)};
 
-#define NAME_HYPER(type, name, value) {#name, value},
-const fm_hyper_info fm_hyper_infos[FM_N_HYPERS] = {FM_HYPERS(NAME_HYPER)};
+#define NAME_SETTING(owner, type, name, value)                                                     \
+    {#name, value, FM_SETTING_##type, offsetof(owner, name)},
+#define NAME_HYPER(...) NAME_SETTING(fm_hyper, __VA_ARGS__)
+#define NAME_LOSS_NUMBER(...) NAME_SETTING(fm_loss_settings, __VA_ARGS__)
+const fm_setting_info fm_hyper_infos[] = {FM_HYPERS(NAME_HYPER){0}};
+const fm_setting_info fm_loss_number_infos[] = {FM_LOSS_NUMBERS(NAME_LOSS_NUMBER){0}};
 
-#define SET_HYPER(type, name, ...)                                                                 \
-    case FM_HYPER_##name:                                                                          \
-        hyper->name = (type)value;                                                                 \
-        break;
-void fm_set_hyper(fm_hyper *hyper, int32_t setting, double value) {
-    switch (setting) { FM_HYPERS(SET_HYPER) }
+void fm_set(void *settings, const fm_setting_info *setting, double value) {
+    void *field = (char *)settings + setting->offset;
+    if (setting->type == FM_SETTING_double)
+        *(double *)field = value;
+    else if (setting->type == FM_SETTING_int32_t)
+        *(int32_t *)field = (int32_t)value;
+    else
+        *(int64_t *)field = (int64_t)value;
 }
 
 extern const fm_kernels fm_f32_base, fm_f64_base;

@@ -23,7 +23,6 @@ extern "C" {
 #define FM_ENUM_FUNCTION(name, ...) FM_FUNCTION_##name,
 #define FM_ENUM_LOSS(name, ...) FM_LOSS_##name,
 #define FM_ENUM_OPTIMIZER(name, ...) FM_OPTIMIZER_##name,
-#define FM_ENUM_HYPER(type, name, ...) FM_HYPER_##name,
 enum {
     FM_OPS(FM_ENUM_OP) FM_N_OPS
 };
@@ -38,9 +37,6 @@ enum {
 };
 enum {
     FM_OPTIMIZERS(FM_ENUM_OPTIMIZER) FM_N_OPTIMIZERS
-};
-enum {
-    FM_HYPERS(FM_ENUM_HYPER) FM_N_HYPERS
 };
 
 typedef struct {
@@ -75,17 +71,25 @@ typedef struct {
     int32_t n_states;
 } fm_optimizer_info;
 
+/* A setting of an optimizer or of a loss: where it is in fm_hyper or fm_loss_settings. */
 typedef struct {
-    const char *name;
-    double value; /* the default */
-} fm_hyper_info;
+    const char *name; /* NULL behind the last one of a list */
+    double value;     /* the default */
+    int32_t type;     /* FM_SETTING_* */
+    int64_t offset;   /* in bytes */
+} fm_setting_info;
+enum {
+    FM_SETTING_double,
+    FM_SETTING_int32_t,
+    FM_SETTING_int64_t
+};
 
 extern const fm_op_info fm_op_infos[FM_N_OPS];
 extern const fm_activation_info fm_activation_infos[FM_N_ACTIVATIONS];
 extern const fm_function_info fm_function_infos[FM_N_FUNCTIONS];
 extern const fm_loss_info fm_loss_infos[FM_N_LOSSES];
 extern const fm_optimizer_info fm_optimizer_infos[FM_N_OPTIMIZERS];
-extern const fm_hyper_info fm_hyper_infos[FM_N_HYPERS];
+extern const fm_setting_info fm_hyper_infos[], fm_loss_number_infos[];
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
@@ -193,9 +197,9 @@ typedef struct {
 } fm_ctx;
 
 /* An optimizer's settings, then the numbers of one step. A kernel reads only its own. */
-#define FM_HYPER_FIELD(type, name, ...) type name;
+#define FM_SETTING_FIELD(type, name, ...) type name;
 typedef struct {
-    FM_HYPERS(FM_HYPER_FIELD)
+    FM_HYPERS(FM_SETTING_FIELD)
     /* set anew for every step */
     double correction1, correction2;       /* 1 - beta1^t and sqrt(1 - beta2^t) */
     double gradient_share, momentum_share; /* nadam */
@@ -209,14 +213,8 @@ typedef struct {
 
 /* A loss's settings. A kernel reads only its own. */
 typedef struct {
-    int32_t sum;               /* 1: sum over rows and outputs instead of the mean */
-    double label_smoothing;    /* share of the target that is spread evenly over all classes */
-    double delta;              /* huber: the loss is linear beyond this error */
-    double gamma;              /* focal: exponent of the probability of a wrong answer */
-    double positive, negative; /* binary_focal: weights of targets 1 and 0 */
-    double min_variance;       /* gaussian_nll */
-    double power;              /* tweedie: of the mean, to which the variance is proportional */
-    const double *quantiles;   /* pinball: ascending, in (0, 1) */
+    FM_LOSS_NUMBERS(FM_SETTING_FIELD)
+    const double *quantiles; /* pinball: ascending, in (0, 1) */
     int64_t n_quantiles;
     const double *positives, *negatives; /* binary_cross_entropy: weights of targets 1 and 0 ... */
     int64_t n_weighted;                  /* ... one per output, or one for all outputs; 0: none */
@@ -304,7 +302,7 @@ typedef struct {
     int64_t lanes;     /* elements of a vector */
     int32_t has_blas;
     int64_t panel_rows; /* rows of a panel */
-    /* Panels pay if the work row by row is at least so many times their own (network.c). */
+    /* Panels pay if the work row by row is at least so many times their own (cut.c). */
     double panels_pay;
     /* Copy rows into panels and back. With `order`, the rows of x are taken in that order. */
     void (*panels_of_rows)(void *to, const void *x, const int64_t *order, int64_t rows,
@@ -347,7 +345,8 @@ typedef struct {
 /* All builds, from the simplest to the widest; *n receives their number. */
 const fm_build *fm_builds(int64_t *n);
 
-/* ---- threads (threads.c) --------------------------------------------------------------------- */
+/* ---- threads (team.c, stacks.c, fork.c, processors.c) -----------------------------------------
+ */
 
 typedef struct fm_team fm_team;
 
@@ -390,7 +389,8 @@ void fm_leave_blas(void);
  * a BLAS depend on it. */
 #define FM_BLAS_ROWS 64
 
-/* ---- networks (check.c, network.c) ----------------------------------------------------------- */
+/* ---- networks (check.c, passes.c, update.c, predict.c, train.c) -------------------------------
+ */
 
 /* Accept or refuse a net; *bad_op receives the index of the op at fault, or -1. */
 fm_status fm_net_check(const fm_net *net, const fm_kernels *k, int64_t *bad_op);
@@ -418,8 +418,8 @@ void *fm_output_grad(const fm_net *net, const fm_kernels *k, const fm_ctx *ctx);
  * beta1 rates[1]. */
 fm_hyper fm_at_rates(fm_hyper hyper, const double *rates);
 
-/* Set one setting (FM_HYPER_*) to a value that its type can hold. */
-void fm_set_hyper(fm_hyper *hyper, int32_t setting, double value);
+/* Set a setting in fm_hyper or fm_loss_settings to a value that its type can hold. */
+void fm_set(void *settings, const fm_setting_info *setting, double value);
 
 /* Takes optimizer step number t (from 1) over the flat buffers. Returns 0 if some value
  * would not be finite. */

@@ -141,4 +141,23 @@
     X(int64_t, average_start, 0)                                                                   \
     X(int64_t, average_every, 1)
 
+/* X(type, name, default): the settings of losses that are numbers, each under the name of its field
+ * in Python. A loss reads only its own from its fm_loss_settings.
+ *
+ *   sum                 1: sum over rows and outputs instead of the mean
+ *   label_smoothing     share of the target that is spread evenly over all classes
+ *   delta               huber: the loss is linear beyond this error
+ *   gamma               focal: exponent of the probability of a wrong answer
+ *   positive, negative  binary_focal: weights of targets 1 and 0
+ *   min_variance        gaussian_nll: least variance */
+#define FM_LOSS_NUMBERS(X)                                                                         \
+    X(int32_t, sum, 0)                                                                             \
+    X(double, label_smoothing, 0)                                                                  \
+    X(double, delta, 1)                                                                            \
+    X(double, gamma, 0)                                                                            \
+    X(double, positive, 1)                                                                         \
+    X(double, negative, 1)                                                                         \
+    X(double, min_variance, 0)                                                                     \
+    X(double, power, 1.5)
+
 #endif

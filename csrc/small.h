@@ -23,4 +23,6 @@ static inline int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static inline double now(void) { return 1e-9 * (double)now_ns(); } /* the same clock, in seconds */
+
 #endif

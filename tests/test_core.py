@@ -269,6 +269,25 @@ def test_exact_arrays_at_the_door():
         _core.Context(program, frozen, params, 0)
 
 
+def test_settings_are_set_by_name_and_others_refused():
+    """Each number lands in its own field: a loss that reads it changes, one that does not stays."""
+    z, y, dz = np.array([[-3.0], [0.5]]), np.array([[2.0], [1.0]]), np.empty((2, 1))
+
+    def value(name, **settings):
+        given = _core.LossSettings(**settings)
+        return _core.loss_and_grad(_core.LOSSES[name]["index"], z, y, dz, given)
+
+    assert value("huber") == value("huber", delta=1) != value("huber", delta=2)
+    assert value("huber", sum=True) == 2 * value("huber")
+    assert value("huber", gamma=3.0, positive=5.0, min_variance=1.0) == value("huber")
+    for changed in ({"gamma": 2.0}, {"positive": 5.0}):
+        assert value("binary_focal", **changed) != value("binary_focal")
+    with pytest.raises(TypeError, match="deltas"):
+        _core.LossSettings(deltas=1.0)
+    with pytest.raises(OverflowError, match="too large"):
+        _core.OptimizerSettings(lr=0.1, average_start=2**62)
+
+
 def test_a_label_or_row_outside_is_refused_by_the_door():
     net = small()
     net.use_optimizer(Adam())

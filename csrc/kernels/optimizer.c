@@ -54,7 +54,7 @@ INLINE void amsgrad_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - rate * s[0] / corrected_root(s[2], h);
 }
 
-/* Dozat 2016: as AdamW, along gradient_share g + momentum_share m (step.h sets both) */
+/* Dozat 2016: as AdamW, along gradient_share g + momentum_share m (step.c sets both) */
 INLINE void nadam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     s[0] = mean_of(h->beta1, s[0], g);
     s[1] = mean_of(h->beta2, s[1], g * g);
@@ -63,7 +63,7 @@ INLINE void nadam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     *p = decayed(*p, h) - ahead / corrected_root(s[1], h);
 }
 
-/* Liu et al. 2020, with PyTorch's place of eps: m and v as in Adam, r = `rectification` (step.h),
+/* Liu et al. 2020, with PyTorch's place of eps: m and v as in Adam, r = `rectification` (step.c),
  * p -= lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps), without the last two if r = 0 */
 INLINE void radam_step(vec *p, vec *s, vec g, const fm_hyper *h) {
     const double r = h->rectification, rate = h->lr / h->correction1;
@@ -144,7 +144,7 @@ INLINE void rprop_step(vec *p, vec *s, vec g, const fm_hyper *h) {
 }
 
 /* Defazio et al. 2024. p is y, the point at which gradients are taken, and z = s[0] goes along
- * them. The mean x of the z is never stored: y = (1 - beta1) z + beta1 x. With c = `mix` (step.h
+ * them. The mean x of the z is never stored: y = (1 - beta1) z + beta1 x. With c = `mix` (step.c
  * sets it in every step) and d = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y:
  * y = (1 - c) y + c z - lr (1 - beta1 (1 - c)) d, z -= lr d.  Before the first step z is p. */
 INLINE void schedule_free_adamw_step(vec *p, vec *s, vec g, const fm_hyper *h) {

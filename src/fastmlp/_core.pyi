@@ -40,18 +40,12 @@ class OptimizerSettings:
 class LossSettings:
     def __new__(
         cls,
-        sum: bool = False,
-        label_smoothing: float = 0.0,
-        delta: float = 1.0,
-        gamma: float = 0.0,
-        positive: float = 1.0,
-        negative: float = 1.0,
-        min_variance: float = 0.0,
+        *,
         quantiles: Any = (),
         positives: Any = (),
         negatives: Any = (),
         ignore_index: int | None = None,
-        power: float = 1.5,
+        **numbers: float,
     ) -> Self: ...
 
 def target_columns(loss: int, settings: LossSettings, n_out: int) -> int: ...

@@ -4,7 +4,7 @@
 No arithmetic and no loops over elements happen here. Arrays must already have the right type and layout
 (`fastmlp.ground.conversion` converts them). Outputs are written in place.
 
-The file is longer than others because it also holds the declarations of the C interface.
+The declarations of the C interface are in `_core.pxd`, whose names this file sees.
 """
 
 import os
@@ -21,271 +21,6 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 cnp.import_array()
-
-cdef extern from "fastmlp.h" nogil:
-    enum:
-        FM_N_OPS
-        FM_N_ACTIVATIONS
-        FM_N_FUNCTIONS
-        FM_N_LOSSES
-        FM_N_OPTIMIZERS
-        FM_N_HYPERS
-        FM_BLAS_ROWS
-        FM_MAX_STATES
-        FM_PANELS_by_size
-        FM_PANELS_always
-        FM_PANELS_never
-
-    ctypedef struct fm_op_info:
-        const char *name
-        const char *form
-        double kink
-
-    ctypedef struct fm_activation_info:
-        const char *name
-        const char *class_name
-        const char *attr
-        double attr_default
-        double attr_least
-        int32_t from_y
-        const char *formula
-        const char *range_ "range"
-        const char *form
-        double kink
-        const char *init
-
-    ctypedef struct fm_function_info:
-        const char *name
-        double from_ "from"
-        double to
-
-    ctypedef struct fm_loss_info:
-        const char *name
-        int32_t labels
-        int32_t per_column
-        int32_t kinked
-        const char *form
-        const char *binary
-
-    ctypedef struct fm_optimizer_info:
-        const char *name
-        int32_t n_states
-
-    ctypedef struct fm_hyper_info:
-        const char *name
-        double value
-
-    const fm_op_info fm_op_infos[]
-    const fm_activation_info fm_activation_infos[]
-    const fm_function_info fm_function_infos[]
-    const fm_loss_info fm_loss_infos[]
-    const fm_optimizer_info fm_optimizer_infos[]
-    const fm_hyper_info fm_hyper_infos[]
-
-    ctypedef struct fm_op:
-        int32_t kind
-        int32_t variant
-        int64_t n_in
-        int64_t n_out
-        int64_t x
-        int64_t y
-        int64_t dx
-        int64_t dy
-        int64_t w
-        int64_t b
-        int64_t s
-        double attr0
-        double attr1
-
-    ctypedef struct fm_net:
-        const fm_op *ops
-        int64_t n_ops
-        int64_t n_params
-        int64_t n_decayed
-        int64_t acts_width
-        int64_t dacts_width
-        int64_t n_stats
-
-    ctypedef struct fm_poll:
-        int32_t (*ask)(void *) noexcept
-        void *arg
-
-    ctypedef struct fm_ctx:
-        void *params
-        void *grads
-        void *state[8]
-        void *average
-        int64_t n_averaged
-        double running[2]
-        void *stats
-        void *batch_stats
-        void *acts
-        void *dacts
-        const void *x
-        void *dx
-        int64_t rows
-        int64_t capacity
-        int32_t training
-        int32_t blas
-        int32_t panels
-        uint64_t seed
-        uint64_t draw
-        fm_poll poll
-
-    ctypedef struct fm_hyper:
-        int64_t average_every
-
-    ctypedef struct fm_loss_settings:
-        int32_t sum
-        double label_smoothing
-        double delta
-        double gamma
-        double positive
-        double negative
-        double min_variance
-        double power
-        const double *quantiles
-        int64_t n_quantiles
-        const double *positives
-        const double *negatives
-        int64_t n_weighted
-        int64_t ignored
-        int32_t ignores
-
-    ctypedef enum fm_status:
-        FM_OK
-        FM_BAD_EMPTY
-        FM_BAD_KIND
-        FM_BAD_WIDTH
-        FM_BAD_ATTRIBUTE
-        FM_BAD_ACTIVATION
-        FM_BAD_PARAMETER
-        FM_BAD_STATS
-        FM_BAD_PARTNER
-
-    enum:
-        FM_WHOLE_columns
-
-    ctypedef struct fm_sizes:
-        fm_status status
-        int64_t n_weights
-        int64_t n_biases
-        int64_t n_slices
-        int64_t n_stats
-        int64_t n_kept
-
-    ctypedef fm_sizes (*fm_sizes_fn)(const fm_op *) noexcept
-
-    ctypedef struct fm_op_kernels:
-        fm_sizes_fn sizes
-        int32_t whole
-
-    ctypedef int64_t (*fm_first_nonfinite_fn)(const void *, int64_t) noexcept
-    ctypedef int64_t (*fm_first_outside_fn)(const void *, int64_t, double, double) noexcept
-    ctypedef int32_t (*fm_cholesky_solve_fn)(void *, void *, int64_t, const fm_poll *) noexcept
-    ctypedef int64_t (*fm_lasso_sweeps_fn)(void *, void *, const void *, const void *, double, int64_t,
-                                           int64_t, const fm_poll *) noexcept
-
-    ctypedef void (*fm_function)(void *, const void *, int64_t) noexcept
-
-    ctypedef struct fm_kernels:
-        const char *name
-        int64_t real_size
-        int64_t lanes
-        int32_t has_blas
-        fm_op_kernels ops[16]
-        fm_function functions[64]
-        fm_first_nonfinite_fn first_nonfinite
-        fm_first_outside_fn first_outside
-        fm_cholesky_solve_fn cholesky_solve
-        fm_lasso_sweeps_fn lasso_sweeps
-
-    ctypedef struct fm_build:
-        const char *name
-        const fm_kernels *f32
-        const fm_kernels *f64
-        int32_t runs_here
-
-    ctypedef struct fm_train_job:
-        const void *x
-        const void *target
-        const double *weights
-        fm_loss_settings loss_settings
-        const int64_t *order
-        int64_t n
-        int64_t batch_size
-        int32_t loss
-        int32_t optimizer
-        fm_hyper hyper
-        const double *rates
-        void *batch
-        double *row_loss
-        void *outputs
-        double seconds
-        int64_t position
-        int64_t t
-        int64_t counted
-        double loss_sum
-        int32_t finite
-        int32_t broken_off
-
-    ctypedef struct fm_jacobian_job:
-        const void *x
-        const void *target
-        const void *roots
-        int64_t rows
-        void *block
-        void *gram
-        void *scratch
-
-    const fm_build *fm_builds(int64_t *n) noexcept
-    void fm_threads_init() noexcept
-    int32_t fm_is_forked_child() noexcept
-    enum:
-        FM_STACK_BYTES
-        FM_LACKS_SCALE
-        FM_LACKS_SHIFT
-    int32_t fm_has_stack() noexcept
-    int64_t fm_stack_left() noexcept
-    int32_t fm_has_small_helpers() noexcept
-    int32_t fm_affinity() noexcept
-    int32_t fm_omp_num_threads() noexcept
-    fm_status fm_net_check(const fm_net *, const fm_kernels *, int64_t *) noexcept
-    int32_t fm_forward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
-    int32_t fm_backward(const fm_net *, const fm_kernels *, const fm_ctx *, int32_t) noexcept
-    int64_t fm_block_rows(const fm_net *, const fm_kernels *, int64_t, int32_t, int32_t) noexcept
-    int32_t fm_in_panels(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
-    void *fm_output(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
-    void *fm_output_grad(const fm_net *, const fm_kernels *, const fm_ctx *) noexcept
-    fm_hyper fm_at_rates(fm_hyper, const double *) noexcept
-    void fm_set_hyper(fm_hyper *, int32_t, double) noexcept
-    int32_t fm_update(const fm_net *, const fm_kernels *, fm_ctx *, int32_t, const fm_hyper *, int64_t,
-                      int32_t) noexcept
-    ctypedef struct fm_pace:
-        pass
-    int64_t fm_predict(const fm_net *, const fm_kernels *, const fm_ctx *, void *, int64_t, int32_t, double,
-                       fm_pace *) noexcept
-    int32_t fm_useful_threads(const fm_net *, int64_t, int32_t) noexcept
-    void fm_predict_row(const fm_net *, const fm_kernels *, const fm_ctx *, void *) noexcept
-    int64_t fm_target_columns(int32_t, const fm_loss_settings *, int64_t) noexcept
-    double fm_loss(const fm_kernels *, int32_t, const fm_loss_settings *, double *, void *, const void *,
-                   const void *, const double *, int64_t, int64_t, const fm_poll *) noexcept
-    void fm_train(const fm_net *, const fm_kernels *, fm_ctx *, fm_train_job *, int32_t) noexcept
-    int32_t fm_pace_alone(fm_pace *, int32_t, int64_t) noexcept
-    void fm_pace_step(fm_pace *, double, double) noexcept
-    int32_t fm_jacobian(const fm_net *, const fm_kernels *, const fm_ctx *, const fm_jacobian_job *,
-                        int32_t) noexcept
-    void fm_shuffle(int64_t *, int64_t, uint64_t, uint64_t) noexcept
-    int64_t fm_first_bad_label(const int64_t *, int64_t, int64_t, const int64_t *) noexcept
-    const int64_t *fm_ignored_label(const fm_loss_settings *) noexcept
-    int32_t fm_try_lock(int32_t *) noexcept
-    void fm_unlock(int32_t *) noexcept
-
-cdef extern from "blas_info.h" nogil:
-    const char *fm_blas_name() noexcept
-    const char *fm_blas_core() noexcept
-    const char *fm_compiler() noexcept
-    void fm_blas_init() noexcept
 
 
 # ---- the lists of registry.h -----------------------------------------------------------------------
@@ -553,6 +288,17 @@ cdef class Pace:
     cdef fm_pace c
 
 
+cdef int _set_all(void *c, const fm_setting_info *setting, dict settings) except -1:
+    """Sets all settings of a list, each to its default if it is not given. Removes them from the dict."""
+    while setting.name != NULL:
+        value = settings.pop(setting.name.decode(), setting.value)
+        if setting.type != FM_SETTING_double and not -2**31 <= value < 2**62:
+            raise OverflowError(f"{value} is too large for a setting")
+        fm_set(c, setting, value)
+        setting += 1
+    return 0
+
+
 cdef class OptimizerSettings:
     """The settings of an optimizer as C reads them. One object serves any number of calls.
 
@@ -563,14 +309,9 @@ cdef class OptimizerSettings:
     cdef fm_hyper c
 
     def __cinit__(self, **settings):
-        cdef int32_t i
         if "lr" not in settings:
             raise TypeError("an optimizer needs lr")
-        for i in range(FM_N_HYPERS):
-            value = settings.get(fm_hyper_infos[i].name.decode(), fm_hyper_infos[i].value)
-            if not isinstance(value, float) and not -2**31 <= value < 2**62:
-                raise OverflowError(f"{value} is too large for a setting")
-            fm_set_hyper(&self.c, i, value)
+        _set_all(&self.c, fm_hyper_infos, settings)
         if self.c.average_every < 1:
             raise ValueError("average_every must be at least 1")
 
@@ -578,29 +319,21 @@ cdef class OptimizerSettings:
 cdef class LossSettings:
     """The settings of a loss as C reads them. One object serves any number of calls.
 
-    sum: add the losses of rows and outputs up instead of taking their mean.
-    label_smoothing: share of the target that is spread evenly over all classes.
-    delta: huber; the loss is linear beyond this error.
-    gamma: focal; exponent of the probability of a wrong answer.
-    positive, negative: binary_focal; weights of targets 1 and 0.
-    min_variance: gaussian_nll; least variance.
-    power: tweedie; of the mean, to which the variance is proportional.
     quantiles: pinball; ascending numbers in (0, 1).
     positives, negatives: binary_cross_entropy; weights of targets 1 and 0, one per output or one for all.
     ignore_index: rows with this label count for nothing; None: every row counts.
-    Raises ValueError if positives and negatives differ in number.
+    numbers: values by name; FM_LOSS_NUMBERS in registry.h lists them with their defaults.
+    Raises TypeError for another name, and ValueError if positives and negatives differ in number.
     """
 
     cdef fm_loss_settings c
     cdef cnp.ndarray quantiles, positives, negatives
 
-    def __cinit__(self, bint sum=False, double label_smoothing=0.0, double delta=1.0, double gamma=0.0,
-                  double positive=1.0, double negative=1.0, double min_variance=0.0, quantiles=(),
-                  positives=(), negatives=(), ignore_index=None, double power=1.5):
+    def __cinit__(self, *, quantiles=(), positives=(), negatives=(), ignore_index=None, **numbers):
+        _set_all(&self.c, fm_loss_number_infos, numbers)
+        if numbers:
+            raise TypeError(f"losses have no setting {next(iter(numbers))!r}")
         self.quantiles = np.array(quantiles, np.float64).reshape(-1)
-        self.c.sum, self.c.label_smoothing, self.c.delta, self.c.gamma = sum, label_smoothing, delta, gamma
-        self.c.positive, self.c.negative, self.c.min_variance = positive, negative, min_variance
-        self.c.power = power
         self.c.quantiles = <const double *>cnp.PyArray_DATA(self.quantiles)
         self.c.n_quantiles = cnp.PyArray_SIZE(self.quantiles)
         self.positives = np.array(positives, np.float64).reshape(-1)

@@ -1,11 +1,10 @@
 /* The scalars of one step. They are functions of the step's number t (from 1) and of ctx->running,
  * which is saved with the network, so a resumed run has the same bits. */
-#ifndef FASTMLP_STEP_H
-#define FASTMLP_STEP_H
 
 #include <math.h>
+#include <string.h>
 
-#include "fastmlp.h"
+#include "run.h"
 
 /* Dozat 2016, with PyTorch's decay of the momentum: mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)
  */
@@ -76,4 +75,23 @@ static double average_share(const fm_hyper *h, fm_ctx *ctx, int64_t t) {
                                   : 1 / (double)ctx->n_averaged;
 }
 
-#endif
+fm_hyper fm_at_rates(fm_hyper hyper, const double *rates) {
+    hyper.lr = rates[0];
+    if (!isnan(rates[1]))
+        hyper.momentum = hyper.beta1 = rates[1]; /* an optimizer reads only one of them */
+    return hyper;
+}
+
+void fm_begin_step(fm_step *step, const fm_hyper *hyper, fm_ctx *ctx, int64_t t, double grad_scale,
+                   int is_shared) {
+    step->average_share = average_share(hyper, ctx, t);
+    step->finite = 1;
+    step->hyper[1] = settings_of_step(hyper, ctx, step->optimizer, t, grad_scale);
+    step->hyper[1].is_shared = is_shared;
+    step->hyper[0] = not_decayed(&step->hyper[1]);
+}
+
+void fm_forget_step(fm_ctx *ctx, const fm_ctx *before) {
+    memcpy(ctx->running, before->running, sizeof ctx->running);
+    ctx->n_averaged = before->n_averaged;
+}
