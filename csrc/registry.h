@@ -149,7 +149,8 @@
  *   delta               huber: the loss is linear beyond this error
  *   gamma               focal: exponent of the probability of a wrong answer
  *   positive, negative  binary_focal: weights of targets 1 and 0
- *   min_variance        gaussian_nll: least variance */
+ *   min_variance        gaussian_nll: least variance
+ *   power               tweedie: the variance is proportional to this power of the mean */
 #define FM_LOSS_NUMBERS(X)                                                                         \
     X(int32_t, sum, 0)                                                                             \
     X(double, label_smoothing, 0)                                                                  \
