@@ -8,8 +8,8 @@
 #define LEFT_ROWS 256
 #define MOST_DEPTH 320 /* a panel of b then takes 20 KiB of L1, a strip of a 8 KiB */
 #define PANELS 4 /* panels of b that are packed together, so that longer runs of a row are read */
-#define SUM_COLUMNS 256
-#define SUM_ROWS (LEFT_SIZE / 2 / SUM_COLUMNS)
+#define CHAIN_COLUMNS 256
+#define CHAIN_ROWS (LEFT_SIZE / 2 / CHAIN_COLUMNS)
 
 /* to: the first PANELS panels of b, or those that it has */
 static void pack_panels(real *to, const real *b, int64_t b_row, b_form form, int64_t depth,
@@ -37,7 +37,7 @@ static void block_product(const tile_args *whole, b_form form, int64_t rows, int
                           int64_t depth) {
     real left[LEFT_SIZE + LANES] __attribute__((aligned(64)));
     real packed[PANELS * MOST_DEPTH * PANEL_WIDTH] __attribute__((aligned(64)));
-    real sums[SUM_ROWS * SUM_COLUMNS] __attribute__((aligned(64)));
+    real sums[CHAIN_ROWS * CHAIN_COLUMNS] __attribute__((aligned(64)));
     tile_args t = *whole;
     t.a_row = 1;
     t.in_strips = t.b_is_whole = t.fetches_c = 1;
@@ -55,7 +55,7 @@ static void block_product(const tile_args *whole, b_form form, int64_t rows, int
             if (place == 0)
                 pack_panels(packed, b, whole->b_row, form, t.k, n - j);
             real *c = whole->c + j, *so_far = is_first ? c : sums + j;
-            const int64_t so_far_row = is_first ? whole->c_row : SUM_COLUMNS;
+            const int64_t so_far_row = is_first ? whole->c_row : CHAIN_COLUMNS;
             t.a = left;
             t.b = packed + place * t.k;
             t.c = ends ? c : so_far;
@@ -76,9 +76,9 @@ static void blocked_product(const tile_args *whole, b_form form, int64_t m, int6
     const int64_t parts = (chain + MOST_DEPTH - 1) / MOST_DEPTH;
     const int64_t depth = (chain + parts - 1) / parts; /* 257 columns are 257, 640 are 2 x 320 */
     const int needs_sums = k > FM_CHAIN || whole->accumulate;
-    const int64_t room = LEFT_SIZE / depth, most = needs_sums ? SUM_ROWS : LEFT_ROWS;
+    const int64_t room = LEFT_SIZE / depth, most = needs_sums ? CHAIN_ROWS : LEFT_ROWS;
     const int64_t rows = room < most ? room : most;
-    const int64_t columns = needs_sums ? SUM_COLUMNS : n;
+    const int64_t columns = needs_sums ? CHAIN_COLUMNS : n;
     for (int64_t i = 0; i < m; i += rows)
         for (int64_t j = 0; j < n; j += columns) {
             tile_args t = *whole;
