@@ -69,7 +69,7 @@ LOSSES = {name: get_loss(name) for name in _core.LOSSES} | {
     "binary_cross_entropy-weighted": BinaryCrossEntropy(0.1, pos_weight=2.5),
     "squared_error-sum": SquaredError(reduction="sum"),
     "huber-0.3": Huber(delta=0.3),
-    "tweedie-poisson": Tweedie(1.0, reduction="sum"),
+    "tweedie-poisson": Tweedie(1.0),
     "tweedie-gamma": Tweedie(2.0),
     "tweedie-1.1": Tweedie(1.1),
     "pinball-low": Pinball(0.05),
@@ -124,7 +124,7 @@ AROUND = {
     "clip_value": AdamW(lr=0.01, clip_value=0.003, l2=0.01),
     "max_norm": Adam(lr=0.02, max_norm=0.8),
     "ema": Adam(lr=0.01, weight_average=EMA(0.8)),
-    "swa": SGD(lr=0.05, weight_average=SWA(start=3, every=2)),
+    "swa": SGD(lr=0.005, weight_average=SWA(start=3, every=2)),
     "schedule": AdamW(lr=CosineDecay(0.02, steps=12, warmup=3)),
     "everything": NAdam(
         lr=OneCycle(0.02, steps=20),

@@ -76,6 +76,8 @@ def test_every_layer_comes_back(tmp_path):
             inside = [cls().adapt(X), Linear(6, 5)]
         elif name == "Residual":
             inside = [Linear(6, 5), cls([fastmlp.BatchNorm(), cls([Linear(5)])])]
+        elif name == "GLU":
+            inside = [Linear(6, 10), cls()]
         else:
             inside = [Linear(6, 5)] + ([cls()] if name != "Linear" else [])
         net = Sequential([*inside, Linear(5, 2)], seed=1)

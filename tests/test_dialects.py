@@ -127,8 +127,8 @@ def test_the_table_names_what_there_is():
 def test_errors_from_inside_stay_what_they_are():
     with pytest.raises(TypeError, match="y is None"):
         NET.fit(X, None)
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'layers'"):
-        Residual()
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        NET.predict_row()
 
 
 def test_explained_classes_are_what_they_were():

@@ -94,7 +94,9 @@ def test_score_of_several_outputs_and_of_constant_ones():
     model = Ridge(2.0).fit(X, several)
     assert model.score(X, several) == pytest.approx(r2_score(several, model.predict(X)), rel=1e-12)
     constant = Ridge().fit(X, np.full(90, 3.0))
-    assert constant.score(X, np.full(90, 3.0)) == 1.0
+    same = np.full(90, 3.0)
+    assert constant.score(X, same) == r2_score(same, constant.predict(X))
+    assert constant.score(X, constant.predict(X)) == 1.0
     assert constant.score(X, np.full(90, 4.0)) == 0.0
     assert np.isnan(constant.score(X[:1], [3.0]))
 
