@@ -5,9 +5,10 @@
 
 #include "product.h"
 
-#define LEFT_ROWS 256
+#define LEFT_ROWS 256  /* most rows of a block of a; it also has to fit LEFT_SIZE */
 #define MOST_DEPTH 320 /* a panel of b then takes 20 KiB of L1, a strip of a 8 KiB */
 #define PANELS 4 /* panels of b that are packed together, so that longer runs of a row are read */
+/* The block of c whose chains wait in `sums` until they end. */
 #define CHAIN_COLUMNS 256
 #define CHAIN_ROWS (LEFT_SIZE / 2 / CHAIN_COLUMNS)
 
@@ -30,8 +31,8 @@ static void pack_panels(real *to, const real *b, int64_t b_row, b_form form, int
         }
 }
 
-/* c (rows, n) for rows of a and columns of b that form one block. The chains are those
- * of `product`. The first chain stays in c from one depth to the next. A later one, or one that is
+/* c (rows, n) for rows of a and columns of b that form one block. The chains are those of
+ * `product`. The first chain stays in c from one depth to the next. A later one, or one that is
  * added to c, stays in `sums` until it ends. */
 static void block_product(const tile_args *whole, b_form form, int64_t rows, int64_t n, int64_t k,
                           int64_t depth) {

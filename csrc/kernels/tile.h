@@ -1,4 +1,5 @@
-/* The native products: one register tile in plain C, and the functions that feed it.
+/* The register tile of the native products, in plain C, and the way along a panel of it. What feeds
+ * it is in pack.h, product.h and blocked.h.
  *
  * Every output element is a sum over k in chains of FM_CHAIN fused multiply-adds, in ascending
  * order. The chains are added up; a single chain over a million rows would lose two digits. This
@@ -92,6 +93,7 @@ INLINE void tile(const tile_args *t, const int rows, const int vecs, const int64
                 store(c + v * LANES, sum);
         }
 #undef COLUMN
+#undef COLUMN_OF
 }
 
 /* The tile's sizes are constants here, so its loops unroll into registers. */
